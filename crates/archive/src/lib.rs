@@ -1,0 +1,27 @@
+//! Layers as tar streams: reading, taking apart, unpacking, and the way back.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`compression`] | gzip, zstd, xz, bzip2 and plain input, recognised by content |
+//! | [`tar`] | one reader (raw bytes and entries) and one writer (Go-compatible headers) |
+//! | [`split`] | tar-split: what rebuilds a layer's tar byte for byte |
+//! | [`marks`] | whiteouts and opaque directories, in tars and on disk |
+//! | [`apply`] | a tar onto a folder |
+//! | [`diff`] | a folder back to a tar |
+//! | [`limits`] | how much a stream from outside may claim |
+//! | [`progress`] | how far a long operation is |
+#![forbid(unsafe_code)]
+
+pub mod apply;
+pub mod compression;
+pub mod diff;
+pub mod error;
+pub mod limits;
+pub mod marks;
+pub mod progress;
+pub mod split;
+pub mod tar;
+
+pub use error::Error;
+pub use limits::Limits;
+pub use marks::Marks;

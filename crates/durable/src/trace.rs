@@ -1,0 +1,1 @@
+//! The durable writes as events, for the crash recorder of `testkit`.

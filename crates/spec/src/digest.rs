@@ -1,0 +1,176 @@
+//! `algorithm:hex`, the name of some bytes.
+//!
+//! Source: OCI image-spec, descriptor.md, "Digests".
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::Digest as _;
+
+/// Hash functions a digest may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    Sha256,
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name before the colon.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// Length of the hash in bytes.
+    pub fn len(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha512 => 64,
+        }
+    }
+}
+
+/// The name of some bytes: a hash function and its value.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest {
+    algorithm: Algorithm,
+    /// The value, zero-padded to the longest.
+    value: [u8; 64],
+}
+
+/// A text that is not a digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid digest {text:?}: {reason}")]
+pub struct DigestError {
+    pub text: String,
+    pub reason: &'static str,
+}
+
+impl Digest {
+    /// Returns the sha256 digest of `bytes`.
+    pub fn sha256(bytes: impl AsRef<[u8]>) -> Self {
+        Self::of(Algorithm::Sha256, bytes)
+    }
+
+    /// Returns the digest of `bytes` under `algorithm`.
+    pub fn of(algorithm: Algorithm, bytes: impl AsRef<[u8]>) -> Self {
+        let mut hasher = Hasher::new(algorithm);
+        hasher.update(bytes.as_ref());
+        hasher.finish()
+    }
+
+    /// Makes a digest of a hash value, whose length must be the algorithm's.
+    pub fn from_value(algorithm: Algorithm, hash: &[u8]) -> Self {
+        let mut value = [0; 64];
+        value[..algorithm.len()].copy_from_slice(hash);
+        Self { algorithm, value }
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The hash value.
+    pub fn value(&self) -> &[u8] {
+        &self.value[..self.algorithm.len()]
+    }
+
+    /// The hash value in lower-case hexadecimal, without the algorithm.
+    pub fn hex(&self) -> String {
+        hex::encode(self.value())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.name(), self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let fail = |reason| DigestError { text: text.chars().take(160).collect(), reason };
+        let (name, hex) = text.split_once(':').ok_or_else(|| fail("no ':' between algorithm and hash"))?;
+        let algorithm = match name {
+            "sha256" => Algorithm::Sha256,
+            "sha512" => Algorithm::Sha512,
+            _ => return Err(fail("the algorithm is neither sha256 nor sha512")),
+        };
+        if hex.len() != algorithm.len() * 2 {
+            return Err(fail("the hash has the wrong length"));
+        }
+        if !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(fail("the hash is not lower-case hexadecimal"));
+        }
+        let mut value = [0; 64];
+        hex::decode_to_slice(hex, &mut value[..algorithm.len()]).map_err(|_| fail("the hash is not hexadecimal"))?;
+        Ok(Self { algorithm, value })
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        std::borrow::Cow::<'de, str>::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Computes a digest piece by piece.
+#[derive(Clone)]
+pub enum Hasher {
+    Sha256(sha2::Sha256),
+    Sha512(sha2::Sha512),
+}
+
+impl Hasher {
+    pub fn new(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Sha256 => Self::Sha256(sha2::Sha256::new()),
+            Algorithm::Sha512 => Self::Sha512(sha2::Sha512::new()),
+        }
+    }
+
+    pub fn sha256() -> Self {
+        Self::new(Algorithm::Sha256)
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(h) => h.update(bytes),
+            Self::Sha512(h) => h.update(bytes),
+        }
+    }
+
+    pub fn finish(self) -> Digest {
+        match self {
+            Self::Sha256(h) => Digest::from_value(Algorithm::Sha256, &h.finalize()),
+            Self::Sha512(h) => Digest::from_value(Algorithm::Sha512, &h.finalize()),
+        }
+    }
+}
+
+impl std::io::Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,26 @@
+//! The words of the field as types: digests, IDs, references, image configs and manifests. No I/O.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`digest`] | `sha256:<hex>` and `sha512:<hex>`, and computing them |
+//! | [`id`] | DiffID, ChainID, image ID, cache ID, container ID |
+//! | [`reference`] | Docker's reference grammar and normalisation |
+//! | [`config`] | the image config, Docker's and OCI's |
+//! | [`manifest`] | manifests, indexes, descriptors, media types |
+//! | [`gojson`] | JSON as Go's `encoding/json` writes it |
+//! | [`error`] | the kinds of failure that every crate's error maps to |
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod digest;
+pub mod error;
+pub mod gojson;
+pub mod id;
+pub mod manifest;
+pub mod reference;
+
+pub use config::ImageConfig;
+pub use digest::{Algorithm, Digest, Hasher};
+pub use error::ErrorKind;
+pub use id::{CacheId, ChainId, ContainerId, DiffId, ImageId, chain_id, chain_ids};
+pub use reference::Reference;
