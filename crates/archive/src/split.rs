@@ -26,3 +26,6 @@ pub fn assemble(tar_split: impl Read, files: &Path, out: impl Write) -> Result<D
     let _ = (tar_split, files, out);
     todo!()
 }
+
+mod packer;
+pub use packer::Packer;
