@@ -92,18 +92,27 @@ pub fn chain_ids(diffs: &[DiffId]) -> impl Iterator<Item = ChainId> + '_ {
 
 /// A text that is not an ID of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid {what} {text:?}: must be 64 lower-case hexadecimal digits")]
+#[error("invalid {what} {text:?}: must be {form}")]
 pub struct IdError {
     pub what: &'static str,
     pub text: String,
+    /// What it must look like.
+    pub form: &'static str,
 }
 
 fn is_hex64(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// Whether `text` is a random ID of BuildKit: 25 digits of base 36.
+///
+/// Source: buildkit, `identity/randomid.go`.
+fn is_buildkit(text: &str) -> bool {
+    text.len() == 25 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'z'))
+}
+
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $form:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(String);
@@ -121,7 +130,7 @@ macro_rules! text_id {
                 if valid(text) {
                     Ok(Self(text.to_owned()))
                 } else {
-                    Err(IdError { what: $what, text: text.chars().take(160).collect() })
+                    Err(IdError { what: $what, text: text.chars().take(160).collect(), form: $form })
                 }
             }
         }
@@ -154,12 +163,16 @@ macro_rules! text_id {
 
 text_id! {
     /// A layer's folder under its graph driver: 64 hexadecimal digits, and `-init` behind them for a
-    /// container's init layer. Parsed once, at the edge: inside, it is safe to join to a path.
-    CacheId, "cache ID", |text| is_hex64(text.strip_suffix("-init").unwrap_or(text))
+    /// container's init layer; or the 25 letters and digits that BuildKit gives the layers it makes.
+    /// Parsed once, at the edge: inside, it is safe to join to a path.
+    CacheId, "cache ID", "64 lower-case hexadecimal digits, or 25 lower-case letters and digits", |text| {
+        let id = text.strip_suffix("-init").unwrap_or(text);
+        is_hex64(id) || is_buildkit(id)
+    }
 }
 text_id! {
     /// Names a container; its folder under `containers/`.
-    ContainerId, "container ID", is_hex64
+    ContainerId, "container ID", "64 lower-case hexadecimal digits", is_hex64
 }
 
 impl CacheId {

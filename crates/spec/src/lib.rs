@@ -7,6 +7,8 @@
 //! | [`reference`] | Docker's reference grammar and normalisation |
 //! | [`config`] | the image config, Docker's and OCI's |
 //! | [`manifest`] | manifests, indexes, descriptors, media types |
+//! | [`platform`] | operating system and architecture, and what runs where |
+//! | [`time`] | times as Go writes them |
 //! | [`gojson`] | JSON as Go's `encoding/json` writes it |
 //! | [`error`] | the kinds of failure that every crate's error maps to |
 #![forbid(unsafe_code)]
@@ -17,10 +19,13 @@ pub mod error;
 pub mod gojson;
 pub mod id;
 pub mod manifest;
+pub mod platform;
 pub mod reference;
+pub mod time;
 
 pub use config::ImageConfig;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::ErrorKind;
 pub use id::{CacheId, ChainId, ContainerId, DiffId, ImageId, chain_id, chain_ids};
+pub use platform::Platform;
 pub use reference::Reference;
