@@ -1,0 +1,39 @@
+# Two commands on a fresh Debian or Ubuntu machine with Rust: `make demo` runs the main job, `make test` passes the tests.
+
+CARGO ?= cargo
+BIN := target/release/strata
+
+.PHONY: build demo test lint bench fuzz man install
+
+build:            ## the release binary, target/release/strata
+	scripts/packages.sh build
+	$(CARGO) build --release --locked --package strata-cli
+
+demo: build       ## one image's way through the store, on a real Debian root
+	scripts/packages.sh demo
+	scripts/demo.sh $(BIN)
+
+test:             ## every test; those that lack a right or a program say "skip"
+	scripts/packages.sh test
+	$(CARGO) test --locked --workspace
+
+lint:             ## format, clippy, direction of dependencies, licences
+	scripts/packages.sh build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) xtask deps
+	$(CARGO) xtask licences
+
+bench: build      ## Strata beside Docker, as ratios; BENCH="load save" picks topics
+	scripts/packages.sh bench
+	bench/run.sh $(BIN) $(BENCH)
+
+fuzz:             ## every fuzz target for FUZZ_SECONDS (30)
+	fuzz/run.sh $(or $(FUZZ_SECONDS),30)
+
+man: build        ## man pages into target/man
+	$(BIN) man target/man
+
+install: build    ## into $(DESTDIR)/usr/local
+	install -D -m 755 $(BIN) $(DESTDIR)/usr/local/bin/strata
+	$(BIN) man $(DESTDIR)/usr/local/share/man/man1

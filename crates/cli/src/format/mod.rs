@@ -1,0 +1,6 @@
+//! How results are shown: Go templates, tables, sizes and times, in Docker's words.
+
+pub mod json;
+pub mod table;
+pub mod template;
+pub mod units;

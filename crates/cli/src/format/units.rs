@@ -1,0 +1,122 @@
+//! Sizes and times in Docker's words.
+//!
+//! Source: docker/go-units, `size.go`, `duration.go`.
+
+use jiff::Timestamp;
+
+/// `1.5kB`, `217MB`: powers of 1000, four significant digits, as Docker shows sizes.
+pub fn size(bytes: u64) -> String {
+    scaled(bytes, 4)
+}
+
+/// The same with three significant digits, as `docker images` and `docker history` show sizes.
+pub fn size3(bytes: u64) -> String {
+    scaled(bytes, 3)
+}
+
+fn scaled(bytes: u64, precision: usize) -> String {
+    const UNITS: [&str; 9] = ["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit < UNITS.len() - 1 {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{}{}", significant(value, precision), UNITS[unit])
+}
+
+/// Go's `%.<n>g`: at most `digits` significant digits, no trailing zeros; large values in exponent form.
+fn significant(value: f64, digits: usize) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let scientific = format!("{value:.*e}", digits - 1);
+    let (mantissa, exponent) = scientific.split_once('e').expect("{:e} writes an exponent");
+    let exponent: i32 = exponent.parse().expect("{:e} writes a number behind the e");
+    let trim = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    if exponent >= digits as i32 || exponent < -4 {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{}e{sign}{:02}", trim(mantissa), exponent.abs())
+    } else {
+        trim(&format!("{value:.*}", (digits as i32 - 1 - exponent).max(0) as usize))
+    }
+}
+
+/// `3 minutes`, `About an hour`, `2 weeks`: how long, as Docker says it.
+pub fn duration(seconds: i64) -> String {
+    let (minutes, hours) = (seconds / 60, (seconds as f64 / 3600.0).round() as i64);
+    match seconds {
+        i64::MIN..=0 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..60 => format!("{seconds} seconds"),
+        _ if minutes == 1 => "About a minute".to_owned(),
+        _ if minutes < 60 => format!("{minutes} minutes"),
+        _ if hours == 1 => "About an hour".to_owned(),
+        _ if hours < 48 => format!("{hours} hours"),
+        _ if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
+        _ if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
+        _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    }
+}
+
+/// `3 minutes ago`; `N/A` for Go's zero time and for a text that is no time.
+pub fn ago(rfc3339: &str, now: Timestamp) -> String {
+    match rfc3339.parse::<Timestamp>() {
+        Ok(then) if then.as_second() > -62_135_596_800 => format!("{} ago", duration(now.as_second() - then.as_second())),
+        _ => "N/A".to_owned(),
+    }
+}
+
+/// `2026-11-22 10:00:00 +0000 UTC`, as `CreatedAt` columns show it; an unreadable text is shown as it is.
+pub fn created_at(rfc3339: &str) -> String {
+    match rfc3339.parse::<Timestamp>() {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        Err(_) => rfc3339.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_as_docker_writes_them() {
+        let cases = [
+            (0, "0B", "0B"),
+            (999, "999B", "999B"),
+            (1000, "1kB", "1kB"),
+            (1234, "1.234kB", "1.23kB"),
+            (216_994_304, "217MB", "217MB"),
+            (965_700_000, "965.7MB", "966MB"),
+            (12_345_678_901, "12.35GB", "12.3GB"),
+            (999_999, "1000kB", "1e+03kB"),
+        ];
+        for (bytes, four, three) in cases {
+            assert_eq!((size(bytes).as_str(), size3(bytes).as_str()), (four, three), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn durations_are_said_as_docker_says_them() {
+        let cases = [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (150, "2 minutes"),
+            (3600, "About an hour"),
+            (2 * 3600, "2 hours"),
+            (3 * 86_400, "3 days"),
+            (15 * 86_400, "2 weeks"),
+            (70 * 86_400, "2 months"),
+            (800 * 86_400, "2 years"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(duration(seconds), expected, "{seconds}");
+        }
+    }
+}
