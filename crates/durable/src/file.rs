@@ -1,8 +1,17 @@
-//! Replacing one file atomically.
+//! Replacing files atomically, one or several.
 
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs::{self, File},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
-use crate::Error;
+use crate::{Context, Error, step};
+
+/// How often a write starts over because a sweep took its temporary file for a dead one's.
+const ATTEMPTS: usize = 16;
 
 /// Makes `path` hold `bytes`, with `mode` (`0o600`, …).
 ///
@@ -10,30 +19,162 @@ use crate::Error;
 /// which is synced and renamed over `path`; then the folder is synced. The rename is the commit point: after a crash
 /// `path` holds either its old bytes or all of the new ones.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    let _ = (path, bytes, mode);
-    todo!()
+    for _ in 1..ATTEMPTS {
+        match write_once(path, bytes, mode) {
+            Err(error) if error.is_not_found() && step::parent(path).exists() => {}
+            result => return result,
+        }
+    }
+    write_once(path, bytes, mode)
+}
+
+fn write_once(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let mut new = NewFile::begin(path, mode)?;
+    new.write(bytes)?;
+    new.commit()
+}
+
+/// Makes several files hold their new bytes, each atomically and in the order given, for about the price of one [`write`].
+///
+/// All bytes are on disk before the first rename; each folder is synced once, after the last. After a crash any number of the
+/// files, from none to all, have their new bytes, and each is whole: for files that stand for themselves.
+pub fn write_many(files: &[(&Path, &[u8])], mode: u32) -> Result<(), Error> {
+    let mut new = Vec::with_capacity(files.len());
+    for (path, bytes) in files {
+        let mut file = NewFile::begin(path, mode)?;
+        file.write(bytes)?;
+        new.push(file);
+    }
+    step::sync_files(new.iter().map(|new| (&new.file, new.temporary.as_path())))?;
+    let mut folders = BTreeSet::new();
+    for (mut new, (path, bytes)) in new.into_iter().zip(files) {
+        match new.rename() {
+            Err(error) if error.is_not_found() => write(path, bytes, mode)?,
+            result => result?,
+        }
+        folders.insert(step::parent(path));
+    }
+    folders.into_iter().try_for_each(step::sync_dir)
+}
+
+/// A file being filled under a temporary name. Dropped without [`NewFile::commit`] it is removed: nothing happened.
+#[derive(Debug)]
+pub struct NewFile {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    renamed: bool,
+}
+
+impl NewFile {
+    /// Makes an empty file `.tmp-<name>-<random>` beside `path`.
+    pub fn begin(path: &Path, mode: u32) -> Result<Self, Error> {
+        let temporary = step::temporary_beside(path)?;
+        let file = step::create(&temporary, mode).map_err(|error| Error { path: path.to_owned(), ..error })?;
+        Ok(Self { file, temporary, path: path.to_owned(), renamed: false })
+    }
+
+    /// Adds `bytes` at the end.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        step::write(&mut self.file, bytes, &self.temporary).map_err(|error| Error { path: self.path.clone(), ..error })
+    }
+
+    /// The open file, for streaming into.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Syncs the bytes, renames the file to its name, and syncs the folder.
+    ///
+    /// The rename is the commit point: after a crash the name has either its old bytes or all of the new ones.
+    pub fn commit(mut self) -> Result<(), Error> {
+        step::sync_file(&self.file, &self.temporary)?;
+        self.rename()?;
+        step::sync_dir(step::parent(&self.path))
+    }
+
+    fn rename(&mut self) -> Result<(), Error> {
+        step::rename(&self.temporary, &self.path)?;
+        self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.renamed {
+            let _ = step::unlink(&self.temporary);
+        }
+    }
 }
 
 /// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let _ = path;
-    todo!()
+    fs::read(path).context("read", path)
 }
 
 /// Reads a whole file of UTF-8 text.
 pub fn read_to_string(path: &Path) -> Result<String, Error> {
-    let _ = path;
-    todo!()
+    fs::read_to_string(path).context("read", path)
 }
 
 /// Removes a file and syncs its folder; one that is not there is no error.
 pub fn remove_file(path: &Path) -> Result<(), Error> {
-    let _ = path;
-    todo!()
+    match step::unlink(path) {
+        Err(error) if error.is_not_found() => Ok(()),
+        result => {
+            result?;
+            step::sync_dir(step::parent(path))
+        }
+    }
 }
 
-/// Makes the symbolic link `path` to `target`, atomically replacing a link of that name, and syncs the folder.
+/// Makes the symbolic link `path` to `target`, atomically replacing a link or file of that name, and syncs the folder.
+///
+/// After a crash `path` is as it was before, or the new link.
 pub fn symlink(target: &Path, path: &Path) -> Result<(), Error> {
-    let _ = (target, path);
-    todo!()
+    let replace = || {
+        let temporary = step::temporary_beside(path)?;
+        step::symlink(target, &temporary)?;
+        step::rename(&temporary, path).inspect_err(|_| drop(step::unlink(&temporary)))
+    };
+    match step::symlink(target, path) {
+        Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mut replaced = replace();
+            for _ in 1..ATTEMPTS {
+                match &replaced {
+                    // A sweep took the temporary link for a dead one's.
+                    Err(error) if error.is_not_found() => replaced = replace(),
+                    _ => break,
+                }
+            }
+            replaced?;
+        }
+        result => result?,
+    }
+    step::sync_dir(step::parent(path))
+}
+
+/// Removes the temporary files that writers killed in the middle left in `folder`; returns how many.
+///
+/// Safe beside writers at work: one whose file is taken here writes it again.
+pub fn sweep_files(folder: &Path) -> Result<usize, Error> {
+    let mut swept = 0;
+    for entry in fs::read_dir(folder).context("list", folder)? {
+        let entry = entry.context("list", folder)?;
+        if !is_temporary(&entry.file_name()) || entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        match step::unlink(&entry.path()) {
+            Ok(()) => swept += 1,
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(swept)
+}
+
+/// Whether a name is one of this module's temporary files, or of Docker's.
+pub fn is_temporary(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(step::TEMPORARY.as_bytes())
 }

@@ -1,31 +1,49 @@
 //! `strata/journal`: what running operations intend, and what dead ones left to be settled.
 //!
 //! ```text
-//! <random hex>     one operation; a JSON document a line; locked (flock) by the process that runs it
+//! <random hex>         one operation; a JSON document a line; locked (flock) by the process that runs it
+//! .tmp-<random hex>    one that is just being written; no change of its operation has begun
 //! ```
 //!
 //! An operation writes an intent before its first change, adds notes as it goes (each on disk before the change that it
 //! announces), and removes it after its last. An intent whose lock is free belongs to a dead process: whoever opens the
 //! root settles it, by undoing or completing. An intent is also a lease: what its notes name is in use.
+//!
+//! Nobody but the holder of its lock removes an entry, and a lock counts only while the entry still has its name: that is how
+//! two openers at once, or an opener and a writer, never both take an entry.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
+use strata_sys::process::{LockMode, lock_file, try_lock_file};
 
-use crate::Error;
+use crate::{
+    Context, Error, create_dir_all,
+    file::is_temporary,
+    step::{self, TEMPORARY},
+    trace::{Event, emit},
+};
 
 /// The folder of intents.
 #[derive(Clone, Debug)]
 pub struct Journal {
-    #[allow(dead_code)]
     dir: PathBuf,
+    /// Why nothing can be written here, if so.
+    refused: Option<io::ErrorKind>,
 }
 
 /// A running operation's entry. Dropped without [`Intent::done`] it stays, unlocked, to be settled by the next opener.
 #[derive(Debug)]
 pub struct Intent {
-    #[allow(dead_code)]
     path: PathBuf,
+    file: File,
+    /// Bytes of whole notes.
+    len: u64,
 }
 
 /// An entry read back: its notes in order of writing. A torn last line (crash while noting) is dropped: its change never began.
@@ -37,41 +55,215 @@ pub struct Notes<T> {
 
 impl Journal {
     /// Opens the journal in `dir`, making it if missing.
+    ///
+    /// Where that is not allowed (a read-only filesystem, no rights) it opens for reading: [`Journal::begin`] then fails, with
+    /// that reason, and [`Journal::settle`] does nothing.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let _ = dir;
-        todo!()
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+        let made = create_dir_all(dir, 0o700).and_then(|()| {
+            accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).context("write to", dir)
+        });
+        match made {
+            Ok(()) => Ok(Self { dir: dir.to_owned(), refused: None }),
+            Err(error) => match error.source.kind() {
+                kind @ (io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => {
+                    Ok(Self { dir: dir.to_owned(), refused: Some(kind) })
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Whether operations can begin here.
+    pub fn is_writable(&self) -> bool {
+        self.refused.is_none()
     }
 
     /// Starts an operation with its first note, which is on disk when this returns.
     pub fn begin<T: Serialize>(&self, first: &T) -> Result<Intent, Error> {
-        let _ = first;
-        todo!()
+        if let Some(kind) = self.refused {
+            return Err(io::Error::from(kind)).context("begin an operation in", &self.dir);
+        }
+        loop {
+            let name = step::random_suffix()?;
+            let temporary = self.dir.join(format!("{TEMPORARY}{name}"));
+            let file = step::create(&temporary, 0o600)?;
+            // An opener may have taken the file in the instant before: then it is removed, and its lock gained for nothing.
+            lock_file(&file, LockMode::Exclusive).context("lock", &temporary)?;
+            if !has_name(&file, &temporary)? {
+                continue;
+            }
+            let mut intent = Intent { path: temporary, file, len: 0 };
+            let path = self.dir.join(name);
+            let begun = intent.note(first).and_then(|()| step::rename(&intent.path, &path));
+            if let Err(error) = begun {
+                let _ = step::unlink(&intent.path);
+                return Err(error);
+            }
+            intent.path = path;
+            step::sync_dir(&self.dir)?;
+            return Ok(intent);
+        }
     }
 
     /// The notes of all operations that are alive.
     pub fn alive<T: DeserializeOwned>(&self) -> Result<Vec<Notes<T>>, Error> {
-        todo!()
+        let mut alive = Vec::new();
+        for path in self.entries()? {
+            if is_temporary(path.file_name().unwrap_or_default()) {
+                continue;
+            }
+            let Some(file) = open(&path, false)? else { continue };
+            if try_lock_file(&file, LockMode::Shared).context("lock", &path)? {
+                continue;
+            }
+            let notes = read(file, &path)?;
+            alive.push(Notes { path, notes });
+        }
+        Ok(alive)
     }
 
     /// Settles what dead operations left: calls `settle` on each, holding its lock, and removes the entry when that succeeds.
+    ///
+    /// One that fails stays for the next opener, and does not keep the others from being settled; the first failure is returned.
     pub fn settle<T: DeserializeOwned, E: From<Error>>(
         &self,
-        settle: impl FnMut(&[T]) -> Result<(), E>,
+        mut settle: impl FnMut(&[T]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let _ = settle;
-        todo!()
+        if self.refused.is_some() {
+            return Ok(());
+        }
+        let mut first_failure = Ok(());
+        for path in self.entries()? {
+            let settled = self.settle_one(&path, &mut settle);
+            if first_failure.is_ok() {
+                first_failure = settled;
+            }
+        }
+        first_failure
+    }
+
+    fn settle_one<T: DeserializeOwned, E: From<Error>>(
+        &self,
+        path: &Path,
+        settle: &mut impl FnMut(&[T]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(file) = open(path, true)? else { return Ok(()) };
+        if !try_lock_file(&file, LockMode::Exclusive).context("lock", path)? || !has_name(&file, path)? {
+            return Ok(());
+        }
+        // The lock is held, by `_held`, until the entry is gone.
+        let _held = file.try_clone().context("open", path)?;
+        if !is_temporary(path.file_name().unwrap_or_default()) {
+            let notes: Vec<T> = read(file, path)?;
+            if !notes.is_empty() {
+                tracing::warn!(entry = %path.display(), notes = notes.len(), "settling an interrupted operation");
+                settle(&notes)?;
+            }
+        }
+        step::unlink(path)?;
+        step::sync_dir(&self.dir)?;
+        Ok(())
+    }
+
+    /// All entries, temporary ones included, in order of name.
+    fn entries(&self) -> Result<Vec<PathBuf>, Error> {
+        let list = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if self.refused.is_some() && error.kind() == io::ErrorKind::PermissionDenied => {
+                return Ok(Vec::new());
+            }
+            result => result.context("list", &self.dir)?,
+        };
+        let paths: io::Result<Vec<PathBuf>> = list.map(|entry| Ok(entry?.path())).collect();
+        let mut paths = paths.context("list", &self.dir)?;
+        paths.sort();
+        Ok(paths)
     }
 }
 
 impl Intent {
-    /// Adds a note; on disk when this returns.
+    /// Adds a note; on disk when this returns. If it fails, the notes before it stand.
     pub fn note<T: Serialize>(&mut self, note: &T) -> Result<(), Error> {
-        let _ = note;
-        todo!()
+        let mut line = serde_json::to_vec(note).map_err(io::Error::from).context("write a note for", &self.path)?;
+        line.push(b'\n');
+        let written = step::write(&mut self.file, &line, &self.path).and_then(|()| {
+            self.file.sync_data().context("sync", &self.path)?;
+            emit(Event::SyncFile(&self.path));
+            Ok(())
+        });
+        match written {
+            Ok(()) => self.len += line.len() as u64,
+            Err(_) => self.cut()?,
+        }
+        written
+    }
+
+    /// Takes back half a note, so that the next does not follow it on the same line.
+    fn cut(&mut self) -> Result<(), Error> {
+        use std::io::Seek;
+        self.file.set_len(self.len).context("shorten", &self.path)?;
+        self.file.seek(io::SeekFrom::Start(self.len)).context("shorten", &self.path)?;
+        Ok(())
     }
 
     /// Ends the operation: the entry is removed.
     pub fn done(self) -> Result<(), Error> {
-        todo!()
+        step::unlink(&self.path)?;
+        // The lock is held until after this: no opener settles what is done.
+        step::sync_dir(step::parent(&self.path))
     }
 }
+
+/// Opens an entry; `None` if it is gone.
+fn open(path: &Path, write: bool) -> Result<Option<File>, Error> {
+    match OpenOptions::new().read(true).write(write).custom_flags(libc_nofollow()).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some).context("open the journal entry", path),
+    }
+}
+
+fn libc_nofollow() -> i32 {
+    rustix::fs::OFlags::NOFOLLOW.bits() as i32
+}
+
+/// Whether `path` still names the open `file`.
+fn has_name(file: &File, path: &Path) -> Result<bool, Error> {
+    let opened = file.metadata().context("look at", path)?;
+    match fs::symlink_metadata(path) {
+        Ok(now) => Ok((opened.dev(), opened.ino()) == (now.dev(), now.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).context("look at", path),
+    }
+}
+
+/// Reads the notes of an entry.
+fn read<T: DeserializeOwned>(mut file: File, path: &Path) -> Result<Vec<T>, Error> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).context("read the journal entry", path)?;
+    parse(&bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why)).context("read the journal entry", path)
+}
+
+/// Parses the lines of an entry. Only the last may be torn: each is on disk before the next is written.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, String> {
+    let mut notes = Vec::new();
+    let mut lines = bytes.split_inclusive(|&byte| byte == b'\n').enumerate().peekable();
+    while let Some((n, line)) = lines.next() {
+        let is_last = lines.peek().is_none();
+        match serde_json::from_slice(line) {
+            // A note without its end may be a beginning of a longer one: `12` of `123`.
+            Ok(_) if !line.ends_with(b"\n") => {}
+            Ok(note) => notes.push(note),
+            // What is JSON but not a note of ours was not torn: a newer version wrote it.
+            Err(error) if error.is_data() && line.ends_with(b"\n") => {
+                return Err(format!("line {}: {error}; a newer version may have written it", n + 1));
+            }
+            Err(_) if is_last => {}
+            Err(error) => return Err(format!("line {}: {error}; the entry is damaged", n + 1)),
+        }
+    }
+    Ok(notes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,9 @@ use rustix::{
     io::Errno,
 };
 
-pub use probe::{Feature, OverlayParameters, overlay_features, overlay_parameters, overlay_registered, supports_d_type};
+pub use probe::{
+    Feature, OverlayParameters, overlay_features, overlay_parameters, overlay_registered, supports_d_type,
+};
 
 use crate::{StepContext, retry};
 
@@ -148,9 +150,7 @@ pub fn start_write_back(file: &impl AsFd, offset: u64, len: u64) -> io::Result<(
     let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     let len = i64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: integers only; the descriptor is borrowed for the call.
-    let result = unsafe {
-        libc::sync_file_range(file.as_fd().as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE)
-    };
+    let result = unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -95,8 +95,7 @@ pub fn tmpfs(target: &Path, options: &str) -> io::Result<()> {
 ///
 /// Fails with `InvalidInput` if nothing is mounted there.
 pub fn unmount(target: &Path) -> io::Result<()> {
-    raw::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
-        .step(|| format!("unmount {}", target.display()))
+    raw::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).step(|| format!("unmount {}", target.display()))
 }
 
 /// Whether something is mounted exactly at `target`; `false` if there is no such path.

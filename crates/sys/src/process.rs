@@ -1,13 +1,8 @@
 //! Processes and the machine: who is alive, who holds a lock, random bytes, rights, kernel and memory.
 
-use std::{fs::File, io, os::fd::AsFd, path::Path};
+use std::{io, os::fd::AsFd, path::Path};
 
-use rustix::{
-    fs::Mode,
-    io::Errno,
-    process::Pid,
-    thread::CapabilitySet,
-};
+use rustix::{fs::Mode, io::Errno, process::Pid, thread::CapabilitySet};
 
 use crate::{StepContext, retry, tree::Stat};
 
@@ -238,17 +233,10 @@ fn parse_lock(line: &str, stat: &Stat) -> Option<u32> {
     pid.parse().ok().filter(|&pid| pid > 0)
 }
 
-/// Opens a file for locking, making it if missing; one on a read-only filesystem is opened for reading, if it is there.
-pub fn open_for_lock(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    match File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path),
-        result => result,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]
@@ -294,10 +282,10 @@ mod tests {
     fn the_holder_of_a_lock_is_found() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("lock");
-        let file = open_for_lock(&path).unwrap();
+        let file = File::create(&path).unwrap();
         assert_eq!(lock_holders(&path).unwrap(), []);
         assert!(try_lock_file(&file, LockMode::Shared).unwrap());
-        let other = open_for_lock(&path).unwrap();
+        let other = File::open(&path).unwrap();
         assert!(!try_lock_file(&other, LockMode::Exclusive).unwrap());
         lock_file(&other, LockMode::Shared).unwrap();
         let holders = lock_holders(&path).unwrap();

@@ -6,10 +6,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
-    os::{
-        fd::AsFd,
-        unix::ffi::OsStringExt,
-    },
+    os::{fd::AsFd, unix::ffi::OsStringExt},
     path::Path,
 };
 

@@ -86,8 +86,7 @@ pub fn overlay_features(dir: &Path) -> io::Result<Vec<Feature>> {
     scratch.dir.open_dir("lower2")?.create_file("two", 0o644)?;
     let (lower1, lower2, upper, work, merged) = (at("lower1"), at("lower2"), at("upper"), at("work"), at("merged"));
     let mounts = |lower: Vec<&Path>, options: Vec<&str>| -> io::Result<()> {
-        let overlay =
-            mount::Overlay { lower, upper: Some((&upper, &work)), options, ..mount::Overlay::default() };
+        let overlay = mount::Overlay { lower, upper: Some((&upper, &work)), options, ..mount::Overlay::default() };
         mount::overlay(&merged, &overlay)?;
         let seen = merged.join("one").exists();
         mount::unmount(&merged)?;
@@ -95,12 +94,16 @@ pub fn overlay_features(dir: &Path) -> io::Result<Vec<Feature>> {
     };
     let d_type = match supports_d_type(dir) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(io::Error::other("the filesystem keeps no file types in directories (xfs: made with ftype=0)")),
+        Ok(false) => {
+            Err(io::Error::other("the filesystem keeps no file types in directories (xfs: made with ftype=0)"))
+        }
         Err(error) => Err(error),
     };
     let layers_one_by_one = match mount::has_lowerdir_plus() {
         true => Ok(()),
-        false => Err(io::Error::other("this kernel has no lowerdir+ (Linux 6.8); mounts take at most a page of options")),
+        false => {
+            Err(io::Error::other("this kernel has no lowerdir+ (Linux 6.8); mounts take at most a page of options"))
+        }
     };
     Ok(vec![
         feature("d_type", d_type),

@@ -114,9 +114,21 @@ mod tests {
     #[test]
     fn lines_of_every_form() {
         let cases: [(&str, &str, &str, &str, &str); 4] = [
-            ("36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue", "/mnt2", "ext3", "/dev/root", "rw,errors=continue"),
+            (
+                "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue",
+                "/mnt2",
+                "ext3",
+                "/dev/root",
+                "rw,errors=continue",
+            ),
             ("1 1 0:1 / / rw shared:1 master:2 propagate_from:3 - tmpfs  rw", "/", "tmpfs", "", "rw"),
-            ("1 1 0:1 / /a\\040b\\011\\012\\134c\\043 ro - overlay overlay rw,lowerdir=/a\\072b", "/a b\t\n\\c#", "overlay", "overlay", "rw,lowerdir=/a:b"),
+            (
+                "1 1 0:1 / /a\\040b\\011\\012\\134c\\043 ro - overlay overlay rw,lowerdir=/a\\072b",
+                "/a b\t\n\\c#",
+                "overlay",
+                "overlay",
+                "rw,lowerdir=/a:b",
+            ),
             ("1 1 0:1 / /x\\9\\0 rw - fuse.a-b s", "/x\\9\\0", "fuse.a-b", "s", ""),
         ];
         for (line, target, fs_type, source, super_options) in cases {
