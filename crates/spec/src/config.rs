@@ -44,7 +44,7 @@ impl ImageConfig {
     /// that is not of layers.
     pub fn parse(raw: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
         let raw = raw.into();
-        let fields = match serde_json::from_slice(&raw)? {
+        let fields = match gojson::from_slice(&raw)? {
             Value::Object(fields) => fields,
             other => return Err(invalid(format!("is {}, not a JSON object", kind_of(&other)))),
         };

@@ -24,6 +24,7 @@ impl Algorithm {
     }
 
     /// Length of the hash in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "no hash is empty")]
     pub fn len(self) -> usize {
         match self {
             Self::Sha256 => 32,
@@ -172,5 +173,61 @@ impl std::io::Write for Hasher {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn known_hashes() {
+        let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Digest::sha256("").to_string(), empty);
+        let abc = Digest::of(Algorithm::Sha512, "abc").to_string();
+        assert!(abc.starts_with("sha512:ddaf35a193617abacc417349ae204131") && abc.len() == 7 + 128, "{abc}");
+    }
+
+    #[test]
+    fn what_is_no_digest_is_named() {
+        let hex = "ab".repeat(32);
+        for (text, reason) in [
+            ("", "no ':'"),
+            (hex.as_str(), "no ':'"),
+            (&format!("sha1:{hex}"), "neither sha256 nor sha512"),
+            (&format!("SHA256:{hex}"), "neither sha256 nor sha512"),
+            (&format!("sha256:{hex}a"), "wrong length"),
+            (&format!("sha512:{hex}"), "wrong length"),
+            (&format!("sha256:{}", hex.to_uppercase()), "not lower-case hexadecimal"),
+            (&format!("sha256:{}", "é".repeat(32)), "not lower-case hexadecimal"),
+            (&format!("sha256:../{}", &hex[3..]), "not lower-case hexadecimal"),
+        ] {
+            let error = text.parse::<Digest>().unwrap_err();
+            assert!(error.reason.contains(reason) && error.to_string().contains(text), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_digest_is_what_it_shows(bytes in any::<Vec<u8>>(), cut in any::<prop::sample::Index>(), long in any::<bool>()) {
+            let algorithm = if long { Algorithm::Sha512 } else { Algorithm::Sha256 };
+            let digest = Digest::of(algorithm, &bytes);
+            prop_assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+            prop_assert_eq!(digest.value().len(), algorithm.len());
+            let (head, tail) = bytes.split_at(cut.index(bytes.len() + 1));
+            let mut hasher = Hasher::new(algorithm);
+            hasher.write_all(head).unwrap();
+            hasher.write_all(tail).unwrap();
+            prop_assert_eq!(hasher.finish(), digest);
+        }
+
+        #[test]
+        fn parse_never_panics(text in any::<String>()) {
+            let _ = text.parse::<Digest>();
+        }
     }
 }

@@ -1,14 +1,23 @@
-//! JSON as Go's `encoding/json` writes it: `<`, `>`, `&`, U+2028 and U+2029 escaped, floats in Go's shape.
+//! JSON as Go's `encoding/json` writes and reads it.
+//!
+//! Written: `<`, `>`, `&`, U+2028 and U+2029 escaped, floats in Go's shape. Read: the last of several equal keys wins,
+//! and what is no Unicode becomes U+FFFD.
 //!
 //! Image IDs are hashes of such bytes, so what Strata writes must be what Docker would write.
 //! Go sorts the keys of maps and keeps the order of struct fields: use a `BTreeMap` for the one, a struct for the other.
 //!
 //! Source: Go 1.19, `encoding/json/encode.go` and `indent.go`.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use serde::Serialize;
-use serde_json::ser::{CharEscape, CompactFormatter, Formatter, PrettyFormatter, Serializer};
+use serde_json::{
+    Value,
+    ser::{CharEscape, CompactFormatter, Formatter, PrettyFormatter, Serializer},
+};
 
 /// Returns `value` as Go's `json.Marshal` would write it.
 pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
@@ -30,6 +39,50 @@ pub fn to_line<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, serde_json::
     let mut out = to_vec(value)?;
     out.push(b'\n');
     Ok(out)
+}
+
+/// Reads JSON that Go would accept: strings that hold bytes outside UTF-8, or half a surrogate pair, are no error.
+pub fn from_slice(json: &[u8]) -> Result<Value, serde_json::Error> {
+    // Almost all JSON is good; only what is refused is looked at again.
+    serde_json::from_slice(json).or_else(|error| match mend(json) {
+        Cow::Owned(mended) => serde_json::from_str(&mended),
+        Cow::Borrowed(_) => Err(error),
+    })
+}
+
+/// Puts U+FFFD for bytes outside UTF-8 and for escapes of half a surrogate pair; borrowed if there is none.
+fn mend(json: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(json);
+    let mut mended = String::new();
+    let (mut copied, mut at) = (0, 0);
+    // Byte by byte is safe: no byte of a longer UTF-8 sequence is a backslash.
+    while let Some(found) = text[at..].find('\\') {
+        let escape = at + found;
+        let Some(unit) = surrogate(&text, escape) else {
+            // Skip the escaped character, however long.
+            at = escape + 1 + text[escape + 1..].chars().next().map_or(0, char::len_utf8);
+            continue;
+        };
+        let pair = unit < 0xdc00 && surrogate(&text, escape + 6).is_some_and(|low| low >= 0xdc00);
+        at = escape + if pair { 12 } else { 6 };
+        if !pair {
+            mended.push_str(&text[copied..escape]);
+            mended.push('\u{fffd}');
+            copied = at;
+        }
+    }
+    if copied == 0 {
+        return text;
+    }
+    mended.push_str(&text[copied..]);
+    Cow::Owned(mended)
+}
+
+/// Returns the half of a surrogate pair whose escape `\uXXXX` starts at `at`, if one does.
+fn surrogate(text: &str, at: usize) -> Option<u16> {
+    let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+    let unit = u16::from_str_radix(digits, 16).ok()?;
+    (0xd800..0xe000).contains(&unit).then_some(unit)
 }
 
 /// Go's text of strings and numbers over the white space of `F`.
@@ -131,7 +184,7 @@ fn write_fragment<W: ?Sized + Write>(writer: &mut W, text: &str) -> io::Result<(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json, value::RawValue};
+    use serde_json::{json, value::RawValue};
 
     use super::*;
 
@@ -190,18 +243,43 @@ mod tests {
         assert_eq!(text(&raw), r#"{"a b":[1.0,"\u003c\" \\"]}"#);
     }
 
+    #[test]
+    fn what_is_no_unicode_is_read_as_go_reads_it() {
+        for (json, read) in [
+            (&br#""\ud800""#[..], "\u{fffd}"),
+            (br#""\udc00\ud800x""#, "\u{fffd}\u{fffd}x"),
+            (br#""\ud83e\udd80 \ud83e\ud83e\udd80""#, "🦀 \u{fffd}🦀"),
+            (br#""\\ud800 \"\ud8zz\"""#, ""),
+            (br#""\\ud800 \udfff""#, "\\ud800 \u{fffd}"),
+            (b"\"\xff\xe9\"", "\u{fffd}\u{fffd}"),
+        ] {
+            match from_slice(json) {
+                Ok(value) => assert_eq!(value, Value::String(read.to_owned())),
+                Err(_) => assert_eq!(read, "", "{}", String::from_utf8_lossy(json)),
+            }
+        }
+        assert_eq!(from_slice(br#"{"a":1,"b":2,"a":3}"#).unwrap(), json!({"a": 3, "b": 2}));
+    }
+
     proptest! {
+        #[test]
+        fn reading_never_panics(json in any::<Vec<u8>>(), text in r#"("|\\|u|d8|00|dc|é|\{|:){0,40}"#) {
+            let _ = from_slice(&json);
+            let _ = from_slice(text.as_bytes());
+            let _ = from_slice(format!("\"{text}\"").as_bytes());
+        }
+
         #[test]
         fn any_text_reads_back_and_holds_no_bare_special(raw in any::<String>()) {
             let go = text(&raw);
-            prop_assert!(!go.contains(['<', '>', '&', '\u{2028}', '\u{2029}']));
+            prop_assert!(!go.contains(['<', '>', '&', '\u{2028}', '\u{2029}']), "{}", go);
             prop_assert!(go.bytes().all(|b| b >= 0x20));
             prop_assert_eq!(serde_json::from_str::<Value>(&go).unwrap(), Value::String(raw));
         }
 
         #[test]
         fn any_float_reads_back(value in any::<f64>().prop_filter("JSON has no such number", |v| v.is_finite())) {
-            prop_assert_eq!(serde_json::from_str::<f64>(&text(value)).unwrap(), value);
+            prop_assert_eq!(text(value).parse::<f64>().unwrap(), value);
         }
     }
 }

@@ -202,3 +202,65 @@ impl ContainerId {
         &self.0[..12]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn chain_ids_follow_the_specification() {
+        let diffs: Vec<DiffId> = ["a", "b", "c"].map(|text| DiffId::new(Digest::sha256(text))).to_vec();
+        assert_eq!(chain_id(&[]), None);
+        let chain: Vec<ChainId> = chain_ids(&diffs).collect();
+        assert_eq!(chain[0].digest(), diffs[0].digest());
+        // printf 'sha256:%s sha256:%s' "$(printf a | sha256sum)" "$(printf b | sha256sum)" | sha256sum, hashes alone
+        assert_eq!(chain[1].to_string(), "sha256:51c0c8ace48498d6f5fee6b0592cc06f2da0f3cbe09c5a34a97dce85c3889676");
+        assert_eq!(chain[2].to_string(), "sha256:2fce7f8ce91bcf0a1428b36e1024639fdbd9469eea762dba98aa749631885106");
+        assert_eq!(chain_id(&diffs), Some(chain[2]));
+        assert_eq!(chain[1].short(), chain[1].hex()[..12]);
+    }
+
+    #[test]
+    fn cache_ids_are_safe_to_join_to_a_path() {
+        let hex = "0a".repeat(32);
+        for text in [&hex, &format!("{hex}-init"), "0h5zqj5m1vq8o6gbkkp4mkzjy"] {
+            assert_eq!(text.parse::<CacheId>().unwrap().as_str(), text);
+        }
+        for text in [
+            "",
+            "-init",
+            "..",
+            "l",
+            "a/b",
+            &hex.to_uppercase(),
+            &hex[1..],
+            &format!("{hex}-init-init"),
+            &format!("{hex}/"),
+        ] {
+            let error = text.parse::<CacheId>().unwrap_err().to_string();
+            assert!(error.contains(&format!("invalid cache ID {text:?}")), "{error}");
+        }
+        assert!(format!("{hex}-init").parse::<ContainerId>().is_err());
+    }
+
+    #[test]
+    fn init_layers() {
+        let id = CacheId::from_random([7; 32]);
+        assert!(!id.is_init() && id.init().is_init());
+        assert_eq!(id.init().as_str(), format!("{}-init", "07".repeat(32)));
+        assert_eq!(id.init().init(), id.init());
+        assert_eq!(ContainerId::from_random([0xab; 32]).short(), "abababababab");
+    }
+
+    proptest! {
+        #[test]
+        fn parse_never_panics_and_shows_what_it_read(text in any::<String>(), hash in any::<[u8; 32]>()) {
+            let _ = (text.parse::<CacheId>(), text.parse::<ContainerId>(), text.parse::<ImageId>());
+            let id = ImageId::new(Digest::from_value(crate::Algorithm::Sha256, &hash));
+            prop_assert_eq!(id.to_string().parse::<ImageId>().unwrap(), id);
+            prop_assert_eq!(serde_json::from_str::<ImageId>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
+        }
+    }
+}

@@ -12,6 +12,7 @@
 //! | [`gojson`] | JSON as Go's `encoding/json` writes it |
 //! | [`error`] | the kinds of failure that every crate's error maps to |
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod config;
 pub mod digest;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 pub use crate::platform::Platform;
-use crate::{config::null_is_default, digest::Digest};
+use crate::{config::null_is_default, digest::Digest, gojson};
 
 /// Media types.
 pub mod media_type {
@@ -257,6 +257,7 @@ impl Index {
 
 /// What a registry or a layout gives for a manifest: that of one image, or an index of several.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one is made for a whole image, and taken apart at once")]
 pub enum AnyManifest {
     Manifest(Manifest),
     Index(Index),
@@ -289,7 +290,8 @@ impl AnyManifest {
             Some(known) if media_type::is_manifest(known) => false,
             Some(other) => return Err(invalid("manifest", format!("has the unknown mediaType {other:?}"))),
         };
-        if image && index || is_index && image || !is_index && index {
+        let both = if is_index { image } else { index };
+        if both {
             return Err(invalid("manifest", "has fields of an image manifest and of an index at once"));
         }
         if is_index {
@@ -326,10 +328,8 @@ impl ArchiveManifest {
     }
 }
 
-/// Reads JSON by way of a `Value`, where the last of several equal keys wins, as in Go.
 fn from_json<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, ManifestError> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|source| ManifestError::Json { what, source })?;
-    serde_json::from_value(value).map_err(|source| ManifestError::Json { what, source })
+    gojson::from_slice(bytes).and_then(serde_json::from_value).map_err(|source| ManifestError::Json { what, source })
 }
 
 fn invalid(what: &'static str, problem: impl Into<String>) -> ManifestError {

@@ -117,7 +117,7 @@ impl FromStr for Platform {
         let part = |p: &&str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
         let lower = text.to_ascii_lowercase();
         let parts: Vec<&str> = lower.split('/').collect();
-        if !parts.iter().all(|p| part(p)) {
+        if !parts.iter().all(part) {
             return Err(error());
         }
         let (os, architecture, variant) = match parts[..] {

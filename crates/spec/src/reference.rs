@@ -47,16 +47,19 @@ pub struct ReferenceError {
 }
 
 /// What is wrong with a reference, in the words that Docker's clients match on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     #[error("invalid reference format")]
     Format,
     #[error("invalid reference format: repository name must be lowercase")]
     Uppercase,
-    #[error("invalid reference format: repository name must not be more than 255 characters")]
+    /// Upper case in what stands where a domain stands and is none by the grammar.
+    #[error("repository name must be lowercase")]
+    UppercaseDomain,
+    #[error("repository name must not be more than {NAME_MAX} characters")]
     TooLong,
-    #[error("invalid repository name, cannot specify 64-byte hexadecimal strings")]
-    Identifier,
+    #[error("invalid repository name ({0}), cannot specify 64-byte hexadecimal strings")]
+    Identifier(String),
     #[error("invalid tag format")]
     Tag,
     #[error("unsupported digest algorithm")]
@@ -198,7 +201,7 @@ fn error(text: &str, reason: Reason) -> ReferenceError {
 /// Normalises `text` and parses the result.
 fn parse(text: &str) -> Result<Reference, Reason> {
     if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err(Reason::Identifier);
+        return Err(Reason::Identifier(text.to_owned()));
     }
     let (domain, remainder) = split_domain(text);
     let official = if domain == DEFAULT_DOMAIN && !remainder.contains('/') { OFFICIAL_PREFIX } else { "" };
@@ -208,7 +211,7 @@ fn parse(text: &str) -> Result<Reference, Reason> {
     }
     let normal = format!("{domain}/{official}{remainder}");
     parse_normal(&normal).map_err(|reason| match reason {
-        Reason::Format if parse_normal(&normal.to_lowercase()).is_ok() => Reason::Uppercase,
+        Reason::Format if parse_normal(&normal.to_lowercase()).is_ok() => Reason::UppercaseDomain,
         reason => reason,
     })
 }
