@@ -32,6 +32,7 @@
 
 mod block;
 mod entry;
+pub(crate) mod path;
 mod pax;
 mod reader;
 mod sparse;

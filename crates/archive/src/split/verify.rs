@@ -1,0 +1,71 @@
+//! Telling which of a layer's files are no longer what they were.
+
+use std::io::Read;
+use std::path::Path;
+
+use strata_spec::{DiffId, digest::Hasher};
+
+use super::{Folder, Record, Unpacker, contents::Checked};
+use crate::Error;
+
+/// One file that does not match its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The name in the tar.
+    pub name: Vec<u8>,
+    pub reason: String,
+}
+
+/// What a layer's folder is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Files with content.
+    pub files: u64,
+    /// Bytes of the tar.
+    pub bytes: u64,
+    /// The tar's digest, which must be the layer's DiffID; `None` where a file is damaged.
+    pub diff_id: Option<DiffId>,
+    pub damaged: Vec<Damage>,
+}
+
+/// Checks every file in the folder `files` against `tar_split` (gzip), and goes on after one that does not match.
+///
+/// Fails only where the record itself cannot be read.
+pub fn verify(tar_split: impl Read, files: &Path) -> Result<Verified, Error> {
+    let mut folder = Folder::open(files)?;
+    let mut unpacker = Unpacker::new(tar_split);
+    let mut hasher = Hasher::sha256();
+    let mut buffer = vec![0; 256 << 10];
+    let mut found = Verified { files: 0, bytes: 0, diff_id: None, damaged: Vec::new() };
+    while let Some(record) = unpacker.next_record()? {
+        match record {
+            Record::Segment(bytes) => {
+                hasher.update(bytes);
+                found.bytes += bytes.len() as u64;
+            }
+            Record::File(file) if file.size == 0 => {}
+            Record::File(file) => {
+                found.files += 1;
+                found.bytes = found.bytes.saturating_add(file.size);
+                let mut check = || -> Result<(), Error> {
+                    let mut content = Checked::open(&file, &mut folder)?;
+                    loop {
+                        match content.read(&mut buffer)? {
+                            0 => return Ok(()),
+                            len => hasher.update(&buffer[..len]),
+                        }
+                    }
+                };
+                match check() {
+                    Ok(()) => {}
+                    Err(Error::Mismatch { reason, .. }) => {
+                        found.damaged.push(Damage { name: file.name.into_owned(), reason })
+                    }
+                    Err(other) => return Err(other),
+                }
+            }
+        }
+    }
+    found.diff_id = found.damaged.is_empty().then(|| DiffId::new(hasher.finish()));
+    Ok(found)
+}
