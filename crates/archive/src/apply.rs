@@ -1,10 +1,49 @@
 //! A layer's tar onto a folder, in one streaming pass: digest, tar-split and files at once.
+//!
+//! ```text
+//!                       ┌─> sha256 ────────────────────────────> DiffID
+//! input ─> pieces ──────┤
+//!                       └─> tar reader ─> tar-split (CRC, gzip) ─> tar_split
+//!                                   └──> directories, at once
+//!                                   └──> batches of files ─> threads that write them
+//! ```
+//!
+//! What an entry means is what Docker's overlay2 driver makes of it, with these differences, each to the side of caution:
+//!
+//! | entry | here |
+//! | --- | --- |
+//! | a name that leads out by `..`; a deletion mark for nothing, `.` or `..` | refused |
+//! | anything under a symbolic link or file of this layer | refused; Docker follows the link inside the layer |
+//! | a hard link to what is not there, or leads out, or goes through a link | refused |
+//! | a type that no file has | refused |
+//! | a deletion mark for what this very layer made before it | deletes that; Docker fails |
+//! | a directory after a deletion mark of its name | opaque |
+//! | character device 0/0 in an overlay layer | made, and so a deletion mark, as in Docker |
+//! | attributes `trusted.overlay.*` | left out |
+//! | ACLs as text, as GNU tar writes them | set; Docker drops them |
+//! | `.wh..wh.*` but the opaque mark: AUFS's bookkeeping | left out |
+//! | the root directory's own entry | in an overlay layer left out, as in Docker |
+//! | long runs of zeros in a large file | holes |
+
+mod acl;
+mod batch;
+mod feed;
+mod folder;
+pub(crate) mod make;
+mod name;
+mod plan;
+mod seen;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io::{Read, Write},
+    panic,
     path::Path,
+    thread,
 };
 
+use strata_durable::Context;
 use strata_spec::DiffId;
 
 use crate::{Error, Limits, Marks};
@@ -21,24 +60,61 @@ pub struct Options {
 pub struct Applied {
     /// Digest of the tar, trailing bytes included.
     pub diff_id: DiffId,
-    /// Bytes of the files, as Docker counts a layer's size.
+    /// Bytes of the files, as Docker counts a layer's size: the length of each file once, however many names it has, and of the
+    /// text of each symbolic link; holes count. Under [`Marks::None`] the sum of the sizes that the headers say.
     pub size: u64,
     /// Bytes of the tar.
     pub tar_bytes: u64,
     pub entries: u64,
 }
 
+/// Threads that write files; more only wait for the same filesystem's locks.
+const WRITERS: usize = 4;
+
 /// Unpacks the plain tar `input` into the empty folder `dest`, and writes its tar-split (gzip JSON) to `tar_split`.
 ///
-/// Several threads share the work over bounded channels: one reads and hashes, one takes the tar apart, others write files; memory is
-/// bounded whatever the layer holds. Every path is resolved under a descriptor of `dest`. On failure `dest` holds part of
-/// the layer and is for the caller to remove. Nothing is synced.
+/// Several threads share the work over bounded channels: one reads (the caller's), one hashes, one takes the tar apart, others write
+/// files; memory is bounded at some 8 MiB whatever the layer holds, but for a few dozen bytes for each directory. Every path is resolved
+/// under a descriptor of `dest`, and no symbolic link is followed. On failure `dest` holds part of the layer and is for the caller to
+/// remove. Nothing is synced.
+///
+/// Under [`Marks::None`] `dest` may hold the layers below.
 pub fn apply<R: Read + Send, W: Write + Send>(
     input: R,
     dest: &Path,
     tar_split: W,
     options: &Options,
 ) -> Result<Applied, Error> {
-    let _ = (input, dest, tar_split, options);
-    todo!()
+    let folder = folder::Folder::open(dest).context("open", dest)?;
+    let maker = make::Maker::new(folder.root(), options.marks).context("prepare", dest)?;
+    let (pump, hash, feed) = feed::feed();
+    let writers = thread::available_parallelism().map_or(1, usize::from).min(WRITERS);
+    let (crew, posts) = batch::crew(writers);
+    let maker = &maker;
+    let (planned, digest, read) = thread::scope(|scope| {
+        let hashing = scope.spawn(move || hash.run());
+        for post in posts {
+            scope.spawn(move || post.run(maker));
+        }
+        let planning = scope.spawn(move || plan::Plan::new(feed, tar_split, options, folder, maker, crew).run());
+        let read = pump.run(input);
+        (join(planning), join(hashing), read)
+    });
+    // A failed input is why the tar was cut off, not the other way round.
+    let tar_bytes = read.map_err(unwrap_input)?;
+    let counted = planned?;
+    let size = if options.marks == Marks::None { counted.claimed } else { maker.size() };
+    Ok(Applied { diff_id: DiffId::new(digest), size, tar_bytes, entries: counted.entries })
+}
+
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
+
+/// The archive's own error, if a stage before this one put it in an I/O error.
+fn unwrap_input(error: std::io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(source) => Error::Stream { action: "read the layer", source },
+    }
 }

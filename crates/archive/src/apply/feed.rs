@@ -1,0 +1,144 @@
+//! The input in pooled pieces, each seen by two readers: the hash and the tar reader.
+
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use strata_spec::{Digest, digest::Hasher};
+
+/// Bytes of one piece. Fits the second-level cache, so that the second reader finds it there.
+const PIECE: usize = 256 * 1024;
+/// Pieces under way at once.
+const PIECES: usize = 8;
+
+type Shared = Arc<Vec<u8>>;
+
+/// Sends the input on; runs on the caller's thread.
+pub(super) struct Pump {
+    free: Receiver<Vec<u8>>,
+    made: usize,
+    to_hash: Sender<Shared>,
+    to_tar: Sender<io::Result<Shared>>,
+}
+
+/// Hashes the input.
+pub(super) struct Hash {
+    from: Receiver<Shared>,
+    free: Sender<Vec<u8>>,
+}
+
+/// Reads the input again, as the tar reader wants it.
+pub(super) struct Feed {
+    from: Receiver<io::Result<Shared>>,
+    free: Sender<Vec<u8>>,
+    piece: Option<Shared>,
+    position: usize,
+}
+
+/// Makes the three ends.
+pub(super) fn feed() -> (Pump, Hash, Feed) {
+    let (free, free_in) = bounded(PIECES);
+    let (to_hash, hash_in) = bounded(PIECES);
+    let (to_tar, tar_in) = bounded(PIECES);
+    (
+        Pump { free: free_in, made: 0, to_hash, to_tar },
+        Hash { from: hash_in, free: free.clone() },
+        Feed { from: tar_in, free, piece: None, position: 0 },
+    )
+}
+
+impl Pump {
+    /// Sends `input` until its end, or until nobody listens any more; returns the bytes sent.
+    pub fn run(mut self, mut input: impl Read) -> io::Result<u64> {
+        let mut total = 0;
+        loop {
+            let mut piece = if self.made < PIECES && self.free.is_empty() {
+                self.made += 1;
+                vec![0; PIECE]
+            } else {
+                let Ok(piece) = self.free.recv() else { return Ok(total) };
+                piece
+            };
+            piece.resize(PIECE, 0);
+            let (len, end) = match fill(&mut input, &mut piece) {
+                Ok(len) => (len, len < PIECE),
+                Err(error) => {
+                    // The reader of the tar must not take this for the end; it is told, and the error itself goes to the caller.
+                    let _ = self.to_tar.send(Err(io::Error::from(error.kind())));
+                    return Err(error);
+                }
+            };
+            piece.truncate(len);
+            total += len as u64;
+            let piece = Arc::new(piece);
+            if len > 0 && (self.to_hash.send(piece.clone()).is_err() || self.to_tar.send(Ok(piece)).is_err()) {
+                return Ok(total);
+            }
+            if end {
+                return Ok(total);
+            }
+        }
+    }
+}
+
+impl Hash {
+    pub fn run(self) -> Digest {
+        let mut hasher = Hasher::sha256();
+        for piece in self.from {
+            hasher.update(&piece);
+            give_back(&self.free, piece);
+        }
+        hasher.finish()
+    }
+}
+
+impl Read for Feed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        let piece = match self.piece.take() {
+            Some(piece) => piece,
+            None => match self.from.recv() {
+                Ok(piece) => {
+                    self.position = 0;
+                    piece?
+                }
+                Err(_) => return Ok(0),
+            },
+        };
+        let rest = &piece[self.position..];
+        let len = rest.len().min(into.len());
+        into[..len].copy_from_slice(&rest[..len]);
+        self.position += len;
+        if self.position == piece.len() {
+            give_back(&self.free, piece);
+        } else {
+            self.piece = Some(piece);
+        }
+        Ok(len)
+    }
+}
+
+/// The last of the two readers returns the buffer. Nobody waiting for it any more is fine.
+fn give_back(free: &Sender<Vec<u8>>, piece: Shared) {
+    if let Some(buffer) = Arc::into_inner(piece) {
+        let _ = free.try_send(buffer);
+    }
+}
+
+/// Reads until `into` is full or the input ends.
+fn fill(input: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
+    let mut len = 0;
+    while len < into.len() {
+        match input.read(&mut into[len..]) {
+            Ok(0) => break,
+            Ok(more) => len += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(len)
+}

@@ -1,0 +1,501 @@
+//! Takes the tar apart, records it, and decides what is made when.
+//!
+//! Directories are made here, at once, because what follows needs them. All else is handed to the crew, whose threads work
+//! in any order: which is safe, because a path that this layer may have made before waits until all earlier work is done.
+
+use std::{
+    ffi::OsStr,
+    io::{Read, Write},
+    os::unix::ffi::OsStrExt,
+    sync::Arc,
+};
+
+use strata_sys::tree::{Device, Dir, Kind as FileKind, Time};
+
+use super::{
+    Options, acl,
+    batch::{Crew, DATA, Op, What},
+    folder::{Folder, Lost},
+    make::{Failed, Late, Maker, Meta},
+    name::{Inside, Wish, display},
+    seen::Seen,
+};
+use crate::{
+    Error,
+    marks::Marks,
+    split::Packer,
+    tar::{self, Entry, Kind, Reader},
+};
+
+/// Mode of a directory that the tar does not have and something lies in, as Docker makes it.
+const IMPLIED_MODE: u32 = 0o755;
+
+/// What the plan has counted.
+pub(super) struct Counted {
+    pub entries: u64,
+    /// Sum of the sizes in the headers.
+    pub claimed: u64,
+}
+
+pub(super) struct Plan<'a, R, W: Write> {
+    options: &'a Options,
+    tar: Reader<R>,
+    split: Packer<W>,
+    folder: Folder,
+    maker: &'a Maker,
+    crew: Crew,
+    seen: Seen,
+    late: Vec<(Inside, Late)>,
+    /// Content of entries that leave no file, to be recorded with the headers that follow.
+    carry: Vec<u8>,
+    counted: Counted,
+}
+
+impl<'a, R: Read, W: Write> Plan<'a, R, W> {
+    pub fn new(input: R, split: W, options: &'a Options, folder: Folder, maker: &'a Maker, crew: Crew) -> Self {
+        Self {
+            options,
+            tar: Reader::new(input, &options.limits),
+            split: Packer::new(split),
+            folder,
+            maker,
+            crew,
+            seen: Seen::new(options.marks == Marks::None),
+            late: Vec::new(),
+            carry: Vec::new(),
+            counted: Counted { entries: 0, claimed: 0 },
+        }
+    }
+
+    /// Unpacks the whole stream.
+    pub fn run(mut self) -> Result<Counted, Error> {
+        while let Some(entry) = self.tar.next_entry()? {
+            self.counted.entries += 1;
+            self.counted.claimed += entry.header.size;
+            self.entry(&entry)?;
+        }
+        self.carry.extend_from_slice(self.tar.raw());
+        self.split.end(&self.carry)?;
+        loop {
+            let piece = self.tar.trailing()?;
+            if piece.is_empty() {
+                break;
+            }
+            self.split.trailing(piece)?;
+        }
+        self.crew.wait()?;
+        self.close_dirs()?;
+        self.split.finish()?;
+        Ok(self.counted)
+    }
+
+    fn entry(&mut self, entry: &Entry) -> Result<(), Error> {
+        let header = &entry.header;
+        match header.kind {
+            Kind::Global => return self.skip(entry),
+            Kind::Other(byte) => return Err(refuse(entry, format!("no file has the type {:?}", char::from(byte)))),
+            _ => {}
+        }
+        match Wish::parse(&header.name, self.options.marks)? {
+            Wish::Skip => self.skip(entry),
+            Wish::Root => {
+                self.root(entry)?;
+                self.skip(entry)
+            }
+            Wish::Delete(path) => {
+                self.delete(entry, &path)?;
+                self.skip(entry)
+            }
+            Wish::Clear(path) => {
+                self.clear(entry, &path)?;
+                self.skip(entry)
+            }
+            Wish::Make(path) => self.make(entry, path),
+        }
+    }
+
+    /// Records an entry that leaves no file of its name. If it has content all the same, that is recorded with the headers: the tar
+    /// comes back byte for byte.
+    fn skip(&mut self, entry: &Entry) -> Result<(), Error> {
+        if entry.stored > self.options.limits.metadata {
+            return Err(refuse(entry, "it leaves no file, and yet has much content".into()));
+        }
+        let mut bare = entry.clone();
+        (bare.header.size, bare.stored, bare.sparse) = (0, 0, None);
+        self.record(&bare)?;
+        loop {
+            let piece = self.tar.content()?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            self.carry.extend_from_slice(piece);
+        }
+    }
+
+    /// Records the headers of `entry`.
+    fn record(&mut self, entry: &Entry) -> Result<(), Error> {
+        if self.carry.is_empty() {
+            return self.split.entry(entry, self.tar.raw());
+        }
+        let mut raw = std::mem::take(&mut self.carry);
+        raw.extend_from_slice(self.tar.raw());
+        self.split.entry(entry, &raw)
+    }
+
+    /// The root directory's own entry: in an overlay layer it means nothing, as in Docker, whose layers' roots are all alike.
+    fn root(&mut self, entry: &Entry) -> Result<(), Error> {
+        if entry.header.kind != Kind::Dir {
+            return Err(refuse(entry, "only a directory can be the root".into()));
+        }
+        if self.options.marks == Marks::Overlay {
+            return Ok(());
+        }
+        let meta = meta_of(entry);
+        let root = self.folder.root().clone();
+        self.maker.dir(&root, OsStr::new("."), &meta).map_err(|failed| failed.at(entry))?;
+        self.late.push((Inside::default(), Late::of(&meta)));
+        Ok(())
+    }
+
+    fn delete(&mut self, entry: &Entry, path: &Inside) -> Result<(), Error> {
+        let old = self.seen.insert(path);
+        let dir = self.dir_of(entry, path)?;
+        if self.options.marks == Marks::None {
+            self.crew.wait()?;
+            let (_, name) = path.split();
+            self.maker.remove(&dir, OsStr::from_bytes(name)).map_err(|failed| failed.at(entry))?;
+            self.folder.forget();
+            return Ok(());
+        }
+        self.put(entry, path, dir, old, |meta| What::Whiteout { meta })
+    }
+
+    fn clear(&mut self, entry: &Entry, path: &Inside) -> Result<(), Error> {
+        let dir = self.dir(entry, path)?;
+        if self.options.marks == Marks::Overlay {
+            let dir = dir.open_dir(".").map_err(|source| Failed { action: "open", source }.at(entry))?;
+            return self.maker.mark_opaque(&dir).map_err(|failed| failed.at(entry));
+        }
+        self.crew.wait()?;
+        self.folder.forget();
+        self.remove_others(&dir, path.bytes()).map_err(|failed| failed.at(entry))
+    }
+
+    /// Removes from a directory what this layer has not made.
+    fn remove_others(&self, dir: &Dir, path: &[u8]) -> Result<(), Failed> {
+        let mut pending = vec![path.to_vec()];
+        while let Some(below) = pending.pop() {
+            let from_here = OsStr::from_bytes(below[path.len()..].strip_prefix(b"/").unwrap_or(&below[path.len()..]));
+            let here = if from_here.is_empty() { dir.open_dir(".") } else { dir.dir_beneath(from_here) };
+            let here = here.map_err(|source| Failed { action: "open", source })?;
+            for found in here.entries().map_err(|source| Failed { action: "list", source })? {
+                let mut full = below.clone();
+                if !full.is_empty() {
+                    full.push(b'/');
+                }
+                full.extend_from_slice(found.name.as_bytes());
+                if !self.seen.contains(&full) {
+                    self.maker.remove(&here, &found.name)?;
+                } else if found.kind == FileKind::Dir {
+                    pending.push(full);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, entry: &Entry, path: Inside) -> Result<(), Error> {
+        self.record(entry)?;
+        let old = self.seen.insert(&path);
+        let dir = self.dir_of(entry, &path)?;
+        let header = &entry.header;
+        match header.kind {
+            Kind::Dir => self.make_dir(entry, path, &dir, old),
+            Kind::HardLink => self.hard_link(entry, &path, &dir, old),
+            Kind::Regular => {
+                self.settle(old)?;
+                if entry.stored as usize <= DATA && entry.stored <= DATA as u64 {
+                    self.small_file(entry, &path, dir)?;
+                } else {
+                    self.large_file(entry, &path, dir)?;
+                }
+                self.settle(old)
+            }
+            Kind::Symlink if header.link.is_empty() => Err(refuse(entry, "a symbolic link cannot be empty".into())),
+            Kind::Symlink => {
+                self.put(entry, &path, dir, old, |meta| What::Symlink { meta, target: header.link.clone() })
+            }
+            Kind::Fifo | Kind::Char | Kind::Block => {
+                let kind = match header.kind {
+                    Kind::Fifo => FileKind::Fifo,
+                    Kind::Char => FileKind::CharDevice,
+                    _ => FileKind::BlockDevice,
+                };
+                let dev = Device { major: header.dev_major, minor: header.dev_minor };
+                self.put(entry, &path, dir, old, |meta| What::Node { meta, kind, dev })
+            }
+            Kind::Global | Kind::Other(_) => unreachable!("dealt with before the name was read"),
+        }
+    }
+
+    fn make_dir(&mut self, entry: &Entry, path: Inside, dir: &Dir, old: bool) -> Result<(), Error> {
+        self.settle(old)?;
+        let meta = meta_of(entry);
+        self.maker.dir(dir, name_of(&path), &meta).map_err(|failed| failed.at(entry))?;
+        self.late.push((path, Late::of(&meta)));
+        Ok(())
+    }
+
+    /// Links are made here, when all that was handed out is done: what they name must be there. Nothing else of the entry
+    /// counts, because the file is the earlier entry's.
+    fn hard_link(&mut self, entry: &Entry, path: &Inside, dir: &Dir, old: bool) -> Result<(), Error> {
+        let target = Inside::parse(&entry.header.link)
+            .map_err(|reason| refuse(entry, format!("its target {:?}: {reason}", display(&entry.header.link))))?;
+        if target.is_root() {
+            return Err(refuse(entry, "a directory cannot be the target of a hard link".into()));
+        }
+        let (target_dir, target_name) = target.split();
+        self.crew.wait()?;
+        let lost = |why: String| refuse(entry, format!("its target {:?} {why}", display(&entry.header.link)));
+        let from = self.folder.dir(target_dir).map_err(|found| match found {
+            Lost::Missing => lost("is not in the layer, or comes after it".into()),
+            Lost::Blocked(part, kind) => lost(format!("lies under the {} {:?}", word(kind), display(&part))),
+            Lost::Failed(source) => Failed { action: "open the directory of the target of", source }.at(entry),
+        })?;
+        let target_name = OsStr::from_bytes(target_name);
+        match from.stat(target_name) {
+            Ok(stat) if stat.kind == FileKind::Dir => return Err(lost("is a directory".into())),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(lost("is not in the layer, or comes after it".into()));
+            }
+            Err(source) => return Err(Failed { action: "look at the target of", source }.at(entry)),
+        }
+        self.maker.hard_link(&from, target_name, dir, name_of(path)).map_err(|failed| failed.at(entry))?;
+        self.settle(old)
+    }
+
+    fn small_file(&mut self, entry: &Entry, path: &Inside, dir: Arc<Dir>) -> Result<(), Error> {
+        let len = entry.stored as usize;
+        let batch = self.crew.batch_with_room(len)?;
+        let start = batch.used;
+        let mut end = start;
+        while end < start + len {
+            match self.tar.read_content(&mut batch.data[end..start + len])? {
+                0 => break,
+                more => end += more,
+            }
+        }
+        batch.used = end;
+        if end > start {
+            self.split.content(&batch.data[start..end])?;
+        }
+        self.crew.push(Op {
+            dir,
+            name: path.split().1.into(),
+            entry: entry.header.name.as_slice().into(),
+            what: What::File {
+                meta: meta_of(entry),
+                content: start..end,
+                size: entry.header.size,
+                sparse: entry.sparse.clone(),
+            },
+        })
+    }
+
+    fn large_file(&mut self, entry: &Entry, path: &Inside, dir: Arc<Dir>) -> Result<(), Error> {
+        let op = |what| Op {
+            dir: dir.clone(),
+            name: path.split().1.into(),
+            entry: entry.header.name.as_slice().into(),
+            what,
+        };
+        self.crew.send()?;
+        self.crew.bind();
+        self.crew.push(op(What::Begin { meta: meta_of(entry), size: entry.header.size }))?;
+        let mut goes = Goes::new(entry);
+        while let Some((at, len)) = goes.next(DATA) {
+            let batch = self.crew.batch_with_room(len)?;
+            let start = batch.used;
+            let read = self.tar.read_content(&mut batch.data[start..start + len])?;
+            if read == 0 {
+                break;
+            }
+            batch.used += read;
+            self.split.content(&batch.data[start..start + read])?;
+            goes.advance(read);
+            self.crew.push(op(What::Piece { content: start..start + read, at }))?;
+        }
+        self.crew.push(op(What::End))?;
+        self.crew.unbind()
+    }
+
+    /// Hands out something without content.
+    fn put(
+        &mut self,
+        entry: &Entry,
+        path: &Inside,
+        dir: Arc<Dir>,
+        old: bool,
+        what: impl FnOnce(Meta) -> What,
+    ) -> Result<(), Error> {
+        self.settle(old)?;
+        self.crew.push(Op {
+            dir,
+            name: path.split().1.into(),
+            entry: entry.header.name.as_slice().into(),
+            what: what(meta_of(entry)),
+        })?;
+        self.settle(old)
+    }
+
+    /// Before and after work on a path that this layer may have made before: waits for all that is under way.
+    fn settle(&mut self, old: bool) -> Result<(), Error> {
+        if old {
+            self.crew.wait()?;
+            self.folder.forget();
+        }
+        Ok(())
+    }
+
+    /// Returns the directory that holds `path`; makes it if the tar has not.
+    fn dir_of(&mut self, entry: &Entry, path: &Inside) -> Result<Arc<Dir>, Error> {
+        match self.folder.dir(path.split().0) {
+            Err(Lost::Missing) => self.dir(entry, &path.parent()),
+            found => found.map_err(|lost| blocked(entry, lost)),
+        }
+    }
+
+    /// Returns the directory `path`; makes it, and those above it, if the tar has not.
+    fn dir(&mut self, entry: &Entry, path: &Inside) -> Result<Arc<Dir>, Error> {
+        match self.folder.dir(path.bytes()) {
+            Err(Lost::Missing) => {}
+            found => return found.map_err(|lost| blocked(entry, lost)),
+        }
+        let ends: Vec<usize> = path.bytes().iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at).collect();
+        for end in ends.into_iter().chain([path.bytes().len()]) {
+            let part = Inside::parse(&path.bytes()[..end]).expect("a part of a clean path is clean");
+            match self.folder.dir(part.bytes()) {
+                Err(Lost::Missing) => {}
+                found => {
+                    found.map_err(|lost| blocked(entry, lost))?;
+                    continue;
+                }
+            }
+            if self.seen.insert(&part) {
+                // Something of this name may be under way: it is there after this, and then a directory or in the way.
+                self.settle(true)?;
+            }
+            let above = self.folder.dir(part.split().0).map_err(|lost| blocked(entry, lost))?;
+            let now = Time { secs: 0, nanos: 0 };
+            let meta = Meta { mode: IMPLIED_MODE, uid: 0, gid: 0, accessed: now, modified: now, xattrs: Vec::new() };
+            match above.stat(name_of(&part)) {
+                Ok(stat) if stat.kind != FileKind::Dir => {
+                    return Err(blocked(entry, Lost::Blocked(part.bytes().to_vec(), stat.kind)));
+                }
+                _ => {}
+            }
+            self.maker.dir(&above, name_of(&part), &meta).map_err(|failed| failed.at(entry))?;
+        }
+        self.folder.dir(path.bytes()).map_err(|lost| blocked(entry, lost))
+    }
+
+    fn close_dirs(&mut self) -> Result<(), Error> {
+        for (path, late) in std::mem::take(&mut self.late) {
+            let failed = |Failed { action, source }| Error::Entry { action, entry: display(path.bytes()), source };
+            // One that was replaced by something else later on is gone, and with it all below it.
+            let Ok(dir) = self.folder.dir(path.split().0) else { continue };
+            let name = if path.is_root() { OsStr::new(".") } else { name_of(&path) };
+            self.maker.close_dir(&dir, name, &late).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the stored content of a large file goes, piece by piece.
+struct Goes<'a> {
+    extents: std::slice::Iter<'a, tar::Extent>,
+    at: u64,
+    left: u64,
+}
+
+impl<'a> Goes<'a> {
+    fn new(entry: &'a Entry) -> Self {
+        match &entry.sparse {
+            Some(extents) => Self { extents: extents.iter(), at: 0, left: 0 },
+            None => Self { extents: [].iter(), at: 0, left: entry.stored },
+        }
+    }
+
+    /// The offset of the next piece, and its length of at most `most`.
+    fn next(&mut self, most: usize) -> Option<(u64, usize)> {
+        while self.left == 0 {
+            let extent = self.extents.next()?;
+            (self.at, self.left) = (extent.offset, extent.len);
+        }
+        Some((self.at, self.left.min(most as u64) as usize))
+    }
+
+    fn advance(&mut self, len: usize) {
+        self.at += len as u64;
+        self.left -= len as u64;
+    }
+}
+
+impl Failed {
+    fn at(self, entry: &Entry) -> Error {
+        Error::Entry { action: self.action, entry: display(&entry.header.name), source: self.source }
+    }
+}
+
+fn refuse(entry: &Entry, reason: String) -> Error {
+    Error::Refused { entry: display(&entry.header.name), reason }
+}
+
+fn blocked(entry: &Entry, lost: Lost) -> Error {
+    match lost {
+        Lost::Blocked(part, kind) => refuse(entry, format!("it lies under the {} {:?}", word(kind), display(&part))),
+        Lost::Missing => refuse(entry, "its directory went away while the layer was unpacked".into()),
+        Lost::Failed(source) => Failed { action: "open the directory of", source }.at(entry),
+    }
+}
+
+fn word(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Symlink => "symbolic link",
+        FileKind::Dir => "directory",
+        _ => "file",
+    }
+}
+
+fn name_of(path: &Inside) -> &OsStr {
+    OsStr::from_bytes(path.split().1)
+}
+
+fn meta_of(entry: &Entry) -> Meta {
+    let header = &entry.header;
+    let time = |time: tar::Time| Time { secs: time.secs, nanos: time.nanos };
+    let mut xattrs = header.xattrs.clone();
+    for (name, text) in [(acl::ACCESS, &header.acl_access), (acl::DEFAULT, &header.acl_default)] {
+        let Some(text) = text else { continue };
+        if xattrs.iter().any(|(other, _)| other == name.as_bytes()) {
+            continue;
+        }
+        match acl::from_text(text) {
+            Some(value) => xattrs.push((name.as_bytes().to_vec(), value)),
+            None => {
+                tracing::warn!(entry = %entry.display_name(), acl = %String::from_utf8_lossy(text), "an ACL in a layer was left out")
+            }
+        }
+    }
+    let modified = time(header.mtime);
+    Meta {
+        mode: header.mode & 0o7777,
+        uid: header.uid,
+        gid: header.gid,
+        // Nothing is read before it is written: as Docker.
+        accessed: header.atime.map_or(modified, time).max(modified),
+        modified,
+        xattrs,
+    }
+}
