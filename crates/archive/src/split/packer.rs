@@ -135,6 +135,8 @@ impl<W: Write> Packer<W> {
         if !self.trailing.is_empty() {
             self.trailing_segment()?;
         }
+        // Docker's record ends in what its last read of the stream gave: nothing.
+        self.any_segment(&[])?;
         self.flush()?;
         self.out.finish().map_err(writing)
     }
@@ -168,14 +170,13 @@ impl<W: Write> Packer<W> {
     }
 
     fn name(&mut self, name: &[u8]) -> Result<(), Error> {
-        // The replacement character is Docker's sign of a name that is not UTF-8, even where it stands in one.
-        match std::str::from_utf8(name).ok().filter(|name| !name.contains('\u{fffd}')) {
-            Some(name) => {
+        match std::str::from_utf8(name) {
+            Ok(name) => {
                 let text = gojson::to_vec(name).map_err(|e| writing(e.into()))?;
                 self.lines.extend_from_slice(br#","name":"#);
                 self.lines.extend_from_slice(&text);
             }
-            None => {
+            Err(_) => {
                 self.lines.extend_from_slice(format!(r#","name_raw":"{}""#, STANDARD.encode(name)).as_bytes());
             }
         }
@@ -183,9 +184,10 @@ impl<W: Write> Packer<W> {
     }
 
     fn segment(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
+        if bytes.is_empty() { Ok(()) } else { self.any_segment(bytes) }
+    }
+
+    fn any_segment(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.lines.extend_from_slice(br#"{"type":2,"payload":""#);
         let begin = self.lines.len();
         self.lines.resize(begin + bytes.len().div_ceil(3) * 4, 0);
