@@ -6,6 +6,11 @@
 //!
 //! Source: moby `image/image.go`, `image/rootfs.go`, `api/types/container/config.go`, version 20.10; OCI image-spec,
 //! config.md.
+//!
+//! # Limitations
+//!
+//! Go matches the names of fields whatever their case; here `Rootfs` is not `rootfs`, but a field that is not known.
+//! No tool is known to write such a config.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -44,3 +44,32 @@ impl ErrorKind {
         }
     }
 }
+
+/// Gives `kind()` to the errors that all mean: what came from outside is malformed.
+macro_rules! invalid {
+    ($($error:path),* $(,)?) => {
+        $(impl $error {
+            pub fn kind(&self) -> ErrorKind {
+                ErrorKind::Invalid
+            }
+        })*
+    };
+}
+
+invalid! {
+    crate::config::ConfigError,
+    crate::digest::DigestError,
+    crate::id::IdError,
+    crate::platform::PlatformError,
+    crate::reference::ReferenceError,
+    crate::time::TimeError,
+}
+
+impl crate::manifest::ManifestError {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::SchemaOne => ErrorKind::Unsupported,
+            Self::Json { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
+        }
+    }
+}

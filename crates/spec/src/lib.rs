@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`digest`] | `sha256:<hex>` and `sha512:<hex>`, and computing them |
 //! | [`id`] | DiffID, ChainID, image ID, cache ID, container ID |
-//! | [`reference`] | Docker's reference grammar and normalisation |
+//! | [`mod@reference`] | Docker's reference grammar and normalisation |
 //! | [`config`] | the image config, Docker's and OCI's |
 //! | [`manifest`] | manifests, indexes, descriptors, media types |
 //! | [`platform`] | operating system and architecture, and what runs where |
