@@ -1,0 +1,184 @@
+//! What every driver promises.
+
+use std::path::{Path, PathBuf};
+
+use strata_archive::diff::Change;
+use strata_spec::CacheId;
+use strata_sys::fs::Feature;
+
+use crate::Error;
+
+/// How a folder is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// What a new folder reads as until it is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent<'a> {
+    /// Nothing: a base layer.
+    None,
+    /// The folder below.
+    Of(&'a CacheId),
+    /// Not known yet; [`GraphDriver::adopt`] says it. Only where [`GraphDriver::is_independent`].
+    Later,
+}
+
+/// Where a layer's own files lie, to be written by `archive::apply` and read by `archive::split::assemble`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    pub path: PathBuf,
+    /// How deletions are marked there.
+    pub marks: strata_archive::Marks,
+}
+
+/// Something about a driver's own files that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub path: PathBuf,
+    pub reason: String,
+}
+
+/// A storage driver.
+///
+/// A layer's folder is *created* (empty, over its parent), *filled* (by `apply`, or by mounting it read-write), *committed* when it is
+/// read-only and whole, and at last *removed*. Folders that are neither named by a layer nor by a mount are orphans.
+/// Every method may be called from several threads and processes at once, for different folders; `mount` for the same folder too.
+///
+/// Nothing that a driver writes is on disk before [`GraphDriver::sync`] returns, and nothing may name a folder before that.
+/// Whoever creates a folder has noted it in the journal, so that what a crash leaves half-made is removed.
+pub trait GraphDriver: Send + Sync {
+    /// `overlay2`.
+    fn name(&self) -> &'static str;
+
+    /// The driver's home, `<data root>/overlay2`.
+    fn home(&self) -> &Path;
+
+    /// Lines for `info`, in Docker's words: `Backing Filesystem`, `Supports d_type`, `Native Overlay Diff` …
+    fn status(&self) -> Vec<(String, String)>;
+
+    /// Tries everything that the driver wants from kernel and filesystem. Takes milliseconds, so only `info` asks.
+    fn probe(&self) -> Vec<Feature>;
+
+    /// Whether a layer can be filled before its parent is known, so that an image's layers are filled in parallel.
+    fn is_independent(&self) -> bool;
+
+    /// How many folders can lie below one that is mounted.
+    fn max_depth(&self) -> usize;
+
+    /// Creates the folder `id`. Fails with `AlreadyExists`, or `TooDeep`, leaving nothing behind.
+    fn create(&self, id: &CacheId, parent: Parent<'_>, access: Access) -> Result<(), Error>;
+
+    /// Gives a folder created with [`Parent::Later`] its parent.
+    fn adopt(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<(), Error>;
+
+    /// Says that a filled read-only folder is whole and stays as it is.
+    fn commit(&self, id: &CacheId) -> Result<(), Error>;
+
+    /// Removes the folder `id` and what is mounted there; one that is not there is no error.
+    fn remove(&self, id: &CacheId) -> Result<(), Error>;
+
+    fn exists(&self, id: &CacheId) -> bool;
+
+    /// All folders, in no order.
+    fn list(&self) -> Result<Vec<CacheId>, Error>;
+
+    /// The folder below `id`, as the driver's own files say.
+    fn parent(&self, id: &CacheId) -> Result<Option<CacheId>, Error>;
+
+    /// Where the layer's own files lie.
+    fn folder(&self, id: &CacheId) -> Result<Folder, Error>;
+
+    /// Mounts `id` over all below it and returns the merged root.
+    ///
+    /// Whoever asks for a folder that is mounted already, in this process or another, shares that mount; it goes when the last guard drops.
+    /// A mount that a process left when it was killed is taken over; one that another engine made is shared and left alone.
+    /// With [`Access::ReadOnly`] the caller promises not to write: the mount that is shared may allow it.
+    fn mount(&self, id: &CacheId, access: Access) -> Result<Mounted, Error>;
+
+    /// Unmounts `id` whoever mounted it; not mounted is no error.
+    fn unmount(&self, id: &CacheId) -> Result<(), Error>;
+
+    /// `GraphDriver.Data` of `docker inspect`: `LowerDir`, `MergedDir`, `UpperDir`, `WorkDir`, in Docker's order (Go map: sorted).
+    fn metadata(&self, id: &CacheId) -> Result<Vec<(String, String)>, Error>;
+
+    /// What `id` changes over its parent; cost grows with what changed.
+    fn changes(&self, id: &CacheId) -> Result<Vec<Change>, Error>;
+
+    /// Writes what `id` changes over its parent as a layer's tar.
+    fn diff(&self, id: &CacheId, out: &mut (dyn std::io::Write + Send)) -> Result<(), Error>;
+
+    /// Bytes that `id` takes over its parent, as `docker ps --size` counts.
+    fn diff_size(&self, id: &CacheId) -> Result<u64, Error>;
+
+    /// Puts everything that was written below the home on disk (one `syncfs`).
+    fn sync(&self) -> Result<(), Error>;
+
+    /// What is wrong with the driver's own files of `id`, which should stand over `parent`. Reads metadata only.
+    fn check(&self, id: &CacheId, parent: Option<&CacheId>) -> Vec<Fault>;
+
+    /// What lies in the home that belongs to no folder.
+    fn strays(&self) -> Result<Vec<Fault>, Error>;
+
+    /// Rebuilds the driver's own files of `id` from what is known of it: that it stands over `parent`, whose own files are sound.
+    /// Returns the paths rewritten. The layer's content is not touched.
+    fn repair(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<Vec<PathBuf>, Error>;
+
+    /// Deletes what interrupted removals left. The caller knows that no process is removing.
+    fn sweep(&self) -> Result<(), Error>;
+}
+
+/// How a guard's mount ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// This user is done with it.
+    Leave,
+    /// It stays after its last user is gone, until [`GraphDriver::unmount`] or [`GraphDriver::remove`].
+    Keep,
+}
+
+/// A mounted root; left when dropped.
+pub struct Mounted {
+    path: PathBuf,
+    end: Option<Box<dyn FnOnce(&Path, End) + Send>>,
+}
+
+impl Mounted {
+    /// A root at `path`, for which `end` is called at the end.
+    pub fn new(path: PathBuf, end: impl FnOnce(&Path, End) + Send + 'static) -> Self {
+        Self { path, end: Some(Box::new(end)) }
+    }
+
+    /// A root at `path` that needs no unmounting.
+    pub fn plain(path: PathBuf) -> Self {
+        Self { path, end: None }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves it mounted, beyond this process too.
+    pub fn keep(mut self) -> PathBuf {
+        if let Some(end) = self.end.take() {
+            end(&self.path, End::Keep);
+        }
+        std::mem::take(&mut self.path)
+    }
+}
+
+impl std::fmt::Debug for Mounted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Mounted").field(&self.path).finish()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            end(&self.path, End::Leave);
+        }
+    }
+}

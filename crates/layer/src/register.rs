@@ -1,0 +1,258 @@
+//! A tar becomes a layer: unpacked first, registered when all that it stands on is known.
+
+use std::{
+    fs,
+    io::{BufWriter, Read, Write},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use strata_archive::{
+    Limits,
+    apply::{Options, apply},
+};
+use strata_durable::{Context, Intent, NewDir, create_dir_all, trace::content};
+use strata_graphdriver::{Access, GraphDriver, Parent};
+use strata_spec::{CacheId, ChainId, DiffId};
+
+use crate::{
+    Error, Layer, Lease, Note, Store,
+    layout::{chain, damaged},
+    lease::Registered,
+    mounts::random_id,
+};
+
+/// A layer's files and tar-split, unpacked and not registered. Dropped, it is removed.
+pub struct Unpacked {
+    pub diff_id: DiffId,
+    /// Bytes of the files, as Docker counts a layer's size.
+    pub size: u64,
+    /// Bytes of the tar.
+    pub tar_bytes: u64,
+    cache_id: CacheId,
+    /// What it was created over, where the driver wanted that to be known.
+    created_over: Option<Option<ChainId>>,
+    driver: Arc<dyn GraphDriver>,
+    /// Its folder of layerdb, with the tar-split in it; taken when it is committed.
+    record: Option<NewDir>,
+    intent: Option<Intent>,
+}
+
+impl Unpacked {
+    /// Checks that the layer is the one that its image names.
+    pub fn expect(self, expected: DiffId) -> Result<Self, Error> {
+        match self.diff_id == expected {
+            true => Ok(self),
+            false => Err(Error::DiffMismatch { expected, found: self.diff_id }),
+        }
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        let Some(intent) = self.intent.take() else { return };
+        // If it cannot be removed now, the intent stays and whoever settles the journal tries again.
+        let ended = self.driver.remove(&self.cache_id).map_err(Error::from).and_then(|()| Ok(intent.done()?));
+        if let Err(error) = ended {
+            tracing::warn!(cache = %self.cache_id, %error, "an unpacked layer stays until the store is settled");
+        }
+    }
+}
+
+impl Store {
+    /// Unpacks the plain tar `input` into a new driver folder. May run for many layers at once where the driver is independent;
+    /// `parent`, which the caller holds, is needed where it is not. An intent in the journal removes the folder after a crash.
+    pub fn unpack<R: Read + Send>(
+        &self,
+        input: R,
+        parent: Option<ChainId>,
+        limits: &Limits,
+    ) -> Result<Unpacked, Error> {
+        let cache_id = random_id()?;
+        let mut record = NewDir::begin(&self.layout.tmp(), 0o700)?;
+        let mut split = BufWriter::new(record.create("tar-split.json.gz", 0o644)?);
+        let note = Note::Unpack { driver: self.driver_name(), cache_id: cache_id.clone(), parent };
+        let mut unpacked = Unpacked {
+            diff_id: DiffId::new(strata_spec::Digest::sha256("")),
+            size: 0,
+            tar_bytes: 0,
+            cache_id: cache_id.clone(),
+            created_over: None,
+            driver: self.driver.clone(),
+            intent: Some(self.journal.begin(&note)?),
+            record: None,
+        };
+        let over = match (self.driver.is_independent(), parent) {
+            (true, _) => None,
+            (false, parent) => Some(parent),
+        };
+        let below = over.flatten().map(|id| self.get(id)).transpose()?.map(|layer| layer.cache_id);
+        let parent_folder = match (over, &below) {
+            (None, _) => Parent::Later,
+            (Some(_), None) => Parent::None,
+            (Some(_), Some(below)) => Parent::Of(below),
+        };
+        self.driver.create(&cache_id, parent_folder, Access::ReadOnly)?;
+        let folder = self.driver.folder(&cache_id)?;
+        content(&folder.path);
+        let options = Options { marks: folder.marks, limits: limits.clone() };
+        let applied = apply(input, &folder.path, &mut split, &options)?;
+        content(&folder.path);
+        split.flush().context("write", record.path().join("tar-split.json.gz"))?;
+        drop(split);
+        unpacked.created_over = over;
+        unpacked.record = Some(record);
+        (unpacked.diff_id, unpacked.size, unpacked.tar_bytes) = (applied.diff_id, applied.size, applied.tar_bytes);
+        tracing::debug!(cache = %cache_id, diff = %applied.diff_id, size = applied.size, "layer unpacked");
+        Ok(unpacked)
+    }
+
+    /// Registers unpacked layers over `parent`, from the lowest up: syncs the filesystem once, then commits them to layerdb
+    /// bottom-up. A layer that exists by then is not registered twice: the new folder is dropped and the existing layer
+    /// returned. A folder of layerdb that is not whole is set aside (in `strata/damaged`) and stands in nobody's way.
+    ///
+    /// `lease` holds all of them, and what it holds stays until it ends. After a crash each layer is either absent or whole.
+    pub fn register(
+        &self,
+        lease: &mut Lease<'_>,
+        parent: Option<ChainId>,
+        layers: Vec<Unpacked>,
+    ) -> Result<Vec<Layer>, Error> {
+        self.check_depth(parent, layers.len())?;
+        let mut waiting = layers;
+        let mut registered = Vec::with_capacity(waiting.len());
+        let mut top = parent.map(|id| self.get(id)).transpose()?;
+        self.announce(lease, parent, &waiting)?;
+        loop {
+            // What another process has registered meanwhile is taken from it.
+            while let Some(next) = waiting.first() {
+                let id = chain(top.as_ref().map(|layer| layer.chain_id), next.diff_id);
+                let Ok(layer) = self.whole(id) else { break };
+                waiting.remove(0);
+                registered.push(layer.clone());
+                top = Some(layer);
+            }
+            if waiting.is_empty() {
+                return Ok(registered);
+            }
+            self.stack(top.as_ref(), &waiting)?;
+            self.driver.sync()?;
+            let _lock = self.lock()?;
+            let id = chain(top.as_ref().map(|layer| layer.chain_id), waiting[0].diff_id);
+            if self.whole(id).is_ok() {
+                // It came between: what stands on it must be stacked anew.
+                continue;
+            }
+            for unpacked in waiting.drain(..) {
+                let layer = self.commit(top.as_ref(), unpacked)?;
+                registered.push(layer.clone());
+                top = Some(layer);
+            }
+        }
+    }
+
+    fn check_depth(&self, parent: Option<ChainId>, new: usize) -> Result<(), Error> {
+        let (mut depth, mut next) = (new, parent);
+        while let Some(id) = next {
+            depth += 1;
+            next = self.layout.read_parent(id)?;
+        }
+        match depth > self.max_layers() {
+            true => Err(Error::TooDeep(self.max_layers(), depth)),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes hold of `parent` and of all that will be registered, before anybody can see it.
+    fn announce(&self, lease: &mut Lease<'_>, parent: Option<ChainId>, layers: &[Unpacked]) -> Result<(), Error> {
+        let chain_ids = layers.iter().scan(parent, |below, unpacked| {
+            *below = Some(chain(*below, unpacked.diff_id));
+            *below
+        });
+        let registered = |(chain_id, unpacked): (ChainId, &Unpacked)| Registered {
+            chain_id,
+            cache_id: Some(unpacked.cache_id.clone()),
+        };
+        let layers = chain_ids.zip(layers).map(registered).collect();
+        let note = Note::Register { driver: self.driver_name(), parent, layers };
+        let _lock = self.lock()?;
+        if let Some(parent) = parent {
+            self.whole(parent)?;
+        }
+        lease.note(&note)
+    }
+
+    /// Tells each folder what it stands on.
+    fn stack(&self, top: Option<&Layer>, layers: &[Unpacked]) -> Result<(), Error> {
+        let mut below = top.map(|layer| layer.cache_id.clone());
+        let mut below_chain = top.map(|layer| layer.chain_id);
+        for unpacked in layers {
+            match unpacked.created_over {
+                None => self.driver.adopt(&unpacked.cache_id, below.as_ref())?,
+                Some(over) if over == below_chain => {}
+                Some(_) => {
+                    let path = self.driver.folder(&unpacked.cache_id)?.path;
+                    return Err(damaged(&path, "was unpacked over another layer than it is registered over"));
+                }
+            }
+            below_chain = Some(chain(below_chain, unpacked.diff_id));
+            below = Some(unpacked.cache_id.clone());
+        }
+        Ok(())
+    }
+
+    /// Names one layer in layerdb. The lock is held, and the files are on disk.
+    fn commit(&self, parent: Option<&Layer>, mut unpacked: Unpacked) -> Result<Layer, Error> {
+        let parent = parent.map(|layer| layer.chain_id);
+        let layer = Layer {
+            chain_id: chain(parent, unpacked.diff_id),
+            diff_id: unpacked.diff_id,
+            parent,
+            cache_id: unpacked.cache_id.clone(),
+            size: unpacked.size,
+        };
+        let mut record = unpacked.record.take().expect("an unpacked layer has its record until it is committed");
+        record.write("diff", layer.diff_id.to_string().as_bytes(), 0o644)?;
+        record.write("size", layer.size.to_string().as_bytes(), 0o644)?;
+        record.write("cache-id", layer.cache_id.as_str().as_bytes(), 0o644)?;
+        if let Some(parent) = parent {
+            record.write("parent", parent.to_string().as_bytes(), 0o644)?;
+        }
+        self.driver.commit(&layer.cache_id)?;
+        self.set_aside(layer.chain_id)?;
+        record.commit(&self.layout.layer(layer.chain_id))?;
+        if let Some(Err(error)) = unpacked.intent.take().map(Intent::done) {
+            tracing::warn!(%error, "a finished unpacking stays in the journal until the store is settled");
+        }
+        tracing::info!(chain = %layer.chain_id, diff = %layer.diff_id, size = layer.size, "layer registered");
+        Ok(layer)
+    }
+
+    /// Looks up a layer that can be relied on: its record is whole, and so are the things it names, as far as a glance shows.
+    pub(crate) fn whole(&self, id: ChainId) -> Result<Layer, Error> {
+        let layer = self.get(id)?;
+        let split = self.layout.tar_split(id);
+        match fs::metadata(&split) {
+            Ok(found) if found.len() > 0 => {}
+            Ok(_) => return Err(damaged(&split, "the file is empty, as after a power cut")),
+            Err(_) => return Err(damaged(&split, "the file is missing")),
+        }
+        if !self.driver.exists(&layer.cache_id) {
+            return Err(damaged(&self.layout.layer(id).join("cache-id"), "the folder that it names is missing"));
+        }
+        Ok(layer)
+    }
+
+    /// Moves a record that is not whole out of the way of the new one. Its driver folder stays: containers may stand on it.
+    fn set_aside(&self, id: ChainId) -> Result<(), Error> {
+        let from = self.layout.layer(id);
+        if !from.exists() {
+            return Ok(());
+        }
+        create_dir_all(&self.aside, 0o700)?;
+        let to: PathBuf = self.aside.join(format!("layer-{}-{}", id.hex(), random_id()?));
+        strata_durable::rename(&from, &to)?;
+        tracing::warn!(chain = %id, to = %to.display(), "damaged layer set aside");
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! A layer that nobody needs goes.
+
+use std::collections::HashMap;
+
+use strata_durable::remove_dir;
+use strata_spec::{CacheId, ChainId};
+
+use crate::{
+    Error, Note, Store,
+    lease::{Alive, Registered},
+    mounts::{end, folders_of_damaged},
+};
+
+impl Store {
+    /// Removes `top` and then each layer below it, as long as no other layer, no container's mount, no live lease and not `needed` holds it.
+    /// Returns the removed ones, topmost first; none if `top` is held or not there.
+    ///
+    /// Holds the store's lock while it decides, so that nobody takes hold of a layer meanwhile; the files are deleted after. A layer's
+    /// record goes before its files: after a crash it is there whole, or the journal says which folder is to be removed.
+    pub fn release(&self, top: ChainId, needed: &dyn Fn(ChainId) -> bool) -> Result<Vec<ChainId>, Error> {
+        let (intent, layers) = {
+            let _lock = self.lock()?;
+            let layers = self.releasable(top, needed)?;
+            if layers.is_empty() {
+                return Ok(Vec::new());
+            }
+            let intent = self.journal.begin(&Note::Release { driver: self.driver_name(), layers: layers.clone() })?;
+            for layer in &layers {
+                remove_dir(&self.layout.layer(layer.chain_id), &self.layout.tmp())?;
+            }
+            (intent, layers)
+        };
+        let folders: Vec<_> = layers.iter().filter_map(|layer| layer.cache_id.clone()).collect();
+        self.remove_folders(&folders)?;
+        end(intent);
+        for layer in &layers {
+            tracing::info!(chain = %layer.chain_id, "layer removed");
+        }
+        Ok(layers.into_iter().map(|layer| layer.chain_id).collect())
+    }
+
+    /// What can go, from `top` down. The lock is held.
+    fn releasable(&self, top: ChainId, needed: &dyn Fn(ChainId) -> bool) -> Result<Vec<Registered>, Error> {
+        let mut layers = Vec::new();
+        let mut next = Some(top).filter(|id| self.layout.layer(*id).exists() && !needed(*id));
+        if next.is_none() {
+            return Ok(layers);
+        }
+        let held = self.held()?;
+        let mut children = self.children()?;
+        while let Some(id) = next {
+            let cache_id = self.layout.read_cache_id(id).ok();
+            let in_use = held.layers.contains(&id)
+                || cache_id.as_ref().is_some_and(|folder| held.folders.contains(folder))
+                || children.get(&id).is_some_and(|count| *count > 0);
+            if in_use || needed(id) {
+                break;
+            }
+            // A record that no longer tells its folder or its parent can go too; `verify` finds what then stays.
+            let parent = self.layout.read_parent(id).unwrap_or_default();
+            layers.push(Registered { chain_id: id, cache_id });
+            if let Some(count) = parent.and_then(|parent| children.get_mut(&parent)) {
+                *count -= 1;
+            }
+            next = parent.filter(|id| self.layout.layer(*id).exists());
+        }
+        Ok(layers)
+    }
+
+    /// What live operations hold and containers stand on.
+    fn held(&self) -> Result<Alive, Error> {
+        let mut held = self.alive()?;
+        for container in self.list_mounts()? {
+            match self.layout.read_mount(&container) {
+                Ok(mount) => held.layers.extend(mount.parent),
+                Err(Error::MountNotFound(_)) => {}
+                Err(Error::Damaged { path, reason }) => {
+                    tracing::warn!(%container, path = %path.display(), reason, "a damaged record: asking its folders instead");
+                    for folder in folders_of_damaged(&self.layout.mount(&container)) {
+                        self.hold_below(folder, &mut held)?;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(held)
+    }
+
+    /// Holds every folder that `folder` stands on, as far as the driver's own files tell.
+    fn hold_below(&self, folder: CacheId, held: &mut Alive) -> Result<(), Error> {
+        let mut next = Some(folder);
+        while let Some(id) = next {
+            next = match self.driver.parent(&id) {
+                Err(strata_graphdriver::Error::NotFound(..) | strata_graphdriver::Error::Damaged { .. }) => None,
+                result => result?,
+            };
+            held.folders.extend(next.clone());
+        }
+        Ok(())
+    }
+
+    /// How many layers stand directly on each.
+    fn children(&self) -> Result<HashMap<ChainId, usize>, Error> {
+        let mut children = HashMap::new();
+        for id in self.list()? {
+            if let Some(parent) = self.layout.read_parent(id).unwrap_or_default() {
+                *children.entry(parent).or_default() += 1;
+            }
+        }
+        Ok(children)
+    }
+}
