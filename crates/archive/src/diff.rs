@@ -1,11 +1,21 @@
 //! A layer's folder back to a tar, and what changed against the layers below.
 
+mod changes;
+mod export;
+mod layers;
+#[cfg(test)]
+mod tests;
+
 use std::{
+    ffi::OsStr,
     io::Write,
     path::{Path, PathBuf},
 };
 
-use crate::{Error, Marks};
+use strata_durable::Context;
+use strata_sys::tree::Dir;
+
+use crate::{Error, Marks, marks::WHITEOUT_PREFIX};
 
 /// What happened to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +28,17 @@ pub enum ChangeKind {
     Deleted,
 }
 
+impl ChangeKind {
+    /// The letter that `docker diff` prints.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Modified => 'C',
+            Self::Added => 'A',
+            Self::Deleted => 'D',
+        }
+    }
+}
+
 /// One changed path, absolute within the container (`/etc/hosts`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Change {
@@ -27,24 +48,56 @@ pub struct Change {
 
 /// Lists what the read-write folder `upper` changes over `lower` (folders from the topmost down).
 ///
-/// Only `upper` is walked; `lower` is asked about single names. Sorted by path as `docker diff` prints it. Understands
-/// redirect, metacopy and opaque marks.
+/// Says what `docker diff` says; only the order is fixed here: each directory before what is in it, names sorted by their bytes. A path
+/// that was only copied up, and is as it was, is not listed. Only `upper` is walked, and what it replaced or renamed; `lower` is
+/// otherwise asked about single names. Understands redirect, metacopy, opaque marks and both forms of overlay's whiteouts.
+///
+/// Under [`Marks::None`] both `upper` and the first of `lower` are whole views, and both are walked.
 pub fn changes(upper: &Path, lower: &[PathBuf], marks: Marks) -> Result<Vec<Change>, Error> {
-    let _ = (upper, lower, marks);
-    todo!()
+    changes::Walk::new(upper, lower, marks)?.run()
 }
 
 /// Writes the folder `upper` as a layer's tar: deletion marks become `.wh.` entries, in a deterministic order, with headers
 /// as Go's `archive/tar` and Docker write them.
 ///
-/// `lower` is needed for what `upper` only refers to (metacopy content, redirected directories).
+/// `lower` is needed for what `upper` only refers to (metacopy content, renamed directories, which are written whole), and under
+/// [`Marks::None`] to know what changed.
+///
+/// Entries come in the order of [`changes`]. A deletion is an empty file `.wh.NAME` of mode 0600, owner 0:0 and time 0, so that the same
+/// folder gives the same bytes. An opaque directory is followed by its `.wh..wh..opq`. Times keep their nanoseconds; all extended
+/// attributes are kept but overlay's own, SELinux labels and IMA/EVM signatures. Sparse files are written in full, because Docker
+/// cannot rebuild layers with sparse entries; unpacking makes the holes again. Sockets are left out. The root has no entry.
 pub fn diff<W: Write>(upper: &Path, lower: &[PathBuf], marks: Marks, out: W) -> Result<(), Error> {
-    let _ = (upper, lower, marks, out);
-    todo!()
+    if marks == Marks::None && !lower.is_empty() {
+        return write_changes(upper, &changes(upper, lower, marks)?, out);
+    }
+    export::Walk::new(upper, lower, marks, out).run().map(drop)
 }
 
-/// Writes a whole tree as a tar, as `docker export` does.
+/// Writes a whole tree as a tar, as `docker export` does: like [`diff`] over nothing, without marks.
 pub fn tree<W: Write>(root: &Path, out: W) -> Result<(), Error> {
-    let _ = (root, out);
-    todo!()
+    export::Walk::new(root, &[], Marks::None, out).run().map(drop)
+}
+
+/// Writes only what changed, where the folder itself does not tell.
+fn write_changes<W: Write>(upper: &Path, changes: &[Change], out: W) -> Result<(), Error> {
+    let root = Dir::open(upper).context("open", upper)?;
+    let mut exporter = export::Exporter::new(out);
+    for Change { path, kind } in changes {
+        let entry = path.strip_prefix("/").unwrap_or(path);
+        let name = entry.file_name().unwrap_or(OsStr::new(""));
+        let parent = entry.parent().unwrap_or(Path::new(""));
+        if *kind == ChangeKind::Deleted {
+            let mut mark = std::ffi::OsString::from(WHITEOUT_PREFIX);
+            mark.push(name);
+            exporter.mark(&parent.join(mark), 0o600, 0, 0)?;
+            continue;
+        }
+        let path = upper.join(entry);
+        let dir = if parent == Path::new("") { root.open_dir(".") } else { root.dir_beneath(parent) };
+        let dir = dir.context("open the directory of", &path)?;
+        let stat = dir.stat(name).context("look at", &path)?;
+        exporter.file(&dir, name, &stat, entry, &path, None)?;
+    }
+    exporter.finish().map(drop)
 }

@@ -8,6 +8,7 @@
 //! | [`marks`] | whiteouts and opaque directories, in tars and on disk |
 //! | [`apply`] | a tar onto a folder |
 //! | [`diff`] | a folder back to a tar |
+//! | [`pipe`](mod@pipe) | from one of these to the next, in memory |
 //! | [`limits`] | how much a stream from outside may claim |
 //! | [`progress`] | how far a long operation is |
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod diff;
 pub mod error;
 pub mod limits;
 pub mod marks;
+pub mod pipe;
 pub mod progress;
 pub mod split;
 pub mod tar;
@@ -25,3 +27,4 @@ pub mod tar;
 pub use error::Error;
 pub use limits::Limits;
 pub use marks::Marks;
+pub use pipe::pipe;

@@ -1,0 +1,237 @@
+//! What changed, as `docker diff` tells it: the view with the read-write folder against the view without.
+//!
+//! Only the read-write folder is walked, and what it renamed or replaced. A path is changed when its type, mode, owner, device,
+//! size, modification time or capabilities are, of a directory without size and time; so what was only copied up is not. A
+//! directory with changes below it is changed too. A deleted directory stands for all that was in it.
+//!
+//! Source: moby, pkg/archive/changes.go, `ChangesDirs`.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use strata_durable::Context;
+use strata_sys::{
+    tree::{Device, Dir, Kind, Stat, Time},
+    xattr,
+};
+
+use super::{
+    Change, ChangeKind,
+    layers::{DirMarks, Found, Layers, Under, is_deletion},
+};
+use crate::{
+    Error,
+    marks::{Mark, Marks},
+};
+
+const CAPABILITY: &str = "security.capability";
+
+/// A directory of the new view, with the one of the old view at the same path.
+struct Both {
+    path: PathBuf,
+    /// In the read-write folder, if it is there.
+    upper: Option<(Rc<Dir>, DirMarks)>,
+    /// What of the new view lies below.
+    base: Under,
+    /// The old view.
+    old: Under,
+    /// Whether `base` is `old`: names that only these have are unchanged.
+    shared: bool,
+}
+
+/// One name of the new view.
+enum New {
+    Upper(Stat),
+    Base(Found),
+    Deleted,
+}
+
+pub(super) struct Walk<'a> {
+    upper: &'a Path,
+    layers: Layers,
+    marks: Marks,
+    changes: Vec<Change>,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(upper: &'a Path, lower: &[PathBuf], marks: Marks) -> Result<Self, Error> {
+        // Without marks each folder is a whole view: the next one below is what it is compared with.
+        let lower = if marks == Marks::None { &lower[..lower.len().min(1)] } else { lower };
+        Ok(Self { upper, layers: Layers::open(lower, marks)?, marks, changes: Vec::new() })
+    }
+
+    pub fn run(mut self) -> Result<Vec<Change>, Error> {
+        let dir = Dir::open(self.upper).context("open", self.upper)?;
+        let marks = DirMarks::of_dir(&dir, self.marks).context("read the marks of", self.upper)?;
+        let old = self.layers.roots();
+        let shared = self.marks != Marks::None && !marks.opaque;
+        let base = if shared { old.clone() } else { Vec::new() };
+        self.dir(&Both { path: "/".into(), upper: Some((Rc::new(dir), marks)), base, old, shared })?;
+        Ok(self.changes)
+    }
+
+    fn dir(&mut self, both: &Both) -> Result<(), Error> {
+        for (name, new) in self.names(both)? {
+            let path = both.path.join(&name);
+            let old = self.layers.find(&both.old, &name)?;
+            let (new, differs) = match (new, &old) {
+                (New::Deleted, None) => continue,
+                (New::Deleted, Some(_)) => {
+                    self.changes.push(Change { path, kind: ChangeKind::Deleted });
+                    continue;
+                }
+                (new, None) => (new, Some(ChangeKind::Added)),
+                (new, Some(old)) => {
+                    let differs = self.differs(both, &name, &new, old)?;
+                    (new, differs.then_some(ChangeKind::Modified))
+                }
+            };
+            let at = self.changes.len();
+            if let Some(kind) = differs {
+                self.changes.push(Change { path: path.clone(), kind });
+            }
+            if let Some(below) = self.below(both, &name, path, new, old)? {
+                self.dir(&below)?;
+                if differs.is_none() && self.changes.len() > at {
+                    self.changes.insert(at, Change { path: below.path, kind: ChangeKind::Modified });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All names in a directory that may have changed, sorted.
+    fn names(&self, both: &Both) -> Result<BTreeMap<OsString, New>, Error> {
+        let mut names = BTreeMap::new();
+        if let Some((dir, marks)) = &both.upper {
+            for entry in dir.entries().context("list", self.at(&both.path))? {
+                let path = || self.at(&both.path.join(&entry.name));
+                if self.marks == Marks::Aufs {
+                    match Mark::of(entry.name.as_bytes()) {
+                        Mark::Plain => {}
+                        Mark::Whiteout(name) => {
+                            // A file that is there as well wins over its mark.
+                            names.entry(OsStr::from_bytes(name).to_owned()).or_insert(New::Deleted);
+                            continue;
+                        }
+                        Mark::Opaque | Mark::Meta | Mark::Invalid => continue,
+                    }
+                }
+                let stat = match dir.stat(&entry.name) {
+                    Ok(stat) => stat,
+                    // A running container goes on while we look.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error).context("look at", path()).map_err(Error::from),
+                };
+                let deleted = self.marks == Marks::Overlay
+                    && is_deletion(dir, marks.second_form, &entry.name, &stat).context("look at", path())?;
+                names.insert(entry.name, if deleted { New::Deleted } else { New::Upper(stat) });
+            }
+        }
+        if !both.shared {
+            for name in self.layers.names(&both.base)? {
+                if !names.contains_key(&name)
+                    && let Some(found) = self.layers.find(&both.base, &name)?
+                {
+                    names.insert(name, New::Base(found));
+                }
+            }
+            for name in self.layers.names(&both.old)? {
+                names.entry(name).or_insert(New::Deleted);
+            }
+        }
+        Ok(names)
+    }
+
+    /// The directory below, if `name` is one.
+    fn below(
+        &self,
+        both: &Both,
+        name: &OsStr,
+        path: PathBuf,
+        new: New,
+        old: Option<Found>,
+    ) -> Result<Option<Both>, Error> {
+        let old = old.map(|found| found.under).unwrap_or_default();
+        match new {
+            New::Upper(stat) if stat.kind == Kind::Dir => {
+                let (dir, _) = both.upper.as_ref().expect("a name from the upper folder has its directory");
+                let dir = Rc::new(dir.open_dir(name).context("open", self.at(&path))?);
+                let marks = DirMarks::of_dir(&dir, self.marks).context("read the marks of", self.at(&path))?;
+                let (base, shared) = if self.marks == Marks::None || marks.opaque {
+                    (Vec::new(), false)
+                } else if let Some(redirect) = &marks.redirect {
+                    (self.layers.find_redirected(&both.base, redirect)?.map(|found| found.under).unwrap_or_default(), false)
+                } else if both.shared {
+                    (old.clone(), true)
+                } else {
+                    (self.layers.find(&both.base, name)?.map(|found| found.under).unwrap_or_default(), false)
+                };
+                Ok(Some(Both { path, upper: Some((dir, marks)), base, old, shared }))
+            }
+            New::Base(found) if found.stat.kind == Kind::Dir => {
+                Ok(Some(Both { path, upper: None, base: found.under, old, shared: false }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn differs(&self, both: &Both, name: &OsStr, new: &New, old: &Found) -> Result<bool, Error> {
+        let stat = match new {
+            New::Upper(stat) => stat,
+            New::Base(found) => &found.stat,
+            New::Deleted => return Ok(true),
+        };
+        // AUFS copies up only what is written to.
+        if self.marks == Marks::Aufs && stat.kind != Kind::Dir || stats_differ(&old.stat, stat) {
+            return Ok(true);
+        }
+        if stat.kind != Kind::File {
+            return Ok(false);
+        }
+        let new_capability = match (new, &both.upper) {
+            (New::Base(found), _) => capability(&found.place.dir, &found.name, || self.layers.path(&found.place, &found.name))?,
+            (_, Some((dir, _))) => capability(dir, name, || self.at(&both.path.join(name)))?,
+            (_, None) => None,
+        };
+        let old = capability(&old.place.dir, &old.name, || self.layers.path(&old.place, &old.name))?;
+        Ok(new_capability != old)
+    }
+
+    /// Where a path of the view is in the read-write folder, for errors.
+    fn at(&self, path: &Path) -> PathBuf {
+        self.upper.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+fn capability(dir: &Dir, name: &OsStr, path: impl Fn() -> PathBuf) -> Result<Option<Vec<u8>>, Error> {
+    let handle = match dir.open_handle(name) {
+        Ok(handle) => handle,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context("open", path()).map_err(Error::from),
+    };
+    match xattr::get_of(&handle, CAPABILITY) {
+        Ok(value) => Ok(value),
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(error).context("read the capabilities of", path()).map_err(Error::from),
+    }
+}
+
+fn stats_differ(old: &Stat, new: &Stat) -> bool {
+    let identity = |stat: &Stat| {
+        let rdev = matches!(stat.kind, Kind::CharDevice | Kind::BlockDevice).then_some(stat.rdev);
+        (stat.kind, stat.mode, stat.uid, stat.gid, rdev.unwrap_or(Device::default()))
+    };
+    identity(old) != identity(new)
+        || new.kind != Kind::Dir && (old.size != new.size || !same_time(old.modified, new.modified))
+}
+
+/// Equal as far as both are known: a time that went through a tar may have lost its nanoseconds.
+fn same_time(a: Time, b: Time) -> bool {
+    a.secs == b.secs && (a.nanos == b.nanos || a.nanos == 0 || b.nanos == 0)
+}

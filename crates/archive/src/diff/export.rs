@@ -1,0 +1,347 @@
+//! A folder's files as a tar.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{Read, Write},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use strata_durable::Context;
+use strata_sys::{
+    tree::{Device, Dir, Kind, Stat, proc_path},
+    xattr,
+};
+
+use super::layers::{DirMarks, Layers, Under, is_deletion, metacopy};
+use crate::{
+    Error,
+    marks::{Mark, Marks, OPAQUE, OVERLAY_PREFIX, WHITEOUT_PREFIX},
+    tar::{self, Header, Writer},
+};
+
+const BUFFER: usize = 256 * 1024;
+
+/// Attributes of this machine, not of the file: labels and signatures that mean nothing elsewhere.
+const LOCAL: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
+
+/// Writes files as entries, and knows which of them are names of one file.
+pub(super) struct Exporter<W: Write> {
+    tar: Writer<W>,
+    /// The first name of each file that has several.
+    links: HashMap<(Device, u64), Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Exporter<W> {
+    pub fn new(out: W) -> Self {
+        Self { tar: Writer::new(out), links: HashMap::new(), buffer: vec![0; BUFFER] }
+    }
+
+    pub fn finish(self) -> Result<W, Error> {
+        self.tar.finish()
+    }
+
+    /// Writes what `name` in `dir` is, as `entry`, which has no slash at its end. `path` is for errors; `content` is where the file's
+    /// bytes are, if not in itself. A socket is left out: a tar has none.
+    pub fn file(
+        &mut self,
+        dir: &Dir,
+        name: &OsStr,
+        stat: &Stat,
+        entry: &Path,
+        path: &Path,
+        content: Option<File>,
+    ) -> Result<(), Error> {
+        let kind = match stat.kind {
+            Kind::File => tar::Kind::Regular,
+            Kind::Dir => tar::Kind::Dir,
+            Kind::Symlink => tar::Kind::Symlink,
+            Kind::Fifo => tar::Kind::Fifo,
+            Kind::CharDevice => tar::Kind::Char,
+            Kind::BlockDevice => tar::Kind::Block,
+            Kind::Socket => {
+                tracing::debug!(path = %path.display(), "a socket was left out of the tar");
+                return Ok(());
+            }
+        };
+        let mut header = Header::new(kind, entry.as_os_str().as_bytes());
+        header.mode = stat.mode;
+        (header.uid, header.gid) = (stat.uid, stat.gid);
+        header.mtime = tar::Time { secs: stat.modified.secs, nanos: stat.modified.nanos };
+        if stat.kind != Kind::Dir
+            && stat.nlink > 1
+            && let Some(first) = self.links.get(&(stat.dev, stat.inode))
+        {
+            header.kind = tar::Kind::HardLink;
+            header.link = first.clone();
+            return self.tar.header(&header);
+        }
+        match stat.kind {
+            Kind::Dir => header.name.push(b'/'),
+            Kind::Symlink => header.link = dir.read_link(name).context("read the link", path)?.into_vec(),
+            Kind::CharDevice | Kind::BlockDevice => {
+                (header.dev_major, header.dev_minor) = (stat.rdev.major, stat.rdev.minor);
+            }
+            _ => {}
+        }
+        let file = match stat.kind {
+            Kind::File => Some(dir.open_file(name).context("open", path)?),
+            _ => None,
+        };
+        header.xattrs = match &file {
+            Some(file) => attributes(|| xattr::list_of(file), |name| xattr::get_of(file, name)),
+            None => {
+                let through = Path::new(&proc_path(dir)).join(name);
+                attributes(|| xattr::list(&through), |name| xattr::get(&through, name))
+            }
+        }
+        .context("read the extended attributes of", path)?;
+        if stat.kind == Kind::File {
+            header.size = stat.size;
+        }
+        self.tar.header(&header)?;
+        if let Some(file) = content.or(file) {
+            self.content(file, stat.size, path)?;
+        }
+        if stat.kind != Kind::Dir && stat.nlink > 1 {
+            self.links.insert((stat.dev, stat.inode), entry.as_os_str().as_bytes().to_vec());
+        }
+        Ok(())
+    }
+
+    /// Writes an empty file that marks something.
+    pub fn mark(&mut self, entry: &Path, mode: u32, uid: u32, gid: u32) -> Result<(), Error> {
+        let mut header = Header::new(tar::Kind::Regular, entry.as_os_str().as_bytes());
+        (header.mode, header.uid, header.gid) = (mode, uid, gid);
+        self.tar.header(&header)
+    }
+
+    fn content(&mut self, mut file: File, size: u64, path: &Path) -> Result<(), Error> {
+        let mut left = size;
+        while left > 0 {
+            let most = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let len = match file.read(&mut self.buffer[..most]) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read.context("read", path)?,
+            };
+            if len == 0 {
+                // A running container goes on while we read. The header has promised these bytes.
+                tracing::warn!(path = %path.display(), missing = left, "a file shrank while it was read; filled up with zeros");
+                self.buffer.fill(0);
+                while left > 0 {
+                    let most = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    self.tar.content(&self.buffer[..most])?;
+                    left -= most as u64;
+                }
+                break;
+            }
+            self.tar.content(&self.buffer[..len])?;
+            left -= len as u64;
+        }
+        Ok(())
+    }
+}
+
+/// The attributes that go into a tar, sorted by name.
+fn attributes(
+    list: impl Fn() -> std::io::Result<Vec<OsString>>,
+    get: impl Fn(&OsStr) -> std::io::Result<Option<Vec<u8>>>,
+) -> std::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for name in list()? {
+        let bytes = name.as_bytes();
+        if bytes.starts_with(OVERLAY_PREFIX) || LOCAL.contains(&bytes) {
+            continue;
+        }
+        if let Some(value) = get(&name)? {
+            found.push((name.into_vec(), value));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Walks a read-write folder.
+pub(super) struct Walk<'a, W: Write> {
+    upper: &'a Path,
+    lower: &'a [PathBuf],
+    marks: Marks,
+    /// Opened when the first file or directory refers to them.
+    layers: Option<Layers>,
+    out: Exporter<W>,
+}
+
+/// A directory being written.
+struct Here {
+    path: PathBuf,
+    upper: Option<(Dir, DirMarks)>,
+    /// What shows through from below and has to be written too, because the directory is no longer where that lies.
+    moved: Option<Under>,
+}
+
+impl<'a, W: Write> Walk<'a, W> {
+    pub fn new(upper: &'a Path, lower: &'a [PathBuf], marks: Marks, out: W) -> Self {
+        Self { upper, lower, marks, layers: None, out: Exporter::new(out) }
+    }
+
+    pub fn run(mut self) -> Result<W, Error> {
+        let dir = Dir::open(self.upper).context("open", self.upper)?;
+        let marks = DirMarks::of_dir(&dir, self.marks).context("read the marks of", self.upper)?;
+        if marks.opaque && self.marks == Marks::Overlay {
+            let stat = Stat::of_fd(&dir).context("look at", self.upper)?;
+            self.out.mark(Path::new(OPAQUE), stat.mode & 0o777, stat.uid, stat.gid)?;
+        }
+        self.dir(Here { path: PathBuf::new(), upper: Some((dir, marks)), moved: None })?;
+        self.out.finish()
+    }
+
+    fn dir(&mut self, here: Here) -> Result<(), Error> {
+        let mut names = BTreeSet::new();
+        if let Some((dir, _)) = &here.upper {
+            names.extend(dir.entries().context("list", self.upper.join(&here.path))?.into_iter().map(|entry| entry.name));
+        }
+        if let Some(moved) = &here.moved {
+            names.extend(self.layers()?.names(moved)?);
+        }
+        for name in names {
+            let in_upper = match &here.upper {
+                Some((dir, _)) => match dir.stat(&name) {
+                    Ok(stat) => Some(stat),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                    Err(error) => {
+                        return Err(error).context("look at", self.upper.join(&here.path).join(&name)).map_err(Error::from);
+                    }
+                },
+                None => None,
+            };
+            match in_upper {
+                Some(stat) => self.upper_entry(&here, &name, &stat)?,
+                None => self.lower_entry(&here, &name)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn upper_entry(&mut self, here: &Here, name: &OsStr, stat: &Stat) -> Result<(), Error> {
+        let (dir, marks) = here.upper.as_ref().expect("a name from the upper folder has its directory");
+        let entry = here.path.join(name);
+        let path = self.upper.join(&entry);
+        match self.marks {
+            Marks::Overlay if is_deletion(dir, marks.second_form, name, stat).context("look at", &path)? => {
+                // In a directory that was moved nothing lies below: it is opaque where it is now.
+                return if here.moved.is_some() { Ok(()) } else { self.whiteout(&here.path, name) };
+            }
+            Marks::Aufs => match Mark::of(name.as_bytes()) {
+                Mark::Plain => {}
+                Mark::Whiteout(_) => return self.out.mark(&entry, 0o600, 0, 0),
+                Mark::Opaque => return self.out.mark(&entry, 0o644, 0, 0),
+                Mark::Meta | Mark::Invalid => return Ok(()),
+            },
+            _ => {}
+        }
+        if stat.kind != Kind::Dir {
+            let content = match self.marks == Marks::Overlay && stat.kind == Kind::File && stat.size > 0 {
+                true => self.content_below(here, dir, name)?,
+                false => None,
+            };
+            return self.out.file(dir, name, stat, &entry, &path, content);
+        }
+        let below = dir.open_dir(name).context("open", &path)?;
+        let below_marks = DirMarks::of_dir(&below, self.marks).context("read the marks of", &path)?;
+        self.out.file(dir, name, stat, &entry, &path, None)?;
+        let moved = match &below_marks {
+            DirMarks { opaque: true, .. } => here.moved.as_ref().map(|_| Vec::new()),
+            DirMarks { redirect: Some(redirect), .. } => {
+                let under = self.under(here)?;
+                Some(self.layers()?.find_redirected(&under, redirect)?.map(|found| found.under).unwrap_or_default())
+            }
+            _ => match &here.moved {
+                Some(under) => {
+                    let under = under.clone();
+                    Some(self.layers()?.find(&under, name)?.map(|found| found.under).unwrap_or_default())
+                }
+                None => None,
+            },
+        };
+        let cut = below_marks.opaque || below_marks.redirect.is_some();
+        if self.marks == Marks::Overlay && cut && here.moved.is_none() {
+            self.out.mark(&entry.join(OPAQUE), stat.mode & 0o777, stat.uid, stat.gid)?;
+        }
+        self.dir(Here { path: entry, upper: Some((below, below_marks)), moved })
+    }
+
+    /// Writes what only the layers below have, in a directory that was moved.
+    fn lower_entry(&mut self, here: &Here, name: &OsStr) -> Result<(), Error> {
+        let Some(moved) = here.moved.clone() else { return Ok(()) };
+        let Some(found) = self.layers()?.find(&moved, name)? else { return Ok(()) };
+        let path = self.layers()?.path(&found.place, &found.name);
+        let entry = here.path.join(name);
+        let content = match found.stat.kind == Kind::File && found.stat.size > 0 {
+            true => self.content_of_found(&moved, &found.place.dir, &found.name)?,
+            false => None,
+        };
+        self.out.file(&found.place.dir, &found.name, &found.stat, &entry, &path, content)?;
+        if found.stat.kind == Kind::Dir {
+            self.dir(Here { path: entry, upper: None, moved: Some(found.under) })?;
+        }
+        Ok(())
+    }
+
+    fn whiteout(&mut self, dir: &Path, name: &OsStr) -> Result<(), Error> {
+        let mut mark = OsString::from(WHITEOUT_PREFIX);
+        mark.push(name);
+        self.out.mark(&dir.join(mark), 0o600, 0, 0)
+    }
+
+    /// Opens the file below that has the content of the upper file `name`, if that has only been copied up without it.
+    fn content_below(&mut self, here: &Here, dir: &Dir, name: &OsStr) -> Result<Option<File>, Error> {
+        let path = self.upper.join(&here.path).join(name);
+        let handle = dir.open_handle(name).context("open", &path)?;
+        let Some(redirect) = metacopy(&handle).context("read the marks of", &path)? else { return Ok(None) };
+        let under = self.under(here)?;
+        let redirect = redirect.unwrap_or_else(|| name.into());
+        self.data(&under, &redirect, &path).map(Some)
+    }
+
+    fn content_of_found(&mut self, under: &Under, dir: &Dir, name: &OsStr) -> Result<Option<File>, Error> {
+        let path = PathBuf::from(name);
+        let handle = dir.open_handle(name).context("open", &path)?;
+        match metacopy(&handle).context("read the marks of", &path)? {
+            None => Ok(None),
+            Some(redirect) => self.data(under, &redirect.unwrap_or(path.clone()), &path).map(Some),
+        }
+    }
+
+    /// Follows metacopy files down to the one that has the bytes.
+    fn data(&mut self, under: &Under, redirect: &Path, path: &Path) -> Result<File, Error> {
+        match self.layers()?.find_data(under, redirect)? {
+            Some(file) => Ok(file),
+            None => Err(Error::Mismatch {
+                path: path.display().to_string(),
+                reason: "its content should lie in a layer below, and does not".into(),
+            }),
+        }
+    }
+
+    /// What shows through a directory of the read-write folder from below.
+    fn under(&mut self, here: &Here) -> Result<Under, Error> {
+        if let Some(moved) = &here.moved {
+            return Ok(moved.clone());
+        }
+        let mut under = self.layers()?.roots();
+        for part in &here.path {
+            under = self.layers()?.find(&under, part)?.map(|found| found.under).unwrap_or_default();
+        }
+        Ok(under)
+    }
+
+    fn layers(&mut self) -> Result<&Layers, Error> {
+        if self.layers.is_none() {
+            self.layers = Some(Layers::open(self.lower, self.marks)?);
+        }
+        Ok(self.layers.as_ref().expect("opened just above"))
+    }
+}
