@@ -116,7 +116,7 @@ pub(super) fn octal(field: &[u8]) -> Option<i64> {
     let end = field.iter().rposition(|b| !blank(b)).map_or(start, |last| last + 1);
     text(&field[start..end]).iter().try_fold(0i64, |value, &digit| {
         let digit = i64::from(digit.checked_sub(b'0').filter(|d| *d < 8)?);
-        (value <= i64::MAX >> 3).then(|| value << 3 | digit)
+        (value <= i64::MAX >> 3).then_some(value << 3 | digit)
     })
 }
 
@@ -177,7 +177,7 @@ mod tests {
         let cases: &[(&[u8], Option<i64>)] = &[
             (b"0000644\0", Some(0o644)),
             (b"   644 \0", Some(0o644)),
-            (b"\0\0\0644\0\0", Some(0o644)),
+            (b"\0\0\x00644\0\0", Some(0o644)),
             (b"", Some(0)),
             (b"\0\0\0\0", Some(0)),
             (b"    ", Some(0)),

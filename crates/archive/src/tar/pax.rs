@@ -32,7 +32,7 @@ impl Records {
 
     fn sparse_number(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
         let expected: &[u8] =
-            if self.sparse_numbers.len() % 2 == 0 { b"GNU.sparse.offset" } else { b"GNU.sparse.numbytes" };
+            if self.sparse_numbers.len().is_multiple_of(2) { b"GNU.sparse.offset" } else { b"GNU.sparse.numbytes" };
         if key != expected {
             return Err("its sparse map is out of order");
         }
@@ -245,7 +245,8 @@ mod tests {
 
     #[test]
     fn records_split_at_their_length() {
-        let cases: &[(&[u8], Option<(&[u8], &[u8], &[u8])>)] = &[
+        type Split<'a> = Option<(&'a [u8], &'a [u8], &'a [u8])>;
+        let cases: &[(&[u8], Split<'_>)] = &[
             (b"6 k=v\n\n", Some((b"k", b"v", b"\n"))),
             (b"19 path=/etc/hosts\n", Some((b"path", b"/etc/hosts", b""))),
             (b"27 path=/etc/hosts\nname\nnul\0", None),
@@ -255,7 +256,7 @@ mod tests {
             (b"4 =v\n", None),
             (b"5 =v\n", None),
             (b"9 foo=a=b\n", None),
-            (b"10 foo=a=b\n", Some((b"foo", b"a=b", b""))),
+            (b"11 foo=a=b\n", Some((b"foo", b"a=b", b""))),
             (b"-6 k=v\n", None),
             (b"5         \n", None),
             (b"99999999999999999999 k=v\n", None),
