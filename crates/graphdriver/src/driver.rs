@@ -126,8 +126,11 @@ pub trait GraphDriver: Send + Sync {
     /// Returns the paths rewritten. The layer's content is not touched.
     fn repair(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<Vec<PathBuf>, Error>;
 
-    /// Deletes what interrupted removals left. The caller knows that no process is removing.
+    /// Deletes what interrupted removals left half-deleted; what live processes work on stays. Costs nothing where there is nothing.
     fn sweep(&self) -> Result<(), Error>;
+
+    /// Removes the [strays](GraphDriver::strays) that only an interrupted operation leaves. Looks at every folder's name.
+    fn tidy(&self) -> Result<(), Error>;
 }
 
 /// How a guard's mount ends.
@@ -139,10 +142,13 @@ pub enum End {
     Keep,
 }
 
+/// What a guard does at its end.
+type AtEnd = Box<dyn FnOnce(&Path, End) + Send>;
+
 /// A mounted root; left when dropped.
 pub struct Mounted {
     path: PathBuf,
-    end: Option<Box<dyn FnOnce(&Path, End) + Send>>,
+    end: Option<AtEnd>,
 }
 
 impl Mounted {

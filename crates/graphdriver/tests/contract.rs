@@ -11,25 +11,20 @@ use std::{
 use strata_archive::diff::{Change, ChangeKind};
 use strata_graphdriver::{Access, DRIVERS, Error, GraphDriver, Parent, open};
 use strata_spec::{CacheId, ErrorKind};
+use strata_testkit::{require, scratch};
 
 /// A driver on a fresh root; `None`, with the reason printed, where it cannot run.
 struct Bench {
-    root: tempfile::TempDir,
+    root: strata_testkit::Scratch,
     driver: Arc<dyn GraphDriver>,
 }
 
 impl Bench {
     fn new(name: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            println!("skip: mounting needs root");
-            return None;
-        }
-        let root = tempfile::tempdir().expect("temporary root");
+        require::root()?;
+        require::overlay()?;
+        let root = scratch();
         let driver = open(name, root.path()).expect("opens on a fresh root");
-        if let Some(missing) = driver.probe().iter().find(|f| !f.works && f.name == "overlay mounts") {
-            println!("skip: {name}: {}", missing.why);
-            return None;
-        }
         Some(Self { root, driver })
     }
 
@@ -120,9 +115,16 @@ fn a_folder_is_made_once_and_removed_wholly() {
         let top = bench.layer(2, Parent::Of(&base), &[("a", "2")]);
         let again = driver.create(&top, Parent::None, Access::ReadWrite).expect_err("the ID is taken");
         assert!(matches!(again, Error::AlreadyExists(..)), "{again}");
-        let lost = driver.create(&CacheId::from_random([9; 32]), Parent::Of(&CacheId::from_random([8; 32])), Access::ReadWrite);
+        let lost = driver.create(
+            &CacheId::from_random([9; 32]),
+            Parent::Of(&CacheId::from_random([8; 32])),
+            Access::ReadWrite,
+        );
         assert_eq!(lost.expect_err("no such parent").kind(), ErrorKind::NotFound);
-        assert_eq!(driver.list().expect("list").into_iter().collect::<BTreeSet<_>>(), [base.clone(), top.clone()].into());
+        assert_eq!(
+            driver.list().expect("list").into_iter().collect::<BTreeSet<_>>(),
+            [base.clone(), top.clone()].into()
+        );
         assert_eq!(driver.parent(&top).expect("parent"), Some(base.clone()));
         assert_eq!(driver.parent(&base).expect("parent"), None);
 
@@ -195,7 +197,8 @@ fn more_layers_than_dockers_where_the_kernel_can() {
     every_driver(|bench| {
         let driver = &bench.driver;
         let depth = driver.max_depth();
-        let id = |n: usize| CacheId::from_random(std::array::from_fn(|i| if i < 2 { n.to_be_bytes()[6 + i] } else { 7 }));
+        let id =
+            |n: usize| CacheId::from_random(std::array::from_fn(|i| if i < 2 { n.to_be_bytes()[6 + i] } else { 7 }));
         driver.create(&id(0), Parent::None, Access::ReadOnly).expect("create");
         for n in 1..=depth {
             driver.create(&id(n), Parent::Of(&id(n - 1)), Access::ReadOnly).expect("create");
@@ -204,7 +207,8 @@ fn more_layers_than_dockers_where_the_kernel_can() {
         let mounted = driver.mount(&id(depth), Access::ReadWrite).expect("mounts at the limit");
         assert_eq!(fs::read_dir(mounted.path()).expect("list").count(), depth);
         drop(mounted);
-        let error = driver.create(&id(depth + 1), Parent::Of(&id(depth)), Access::ReadOnly).expect_err("beyond the limit");
+        let error =
+            driver.create(&id(depth + 1), Parent::Of(&id(depth)), Access::ReadOnly).expect_err("beyond the limit");
         assert!(matches!(error, Error::TooDeep { .. }), "{error}");
         assert!(!driver.exists(&id(depth + 1)));
     });
@@ -278,10 +282,13 @@ fn overlay2_repairs_its_own_files() {
         ("an empty lower", Box::new(|| truncate(format!("{top}/lower")))),
         ("a missing lower", Box::new(|| fs::remove_file(home.join(format!("{middle}/lower"))).expect("remove"))),
         ("a missing name in l/", Box::new(|| fs::remove_file(home.join("l").join(&link)).expect("remove"))),
-        ("both gone", Box::new(|| {
-            fs::remove_file(home.join("l").join(&link)).expect("remove");
-            truncate(format!("{middle}/link"));
-        })),
+        (
+            "both gone",
+            Box::new(|| {
+                fs::remove_file(home.join("l").join(&link)).expect("remove");
+                truncate(format!("{middle}/link"));
+            }),
+        ),
     ];
     for (what, damage) in damages {
         damage();
@@ -311,6 +318,7 @@ fn a_sweep_takes_only_what_is_dead() {
     fs::create_dir_all(trash.join("diff")).expect("create");
     assert_eq!(driver.strays().expect("strays").len(), 1);
     driver.sweep().expect("sweep");
+    driver.tidy().expect("tidy");
     assert_eq!(driver.strays().expect("strays"), []);
     assert!(!trash.exists());
     assert_eq!(driver.check(&base, None), []);

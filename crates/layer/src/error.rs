@@ -13,9 +13,10 @@ pub enum Error {
     #[error("container {0} has a read-write layer already")]
     MountExists(ContainerId),
     #[error("layer unpacks to {found}, its image says {expected}; get the image again")]
-    DiffMismatch { expected: DiffId, found: DiffId },
+    DiffMismatch { expected: Box<DiffId>, found: Box<DiffId> },
     #[error("layer {0} is in use by {1}")]
     InUse(ChainId, String),
+    /// The most there can be, and how many there are.
     #[error("an image has at most {0} layers with this driver and kernel; this one has {1}")]
     TooDeep(usize, usize),
     #[error("{path} is damaged: {reason}", path = path.display())]

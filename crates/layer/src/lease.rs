@@ -126,10 +126,14 @@ impl Store {
         note.driver() == Some(self.driver.name())
     }
 
-    /// What live operations hold. Complete only under the store's lock.
-    pub(crate) fn alive(&self) -> Result<Alive, Error> {
+    /// What live operations hold, but for the entry `settled`, which is locked by whoever settles it. Complete only under the store's lock.
+    pub(crate) fn alive(&self, settled: &[serde_json::Value]) -> Result<Alive, Error> {
         let mut alive = Alive::default();
         for entry in self.journal.alive::<serde_json::Value>()? {
+            // No two entries are equal where it matters: they name folders by random IDs.
+            if entry.notes == settled {
+                continue;
+            }
             for note in entry.notes.iter().map(Note::of).filter(|note| self.concerns(note)) {
                 alive.layers.extend(note.holds());
                 alive.folders.extend(note.folders());

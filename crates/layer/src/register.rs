@@ -43,7 +43,7 @@ impl Unpacked {
     pub fn expect(self, expected: DiffId) -> Result<Self, Error> {
         match self.diff_id == expected {
             true => Ok(self),
-            false => Err(Error::DiffMismatch { expected, found: self.diff_id }),
+            false => Err(Error::DiffMismatch { expected: Box::new(expected), found: Box::new(self.diff_id) }),
         }
     }
 }

@@ -18,9 +18,19 @@ impl Store {
     /// Holds the store's lock while it decides, so that nobody takes hold of a layer meanwhile; the files are deleted after. A layer's
     /// record goes before its files: after a crash it is there whole, or the journal says which folder is to be removed.
     pub fn release(&self, top: ChainId, needed: &dyn Fn(ChainId) -> bool) -> Result<Vec<ChainId>, Error> {
+        self.release_but(&[], top, needed)
+    }
+
+    /// As [`Store::release`], where what the journal's entry `settled` holds counts for nothing.
+    pub(crate) fn release_but(
+        &self,
+        settled: &[serde_json::Value],
+        top: ChainId,
+        needed: &dyn Fn(ChainId) -> bool,
+    ) -> Result<Vec<ChainId>, Error> {
         let (intent, layers) = {
             let _lock = self.lock()?;
-            let layers = self.releasable(top, needed)?;
+            let layers = self.releasable(settled, top, needed)?;
             if layers.is_empty() {
                 return Ok(Vec::new());
             }
@@ -40,13 +50,18 @@ impl Store {
     }
 
     /// What can go, from `top` down. The lock is held.
-    fn releasable(&self, top: ChainId, needed: &dyn Fn(ChainId) -> bool) -> Result<Vec<Registered>, Error> {
+    fn releasable(
+        &self,
+        settled: &[serde_json::Value],
+        top: ChainId,
+        needed: &dyn Fn(ChainId) -> bool,
+    ) -> Result<Vec<Registered>, Error> {
         let mut layers = Vec::new();
         let mut next = Some(top).filter(|id| self.layout.layer(*id).exists() && !needed(*id));
         if next.is_none() {
             return Ok(layers);
         }
-        let held = self.held()?;
+        let held = self.held(settled)?;
         let mut children = self.children()?;
         while let Some(id) = next {
             let cache_id = self.layout.read_cache_id(id).ok();
@@ -68,8 +83,8 @@ impl Store {
     }
 
     /// What live operations hold and containers stand on.
-    fn held(&self) -> Result<Alive, Error> {
-        let mut held = self.alive()?;
+    fn held(&self, settled: &[serde_json::Value]) -> Result<Alive, Error> {
+        let mut held = self.alive(settled)?;
         for container in self.list_mounts()? {
             match self.layout.read_mount(&container) {
                 Ok(mount) => held.layers.extend(mount.parent),

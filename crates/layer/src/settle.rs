@@ -8,17 +8,21 @@ use strata_spec::{CacheId, ChainId};
 use crate::{Error, Note, Store, lease::Registered};
 
 impl Store {
-    /// Undoes or finishes what the notes of a dead operation say, and sweeps what is half-deleted. Notes of other stores are
-    /// passed over. Doing it twice, or being killed in between, is no harm.
+    /// Undoes or finishes what the notes of a dead operation say. Notes of other stores are passed over. Doing it twice, or being
+    /// killed in between, is no harm.
     ///
     /// `needed` says whether an image names a layer: one that the dead operation registered goes unless something needs it.
-    /// For `Journal::settle`, which calls this under the dead operation's lock.
-    pub fn settle(&self, notes: &[serde_json::Value], needed: &dyn Fn(ChainId) -> bool) -> Result<(), Error> {
-        let notes: Vec<Note> = notes.iter().map(Note::of).filter(|note| self.concerns(note)).collect();
+    /// For `Journal::settle`, which calls this under the dead operation's lock. Where a dockerd lives on the root, neither this nor
+    /// [`Store::sweep`] may be called.
+    pub fn settle(&self, entry: &[serde_json::Value], needed: &dyn Fn(ChainId) -> bool) -> Result<(), Error> {
+        let notes: Vec<Note> = entry.iter().map(Note::of).filter(|note| self.concerns(note)).collect();
+        if notes.is_empty() {
+            return Ok(());
+        }
         for note in notes.iter().rev() {
             match note {
                 Note::Unpack { cache_id, .. } => self.drop_folders(std::slice::from_ref(cache_id))?,
-                Note::Register { layers, .. } => self.settle_registered(layers, needed)?,
+                Note::Register { layers, .. } => self.settle_registered(layers, entry, needed)?,
                 Note::Mount { container, mount_id, .. } => match self.mount(container) {
                     // It was made whole; whether its container was is for the container's own notes to say.
                     Ok(layer) if layer.mount_id == *mount_id => {}
@@ -39,17 +43,20 @@ impl Store {
                 Note::Lease { .. } | Note::Hold { .. } | Note::Other => {}
             }
         }
-        if !notes.is_empty() {
-            self.sweep()?;
-        }
-        Ok(())
+        self.driver.tidy()?;
+        self.sweep()
     }
 
-    fn settle_registered(&self, layers: &[Registered], needed: &dyn Fn(ChainId) -> bool) -> Result<(), Error> {
+    fn settle_registered(
+        &self,
+        layers: &[Registered],
+        entry: &[serde_json::Value],
+        needed: &dyn Fn(ChainId) -> bool,
+    ) -> Result<(), Error> {
         for layer in layers.iter().rev() {
             let ours = self.layout.read_cache_id(layer.chain_id).ok();
             if ours.is_some() && ours == layer.cache_id {
-                self.release(layer.chain_id, needed)?;
+                self.release_but(entry, layer.chain_id, needed)?;
             }
         }
         let folders: Vec<CacheId> = layers.iter().filter_map(|layer| layer.cache_id.clone()).collect();
@@ -89,7 +96,8 @@ impl Store {
         Ok(named)
     }
 
-    /// Deletes what dead processes left half-made or half-deleted; what live ones work on stays.
+    /// Deletes what dead processes left half-made or half-deleted in `tmp`; what live ones work on stays. Costs nothing where there is
+    /// nothing: for every opening of the store that may write.
     pub fn sweep(&self) -> Result<(), Error> {
         sweep_tmp(&self.layout.tmp())?;
         Ok(self.driver.sweep()?)

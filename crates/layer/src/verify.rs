@@ -63,7 +63,7 @@ impl Store {
     pub fn verify(&self, depth: Depth) -> Vec<Finding> {
         // In this order: a folder is noted in the journal before it is made, and named by a layer before its note goes.
         let folders = self.driver.list();
-        let alive = self.alive();
+        let alive = self.alive(&[]);
         let mut findings = Vec::new();
         let mut known = HashSet::new();
         match self.list() {

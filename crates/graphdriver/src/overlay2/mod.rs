@@ -237,7 +237,11 @@ impl GraphDriver for Overlay2 {
 
     fn sweep(&self) -> Result<(), Error> {
         strata_durable::sweep_tmp(&self.trash)?;
-        // Only removal leaves these: a folder is made before its link, and the link goes first.
+        Ok(())
+    }
+
+    fn tidy(&self) -> Result<(), Error> {
+        // Only a crash leaves these: a folder is made before its link, and the link goes first.
         for stray in self.dangling_links()? {
             strata_durable::remove_file(&stray)?;
         }
