@@ -12,7 +12,7 @@ use strata_spec::{
     time,
 };
 
-use crate::{Error, Store, store::check_document};
+use crate::{Error, Store, store::check_os};
 
 /// What an imported image is to be.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ impl Store {
     /// After a crash there is no image, or all of it.
     pub fn import(&self, input: impl Read + Send, options: Options) -> Result<ImageId, Error> {
         let mut document = document(&options);
-        check_document(&ImageConfig::from_document(document.clone()))?;
+        check_os(&document.os)?;
         let mut lease = self.layers().lease()?;
         let (tar, _) = decompress(input, &options.limits)?;
         let unpacked = self.layers().unpack(tar, None, &options.limits)?;

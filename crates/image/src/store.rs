@@ -252,8 +252,13 @@ pub(crate) fn check_document(config: &ImageConfig) -> Result<(), Error> {
     if history > layers {
         return Err(Error::TooMuchHistory { history, layers });
     }
-    if !document.os.is_empty() && document.os != "linux" {
-        return Err(Error::OtherOs { os: document.os.clone() });
+    check_os(&document.os)
+}
+
+/// Refuses what is for another system; an image that does not say is taken.
+pub(crate) fn check_os(os: &str) -> Result<(), Error> {
+    match os {
+        "" | "linux" => Ok(()),
+        other => Err(Error::OtherOs { os: other.chars().take(80).collect() }),
     }
-    Ok(())
 }

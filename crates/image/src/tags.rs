@@ -81,6 +81,9 @@ impl Tags {
         if bytes.is_empty() {
             return Err(damaged("it is empty, as after a power cut".to_owned()));
         }
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(damaged("it is no JSON object".to_owned()));
+        }
         let document = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         Ok(Names { document })
     }

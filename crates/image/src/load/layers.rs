@@ -260,6 +260,11 @@ fn unread(source: io::Error) -> Error {
 
 /// Checks an unpacked layer against what the documents say of it.
 pub(super) fn check(job: &Job<'_>, found: &Found) -> Result<(), Error> {
+    if let (Some(expected), Some(digest)) = (job.file.digest, found.digest)
+        && expected != digest
+    {
+        return Err(Error::load(&job.file.name, format!("its digest is {digest}, its name says {expected}")));
+    }
     if found.unpacked.diff_id != job.diff {
         return Err(Error::DiffMismatch {
             index: job.index,
@@ -267,11 +272,6 @@ pub(super) fn check(job: &Job<'_>, found: &Found) -> Result<(), Error> {
             expected: job.diff,
             found: found.unpacked.diff_id,
         });
-    }
-    if let (Some(expected), Some(digest)) = (job.file.digest, found.digest)
-        && expected != digest
-    {
-        return Err(Error::load(&job.file.name, format!("its digest is {digest}, its name says {expected}")));
     }
     Ok(())
 }

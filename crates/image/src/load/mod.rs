@@ -27,12 +27,10 @@ mod oci;
 mod outer;
 mod plan;
 mod stream;
-#[cfg(test)]
-mod tests;
 
 use std::{
     fs::File,
-    io::Read,
+    io::{Read, Seek},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -52,7 +50,7 @@ pub(crate) const DOCUMENT_MAX: u64 = crate::store::CONFIG_MAX;
 
 /// Where an archive comes from.
 pub enum Input<'a> {
-    /// A regular file: read by position when it is plain, so that layers unpack in parallel and those that exist are not read.
+    /// A regular file, from its beginning: read by position when it is plain, so that layers unpack in parallel and those that exist are not read.
     File(File),
     /// The folder of an OCI layout.
     Dir(PathBuf),
@@ -126,7 +124,10 @@ impl Store {
         match input {
             Input::Dir(path) => self.load_whole(&dir::LayoutDir::open(&path)?, options),
             Input::File(file) if is_plain(&file)? => self.load_whole(&outer::TarFile::index(file, options)?, options),
-            Input::File(file) => self.load_passing(file, options),
+            Input::File(mut file) => {
+                file.rewind().context("read", "the archive")?;
+                self.load_passing(file, options)
+            }
             Input::Stream(stream) => self.load_passing(stream, options),
         }
     }

@@ -101,7 +101,7 @@ impl Pass<'_, '_> {
                 }
             }
             Kind::Regular if entry.sparse.is_some() => {
-                drop(seen.unusable.insert(name, "it is stored as a sparse file"))
+                seen.unusable.insert(name, "it is stored as a sparse file");
             }
             Kind::Regular => self.file(reader, name, entry.stored, seen)?,
             _ => {}

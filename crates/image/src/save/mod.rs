@@ -21,8 +21,6 @@
 mod documents;
 mod plan;
 mod select;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use std::{fs::File, io::Write};
