@@ -13,6 +13,7 @@ pub mod overlay2;
 
 pub use driver::{Access, End, Fault, Folder, GraphDriver, Mounted, Parent};
 pub use error::Error;
+pub use overlay2::size::of_tree as tree_size;
 pub use strata_sys::fs::Feature;
 
 use std::{path::Path, sync::Arc};

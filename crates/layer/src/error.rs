@@ -14,8 +14,6 @@ pub enum Error {
     MountExists(ContainerId),
     #[error("layer unpacks to {found}, its image says {expected}; get the image again")]
     DiffMismatch { expected: Box<DiffId>, found: Box<DiffId> },
-    #[error("layer {0} is in use by {1}")]
-    InUse(ChainId, String),
     /// The most there can be, and how many there are.
     #[error("an image has at most {0} layers with this driver and kernel; this one has {1}")]
     TooDeep(usize, usize),
@@ -35,7 +33,6 @@ impl Error {
             Self::NotFound(_) | Self::MountNotFound(_) => ErrorKind::NotFound,
             Self::MountExists(_) => ErrorKind::AlreadyExists,
             Self::DiffMismatch { .. } | Self::TooDeep(..) => ErrorKind::Invalid,
-            Self::InUse(..) => ErrorKind::Conflict,
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Io(error) => error.kind(),
             Self::Archive(error) => error.kind(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use strata_durable::{Intent, Lock, lock::Mode};
-use strata_spec::{CacheId, ChainId, ContainerId};
+use strata_spec::{CacheId, ChainId, ContainerId, ErrorKind};
 
 use crate::{Error, Layer, Store};
 
@@ -150,6 +150,29 @@ impl Lease<'_> {
         let layer = self.store.whole(id)?;
         self.note(&Note::Hold { driver: self.store.driver_name(), chain_id: id })?;
         Ok(layer)
+    }
+
+    /// Takes hold of as many layers of an image, from the base up, as are there and whole; `chain` runs from the base up. All above
+    /// them is to be unpacked, also where a layer is there: it does not stand on what will be made.
+    pub fn hold_lowest(&mut self, chain: &[ChainId]) -> Result<Vec<Layer>, Error> {
+        let _lock = self.store.lock()?;
+        let mut layers = Vec::new();
+        for id in chain {
+            match self.store.whole(*id) {
+                Ok(layer) => layers.push(layer),
+                Err(Error::NotFound(_)) => break,
+                Err(error) if error.kind() == ErrorKind::Damaged => {
+                    tracing::warn!(chain = %id, %error, "a damaged layer counts as absent");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // The others stay for its sake.
+        if let Some(top) = layers.last() {
+            self.note(&Note::Hold { driver: self.store.driver_name(), chain_id: top.chain_id })?;
+        }
+        Ok(layers)
     }
 
     pub(crate) fn note(&mut self, note: &Note) -> Result<(), Error> {

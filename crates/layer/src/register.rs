@@ -112,6 +112,8 @@ impl Store {
     /// returned. A folder of layerdb that is not whole is set aside (in `strata/damaged`) and stands in nobody's way.
     ///
     /// `lease` holds all of them, and what it holds stays until it ends. After a crash each layer is either absent or whole.
+    ///
+    /// An unpacked layer keeps a few files open: register an image of hundreds of layers in groups.
     pub fn register(
         &self,
         lease: &mut Lease<'_>,
@@ -228,19 +230,31 @@ impl Store {
         Ok(layer)
     }
 
-    /// Looks up a layer that can be relied on: its record is whole, and so are the things it names, as far as a glance shows.
+    /// Looks up a layer that can be relied on: its record is whole, and so is what it names, as far as a glance shows. What lies
+    /// further below than its parent is not looked at.
     pub(crate) fn whole(&self, id: ChainId) -> Result<Layer, Error> {
         let layer = self.get(id)?;
-        let split = self.layout.tar_split(id);
-        match fs::metadata(&split) {
-            Ok(found) if found.len() > 0 => {}
-            Ok(_) => return Err(damaged(&split, "the file is empty, as after a power cut")),
-            Err(_) => return Err(damaged(&split, "the file is missing")),
+        self.check_tar_split(id)?;
+        let below = match layer.parent.map(|parent| self.get(parent)).transpose() {
+            Err(Error::NotFound(parent)) => {
+                let path = self.layout.layer(id).join("parent");
+                return Err(damaged(&path, format!("the layer {parent} that it names is not in the store")));
+            }
+            result => result?.map(|parent| parent.cache_id),
+        };
+        match self.driver.check(&layer.cache_id, below.as_ref()).into_iter().next() {
+            Some(fault) => Err(damaged(&fault.path, fault.reason)),
+            None => Ok(layer),
         }
-        if !self.driver.exists(&layer.cache_id) {
-            return Err(damaged(&self.layout.layer(id).join("cache-id"), "the folder that it names is missing"));
+    }
+
+    pub(crate) fn check_tar_split(&self, id: ChainId) -> Result<(), Error> {
+        let path = self.layout.tar_split(id);
+        match fs::metadata(&path) {
+            Ok(found) if found.len() > 0 => Ok(()),
+            Ok(_) => Err(damaged(&path, "the file is empty, as after a power cut")),
+            Err(_) => Err(damaged(&path, "the file is missing")),
         }
-        Ok(layer)
     }
 
     /// Moves a record that is not whole out of the way of the new one. Its driver folder stays: containers may stand on it.

@@ -98,34 +98,36 @@ impl Store {
     /// Checks one layer: its record, its parent, its folder and, if asked, every byte of it.
     pub fn verify_layer(&self, id: ChainId, depth: Depth) -> Vec<Finding> {
         let object = Object::Layer(id);
-        let layer = match self.whole(id) {
+        let layer = match self.get(id) {
             // It went meanwhile.
             Err(Error::NotFound(_)) => return Vec::new(),
             Err(error) => return vec![finding(object, &self.layout.layer(id), error)],
             Ok(layer) => layer,
         };
         let mut findings = Vec::new();
-        let mut below = None;
-        if let Some(parent) = layer.parent {
-            match self.get(parent) {
-                Ok(parent) => below = Some(parent.cache_id),
-                Err(Error::NotFound(_)) => findings.push(Finding {
-                    object: object.clone(),
-                    path: self.layout.layer(id).join("parent"),
-                    reason: format!("the layer {parent} that it names is not in the store"),
-                }),
-                // The parent's own damage is found at the parent.
-                Err(_) => {}
+        match layer.parent.map(|parent| self.get(parent)).transpose() {
+            Ok(parent) => {
+                let below = parent.map(|parent| parent.cache_id);
+                let faults = self.driver.check(&layer.cache_id, below.as_ref());
+                findings.extend(faults.into_iter().map(|fault| of_fault(object.clone(), fault)));
             }
+            Err(Error::NotFound(parent)) => findings.push(Finding {
+                object: object.clone(),
+                path: self.layout.layer(id).join("parent"),
+                reason: format!("the layer {parent} that it names is not in the store"),
+            }),
+            // The parent's own damage is found at the parent.
+            Err(_) => {}
         }
-        if layer.parent.is_none() || below.is_some() {
-            let faults = self.driver.check(&layer.cache_id, below.as_ref());
-            findings.extend(faults.into_iter().map(|fault| of_fault(object.clone(), fault)));
+        match (self.check_tar_split(id), depth) {
+            (Err(error), _) => findings.push(finding(object, &self.layout.tar_split(id), error)),
+            (Ok(()), Depth::Contents) => findings.extend(self.verify_contents(&layer)),
+            (Ok(()), Depth::Metadata) => {}
         }
-        if depth == Depth::Contents {
-            findings.extend(self.verify_contents(&layer));
+        match self.layout.layer(id).exists() {
+            true => findings,
+            false => Vec::new(),
         }
-        findings
     }
 
     fn verify_contents(&self, layer: &Layer) -> Option<Finding> {

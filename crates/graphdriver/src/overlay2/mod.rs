@@ -32,7 +32,7 @@ mod create;
 mod layout;
 mod mount;
 mod probe;
-mod size;
+pub(crate) mod size;
 
 use std::{
     fs, io,

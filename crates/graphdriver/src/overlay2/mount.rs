@@ -121,12 +121,12 @@ impl Overlay2 {
                 base: Some(&self.layout.home),
             },
         };
-        let mounted = kernel::overlay(&place.target, &overlay).context("mount", &place.target).map_err(Error::from);
-        // From here on the mount is known as ours, even if this process dies.
-        let claimed = mounted.and_then(|()| Ok(Lock::acquire(&place.users, Mode::Shared).map(drop)?));
-        claimed.inspect_err(|_| {
+        // First the file, so that the mount is known as ours even if this process dies the moment it is made.
+        drop(Lock::acquire(&place.users, Mode::Shared)?);
+        let mounted = kernel::overlay(&place.target, &overlay).context("mount", &place.target);
+        Ok(mounted.inspect_err(|_| {
             let _ = take_down(&place.target, &place.users);
-        })
+        })?)
     }
 
     /// Becomes a user of what is mounted at `place`. The gate is held.

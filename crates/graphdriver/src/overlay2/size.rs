@@ -10,7 +10,7 @@ use crate::Error;
 /// Returns the bytes of the files below `root`: lengths, hard links once, directories not at all.
 ///
 /// Source: moby `pkg/directory/directory_unix.go`.
-pub(super) fn of_tree(root: &Path) -> Result<u64, Error> {
+pub fn of_tree(root: &Path) -> Result<u64, Error> {
     let mut seen = HashSet::new();
     let mut total = 0;
     let top = Dir::open(root).context("open", root)?;
