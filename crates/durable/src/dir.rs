@@ -3,19 +3,13 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
-
-use strata_sys::process::{LockMode, try_lock_file};
 
 use crate::{
     Context, Error, step,
     trace::{Event, emit},
 };
-
-/// How often [`NewDir::begin`] tries anew because a sweep took its folder in the instant before it was locked.
-const ATTEMPTS: usize = 16;
 
 /// A folder being filled under a temporary name. Dropped without [`NewDir::commit`] it is removed: nothing happened.
 ///
@@ -33,10 +27,14 @@ impl NewDir {
     /// Makes an empty folder with a random name (`write-set-…`, as Docker's) in `tmp`, which must be on the same filesystem
     /// as the final name.
     pub fn begin(tmp: &Path, mode: u32) -> Result<Self, Error> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..step::ATTEMPTS {
             let path = tmp.join(format!("write-set-{}", step::random_suffix()?));
-            step::mkdir(&path, mode)?;
-            if let Some(lock) = lock_folder(&path)? {
+            match step::mkdir(&path, mode) {
+                // A sweep was quicker than we were with the mode.
+                Err(error) if error.is_not_found() && tmp.is_dir() => continue,
+                result => result?,
+            }
+            if let Some(lock) = step::open_locked(&path)? {
                 return Ok(Self { path, lock: Some(lock), files: Vec::new(), folders: Vec::new() });
             }
         }
@@ -95,29 +93,12 @@ impl NewDir {
 
 impl Drop for NewDir {
     fn drop(&mut self) {
-        if self.lock.is_some() {
-            if let Err(error) = step::remove_tree(&self.path) {
-                tracing::warn!(%error, "a temporary folder stays until the next sweep");
-            }
+        if self.lock.is_some()
+            && let Err(error) = step::remove_tree(&self.path)
+        {
+            tracing::warn!(%error, "a temporary folder stays until the next sweep");
         }
     }
-}
-
-/// Opens and locks a folder of `tmp`; `None` if another holds the lock, or the folder went before it was locked.
-fn lock_folder(path: &Path) -> Result<Option<File>, Error> {
-    let folder = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        result => result.context("open", path)?,
-    };
-    if !try_lock_file(&folder, LockMode::Exclusive).context("lock", path)? {
-        return Ok(None);
-    }
-    let same = match fs::symlink_metadata(path) {
-        Ok(now) => folder.metadata().is_ok_and(|opened| (opened.dev(), opened.ino()) == (now.dev(), now.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(error).context("look at", path),
-    };
-    Ok(same.then_some(folder))
 }
 
 /// Makes a folder and its missing parents with `mode`, and syncs each parent. One that is there stays as it is.
@@ -184,7 +165,7 @@ pub fn sweep_tmp(tmp: &Path) -> Result<usize, Error> {
         let path = entry.path();
         let is_folder = entry.file_type().context("look at", &path)?.is_dir();
         // The lock is held while deleting, so that a NewDir just begun there finds out and begins another.
-        let lock = if is_folder { lock_folder(&path)? } else { None };
+        let lock = if is_folder { step::open_locked(&path)? } else { None };
         if !is_folder || lock.is_some() {
             step::remove_tree(&path)?;
             swept += 1;

@@ -4,14 +4,12 @@ use std::{
     collections::BTreeSet,
     ffi::OsStr,
     fs::{self, File},
+    io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use crate::{Context, Error, step};
-
-/// How often a write starts over because a sweep took its temporary file for a dead one's.
-const ATTEMPTS: usize = 16;
 
 /// Makes `path` hold `bytes`, with `mode` (`0o600`, …).
 ///
@@ -19,16 +17,6 @@ const ATTEMPTS: usize = 16;
 /// which is synced and renamed over `path`; then the folder is synced. The rename is the commit point: after a crash
 /// `path` holds either its old bytes or all of the new ones.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    for _ in 1..ATTEMPTS {
-        match write_once(path, bytes, mode) {
-            Err(error) if error.is_not_found() && step::parent(path).exists() => {}
-            result => return result,
-        }
-    }
-    write_once(path, bytes, mode)
-}
-
-fn write_once(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let mut new = NewFile::begin(path, mode)?;
     new.write(bytes)?;
     new.commit()
@@ -47,11 +35,8 @@ pub fn write_many(files: &[(&Path, &[u8])], mode: u32) -> Result<(), Error> {
     }
     step::sync_files(new.iter().map(|new| (&new.file, new.temporary.as_path())))?;
     let mut folders = BTreeSet::new();
-    for (mut new, (path, bytes)) in new.into_iter().zip(files) {
-        match new.rename() {
-            Err(error) if error.is_not_found() => write(path, bytes, mode)?,
-            result => result?,
-        }
+    for (mut new, (path, _)) in new.into_iter().zip(files) {
+        new.rename()?;
         folders.insert(step::parent(path));
     }
     folders.into_iter().try_for_each(step::sync_dir)
@@ -60,6 +45,7 @@ pub fn write_many(files: &[(&Path, &[u8])], mode: u32) -> Result<(), Error> {
 /// A file being filled under a temporary name. Dropped without [`NewFile::commit`] it is removed: nothing happened.
 #[derive(Debug)]
 pub struct NewFile {
+    /// Locked, by which [`sweep_files`] tells it from what dead processes left.
     file: File,
     temporary: PathBuf,
     path: PathBuf,
@@ -69,9 +55,14 @@ pub struct NewFile {
 impl NewFile {
     /// Makes an empty file `.tmp-<name>-<random>` beside `path`.
     pub fn begin(path: &Path, mode: u32) -> Result<Self, Error> {
-        let temporary = step::temporary_beside(path)?;
-        let file = step::create(&temporary, mode).map_err(|error| Error { path: path.to_owned(), ..error })?;
-        Ok(Self { file, temporary, path: path.to_owned(), renamed: false })
+        for _ in 0..step::ATTEMPTS {
+            let temporary = step::temporary_beside(path)?;
+            let file = step::create(&temporary, mode).map_err(|error| Error { path: path.to_owned(), ..error })?;
+            if step::lock_named(&file, &temporary)? {
+                return Ok(Self { file, temporary, path: path.to_owned(), renamed: false });
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::ResourceBusy)).context("create a temporary file for", path)
     }
 
     /// Adds `bytes` at the end.
@@ -139,9 +130,9 @@ pub fn symlink(target: &Path, path: &Path) -> Result<(), Error> {
         step::rename(&temporary, path).inspect_err(|_| drop(step::unlink(&temporary)))
     };
     match step::symlink(target, path) {
-        Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
             let mut replaced = replace();
-            for _ in 1..ATTEMPTS {
+            for _ in 1..step::ATTEMPTS {
                 match &replaced {
                     // A sweep took the temporary link for a dead one's.
                     Err(error) if error.is_not_found() => replaced = replace(),
@@ -155,17 +146,22 @@ pub fn symlink(target: &Path, path: &Path) -> Result<(), Error> {
     step::sync_dir(step::parent(path))
 }
 
-/// Removes the temporary files that writers killed in the middle left in `folder`; returns how many.
-///
-/// Safe beside writers at work: one whose file is taken here writes it again.
+/// Removes the temporary files that writers killed in the middle left in `folder`; returns how many. Those of writers at work stay.
 pub fn sweep_files(folder: &Path) -> Result<usize, Error> {
     let mut swept = 0;
     for entry in fs::read_dir(folder).context("list", folder)? {
         let entry = entry.context("list", folder)?;
-        if !is_temporary(&entry.file_name()) || entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        let path = entry.path();
+        let kind = entry.file_type().context("look at", &path)?;
+        if !is_temporary(&entry.file_name()) || kind.is_dir() {
             continue;
         }
-        match step::unlink(&entry.path()) {
+        // A link has no lock: one that is just being made is made again.
+        let lock = if kind.is_file() { step::open_locked(&path)? } else { None };
+        if kind.is_file() && lock.is_none() {
+            continue;
+        }
+        match step::unlink(&path) {
             Ok(()) => swept += 1,
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),

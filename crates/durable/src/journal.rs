@@ -15,7 +15,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -90,7 +90,7 @@ impl Journal {
             let file = step::create(&temporary, 0o600)?;
             // An opener may have taken the file in the instant before: then it is removed, and its lock gained for nothing.
             lock_file(&file, LockMode::Exclusive).context("lock", &temporary)?;
-            if !has_name(&file, &temporary)? {
+            if !step::has_name(&file, &temporary)? {
                 continue;
             }
             let mut intent = Intent { path: temporary, file, len: 0 };
@@ -149,7 +149,7 @@ impl Journal {
         settle: &mut impl FnMut(&[T]) -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(file) = open(path, true)? else { return Ok(()) };
-        if !try_lock_file(&file, LockMode::Exclusive).context("lock", path)? || !has_name(&file, path)? {
+        if !step::lock_named(&file, path)? {
             return Ok(());
         }
         // The lock is held, by `_held`, until the entry is gone.
@@ -217,23 +217,10 @@ impl Intent {
 
 /// Opens an entry; `None` if it is gone.
 fn open(path: &Path, write: bool) -> Result<Option<File>, Error> {
-    match OpenOptions::new().read(true).write(write).custom_flags(libc_nofollow()).open(path) {
+    match OpenOptions::new().read(true).write(write).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path)
+    {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         result => result.map(Some).context("open the journal entry", path),
-    }
-}
-
-fn libc_nofollow() -> i32 {
-    rustix::fs::OFlags::NOFOLLOW.bits() as i32
-}
-
-/// Whether `path` still names the open `file`.
-fn has_name(file: &File, path: &Path) -> Result<bool, Error> {
-    let opened = file.metadata().context("look at", path)?;
-    match fs::symlink_metadata(path) {
-        Ok(now) => Ok((opened.dev(), opened.ino()) == (now.dev(), now.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).context("look at", path),
     }
 }
 

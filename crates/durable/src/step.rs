@@ -3,11 +3,14 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use strata_sys::{fs as sys_fs, process};
+use strata_sys::{
+    fs as sys_fs,
+    process::{self, LockMode},
+};
 
 use crate::{
     Context, Error,
@@ -42,8 +45,40 @@ pub fn temporary_beside(path: &Path) -> Result<PathBuf, Error> {
     Ok(path.with_file_name(name))
 }
 
+/// How often something is begun anew because a sweep took it in the instant before it was locked.
+pub const ATTEMPTS: usize = 16;
+
 /// How temporary files begin, as those of Docker's `ioutils.AtomicWriteFile` do.
 pub const TEMPORARY: &str = ".tmp-";
+
+/// Opens `path`, which is not followed if it is a link, and takes its lock without waiting. `None` if another holds the lock, or
+/// the name went, or came to mean another file, before it was locked: a lock counts only while its file has its name.
+pub fn open_locked(path: &Path) -> Result<Option<File>, Error> {
+    use rustix::fs::OFlags;
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    match OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => {
+            let file = result.context("open", path)?;
+            Ok(lock_named(&file, path)?.then_some(file))
+        }
+    }
+}
+
+/// Locks an open file without waiting; `false` as [`open_locked`] says.
+pub fn lock_named(file: &File, path: &Path) -> Result<bool, Error> {
+    Ok(process::try_lock_file(file, LockMode::Exclusive).context("lock", path)? && has_name(file, path)?)
+}
+
+/// Whether `path` still names the open `file`.
+pub fn has_name(file: &File, path: &Path) -> Result<bool, Error> {
+    let opened = file.metadata().context("look at", path)?;
+    match fs::symlink_metadata(path) {
+        Ok(now) => Ok((opened.dev(), opened.ino()) == (now.dev(), now.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).context("look at", path),
+    }
+}
 
 /// Makes a new file of exactly `mode`, open for reading and writing.
 pub fn create(path: &Path, mode: u32) -> Result<File, Error> {

@@ -52,11 +52,11 @@ pub fn bind(source: &Path, target: &Path, access: Access) -> io::Result<()> {
 
 fn bind_by_mount(source: &Path, target: &Path, access: Access) -> Result<(), Errno> {
     raw::mount_bind_recursive(source, target)?;
-    if access == Access::ReadOnly {
-        if let Err(errno) = raw::mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, "") {
-            let _ = raw::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
-            return Err(errno);
-        }
+    if access == Access::ReadOnly
+        && let Err(errno) = raw::mount_remount(target, MountFlags::BIND | MountFlags::RDONLY, "")
+    {
+        let _ = raw::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        return Err(errno);
     }
     Ok(())
 }

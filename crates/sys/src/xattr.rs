@@ -183,6 +183,6 @@ mod tests {
         let mut found = list(temp.path()).unwrap();
         found.retain(|name| name.as_bytes().starts_with(b"user."));
         found.sort();
-        assert_eq!(found, names);
+        assert_eq!(found, names.into_iter().map(OsString::from).collect::<Vec<_>>());
     }
 }

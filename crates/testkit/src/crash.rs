@@ -84,11 +84,12 @@ pub struct Image {
 ///
 /// What is under `root` before counts as on disk. Writes to other places are left out, so that tests may run side by side.
 pub fn record(root: &Path, run: impl FnOnce()) -> Recording {
+    let given = std::path::absolute(root).unwrap_or_else(|error| panic!("record {}: {error}", root.display()));
     let root = root.canonicalize().unwrap_or_else(|error| panic!("record {}: {error}", root.display()));
     let live = Disk::read(&root, None);
     let synced = Synced::all_of(&live);
     let first = Step { name: "the start".into(), live, synced, marks: Vec::new() };
-    let tape = Arc::new(Tape { root: root.clone(), steps: Mutex::new(vec![first]) });
+    let tape = Arc::new(Tape { root: root.clone(), given, steps: Mutex::new(vec![first]) });
     let installed = trace::install(tape.clone());
     run();
     drop(installed);
@@ -180,6 +181,8 @@ impl fmt::Debug for Image {
 /// What is told of each write while the run goes on.
 struct Tape {
     root: PathBuf,
+    /// The root as the test spells it, perhaps through a link; its writes spell it so too.
+    given: PathBuf,
     steps: Mutex<Vec<Step>>,
 }
 
@@ -197,25 +200,30 @@ impl Tape {
     }
 
     fn name(&self, event: &Event<'_>) -> String {
-        event.to_string().replace(&format!("{}/", self.root.display()), "")
+        let name = event.to_string().replace(&format!("{}/", self.root.display()), "");
+        name.replace(&format!("{}/", self.given.display()), "")
+    }
+
+    /// `path` relative to the root; `None` if it is elsewhere.
+    fn inside(&self, path: &Path) -> Option<PathBuf> {
+        let path = std::path::absolute(path).ok()?;
+        let inside = path.strip_prefix(&self.root).or_else(|_| path.strip_prefix(&self.given)).ok()?;
+        Some(inside.to_owned())
     }
 }
 
 impl Recorder for Tape {
     fn event(&self, event: &Event<'_>) {
-        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let path = absolute(event.path());
-        let from_here = matches!(event, Event::Rename { from, .. } if absolute(from).starts_with(&self.root));
-        let Ok(inside) = path.strip_prefix(&self.root) else {
-            if from_here {
+        let Some(inside) = self.inside(event.path()) else {
+            if matches!(event, Event::Rename { from, .. } if self.inside(from).is_some()) {
                 self.add(self.name(event), |_, _| {}, None);
             }
             return;
         };
         let name = self.name(event);
         match *event {
-            Event::SyncFile(_) => self.add(name, |synced, live| synced.sync_file(live, inside), None),
-            Event::SyncDir(_) => self.add(name, |synced, live| synced.sync_dir(live, inside), None),
+            Event::SyncFile(_) => self.add(name, |synced, live| synced.sync_file(live, &inside), None),
+            Event::SyncDir(_) => self.add(name, |synced, live| synced.sync_dir(live, &inside), None),
             Event::SyncFilesystem(_) => self.add(name, |synced, live| *synced = Synced::all_of(live), None),
             Event::Mark(_, label) => self.add(name, |_, _| {}, Some(label)),
             _ => self.add(name, |_, _| {}, None),

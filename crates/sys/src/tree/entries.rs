@@ -7,7 +7,10 @@ use std::{
     os::unix::ffi::OsStrExt,
 };
 
-use rustix::fs::{FileType, RawDir};
+use rustix::{
+    fs::{FileType, RawDir},
+    io::Errno,
+};
 
 use super::{Dir, Kind};
 
@@ -21,14 +24,19 @@ pub struct Entry {
 
 pub(super) fn read(dir: &Dir) -> io::Result<Vec<Entry>> {
     // A descriptor of its own: the position in a directory belongs to the open file, which others may be reading too.
-    let own = dir.open_dir(".")?;
+    let own = match dir.open_dir(".") {
+        // Removed while open: it has no entries.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        own => own?,
+    };
     // 32 KiB, as glibc: about a thousand names a call. Longer than any one entry, so that RawDir never lacks room.
     let mut buffer = [MaybeUninit::<u8>::uninit(); 32 * 1024];
     let mut raw = RawDir::new(&own, &mut buffer);
     let mut entries = Vec::new();
     while let Some(entry) = raw.next() {
         let entry = match entry {
-            Err(rustix::io::Errno::INTR) => continue,
+            Err(Errno::INTR) => continue,
+            Err(Errno::NOENT) => break,
             entry => entry?,
         };
         let name = OsStr::from_bytes(entry.file_name().to_bytes());

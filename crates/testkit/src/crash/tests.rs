@@ -120,6 +120,21 @@ fn a_write_leaves_the_old_bytes_or_the_new() {
 }
 
 #[test]
+fn a_root_reached_through_a_link_is_recorded() {
+    let scratch = scratch();
+    fs::create_dir(scratch.join("real")).unwrap();
+    std::os::unix::fs::symlink("real", scratch.join("link")).unwrap();
+    let run = record(&scratch.join("link"), || {
+        durable::write(&scratch.join("link/f"), b"1", 0o600).unwrap();
+        durable::write(&scratch.join("real/g"), b"2", 0o600).unwrap();
+        durable::write(&scratch.join("elsewhere"), b"3", 0o600).unwrap();
+    });
+    let renames: Vec<&str> = run.steps().filter(|step| step.starts_with("rename")).collect();
+    assert_eq!((renames.len(), run.len()), (2, 2 + 2 * 5), "{renames:?}");
+    assert!(renames[0].ends_with("→ f") && renames[1].ends_with("→ g"), "{renames:?}");
+}
+
+#[test]
 fn writes_of_many_are_each_whole() {
     let scratch = scratch();
     fs::create_dir(scratch.join("d")).unwrap();
