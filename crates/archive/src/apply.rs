@@ -16,7 +16,8 @@
 //! | anything under a symbolic link or file of this layer | refused; Docker follows the link inside the layer |
 //! | a hard link to what is not there, or leads out, or goes through a link | refused |
 //! | a type that no file has | refused |
-//! | a deletion mark for what this very layer made before it | deletes that; Docker fails |
+//! | what deletes or replaces a file with content that this same layer brings | refused; Docker accepts some of these, and cannot save the layer |
+//! | a deletion mark for what else this very layer made before it | deletes that; Docker fails |
 //! | a directory after a deletion mark of its name | opaque |
 //! | character device 0/0 in an overlay layer | made, and so a deletion mark, as in Docker |
 //! | attributes `trusted.overlay.*` | left out |

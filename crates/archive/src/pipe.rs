@@ -27,7 +27,10 @@ const PIECES: usize = 8;
 pub fn pipe() -> (PipeWriter, PipeReader) {
     let (send, from) = bounded(PIECES);
     let (give, free) = bounded(PIECES);
-    (PipeWriter { send, free, piece: Vec::new() }, PipeReader { from, give, piece: Vec::new(), position: 0, ended: false })
+    (
+        PipeWriter { send, free, piece: Vec::new() },
+        PipeReader { from, give, piece: Vec::new(), position: 0, ended: false },
+    )
 }
 
 enum Message {
@@ -98,7 +101,9 @@ impl Read for PipeReader {
                     self.ended = true;
                     continue;
                 }
-                Err(_) => return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the writer ended before its stream did")),
+                Err(_) => {
+                    return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the writer ended before its stream did"));
+                }
             };
             let empty = std::mem::replace(&mut self.piece, next);
             self.position = 0;

@@ -11,10 +11,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use strata_sys::tree::{Device, Dir, Kind};
 
-use super::{
-    make::{Failed, HOLE, Maker, Meta},
-    name::display,
-};
+use super::make::{During, Failed, HOLE, Maker, Meta};
 use crate::{Error, tar::Extent};
 
 /// Bytes of content in one batch; also the largest file that is not streamed.
@@ -262,8 +259,8 @@ impl Post {
         for mut batch in self.work {
             if !failed {
                 for op in &batch.ops {
-                    if let Err(Failed { action, source }) = run(maker, op, &batch.data, &mut large) {
-                        batch.failed = Some(Error::Entry { action, entry: display(&op.entry), source });
+                    if let Err(error) = run(maker, op, &batch.data, &mut large) {
+                        batch.failed = Some(error.at(&op.entry));
                         failed = true;
                         break;
                     }
@@ -282,8 +279,7 @@ fn run(maker: &Maker, op: &Op, data: &[u8], large: &mut Option<Large>) -> Result
     match &op.what {
         What::File { meta, content, size, sparse } => {
             let file = maker.create(&op.dir, name, meta.mode)?;
-            write_small(&file, &data[content.clone()], *size, sparse.as_deref())
-                .map_err(|source| Failed { action: "write", source })?;
+            write_small(&file, &data[content.clone()], *size, sparse.as_deref()).during("write")?;
             maker.finish(&file, meta, *size)
         }
         What::Begin { meta, size } => {
@@ -293,12 +289,12 @@ fn run(maker: &Maker, op: &Op, data: &[u8], large: &mut Option<Large>) -> Result
         }
         What::Piece { content, at } => {
             let large = large.as_mut().expect("a piece comes after its file's beginning, to the same thread");
-            large.write(&data[content.clone()], *at).map_err(|source| Failed { action: "write", source })
+            large.write(&data[content.clone()], *at).during("write")
         }
         What::End => {
             let large = large.take().expect("an end comes after its file's beginning, to the same thread");
             if large.written < large.size {
-                large.file.set_len(large.size).map_err(|source| Failed { action: "set the size of", source })?;
+                large.file.set_len(large.size).during("set the size of")?;
             }
             maker.finish(&large.file, &large.meta, large.size)
         }

@@ -19,8 +19,11 @@ use strata_sys::{
     xattr,
 };
 
-use super::acl;
-use crate::marks::{Marks, OVERLAY_OPAQUE, OVERLAY_PREFIX};
+use super::{acl, name::display};
+use crate::{
+    Error,
+    marks::{Marks, OVERLAY_OPAQUE, OVERLAY_PREFIX},
+};
 
 /// Bytes of the blocks that are left out of a large file when they are zero.
 pub(super) const HOLE: usize = 64 * 1024;
@@ -37,18 +40,28 @@ pub(super) struct Meta {
 }
 
 /// What failed, to be put beside the entry's name.
-pub(super) struct Failed {
-    pub action: &'static str,
-    pub source: io::Error,
+pub(super) enum Failed {
+    System { action: &'static str, source: io::Error },
+    Refused(&'static str),
 }
 
-trait During<T> {
+impl Failed {
+    pub fn at(self, entry: &[u8]) -> Error {
+        let entry = display(entry);
+        match self {
+            Self::System { action, source } => Error::Entry { action, entry, source },
+            Self::Refused(reason) => Error::Refused { entry, reason: reason.to_owned() },
+        }
+    }
+}
+
+pub(super) trait During<T> {
     fn during(self, action: &'static str) -> Result<T, Failed>;
 }
 
 impl<T, E: Into<io::Error>> During<T> for Result<T, E> {
     fn during(self, action: &'static str) -> Result<T, Failed> {
-        self.map_err(|error| Failed { action, source: error.into() })
+        self.map_err(|error| Failed::System { action, source: error.into() })
     }
 }
 
@@ -232,10 +245,17 @@ impl Maker {
         }
     }
 
-    /// Removes whatever `name` is, and takes its bytes off the count.
+    /// Removes whatever `name` is, and takes its bytes off the count. Content that this layer itself has brought must stay: its tar
+    /// is rebuilt from it.
     pub fn remove(&self, dir: &Dir, name: &OsStr) -> Result<(), Failed> {
         let mut gone = Gone::default();
         gone.count(dir, name).during("look at")?;
+        if gone.content && self.marks != Marks::None {
+            return Err(Failed::Refused(
+                "it deletes or replaces a file that this same layer brings, so that the layer's files could not give the archive \
+                 back; write the archive without the first of the two",
+            ));
+        }
         dir.remove_tree(name).during("remove what was at")?;
         self.size.fetch_sub(gone.bytes as i64, Ordering::Relaxed);
         Ok(())
@@ -316,6 +336,8 @@ impl Late {
 #[derive(Default)]
 struct Gone {
     bytes: u64,
+    /// Whether one of them is a file that has content.
+    content: bool,
     /// Of files with several names: how many are in the tree.
     links: HashMap<u64, u32>,
 }
@@ -346,6 +368,7 @@ impl Gone {
     }
 
     fn add(&mut self, stat: &Stat) {
+        self.content |= stat.kind == Kind::File && stat.size > 0;
         let links = self.links.entry(stat.inode).or_default();
         *links += 1;
         if *links == stat.nlink {

@@ -16,7 +16,7 @@ use super::{
     Options, acl,
     batch::{Crew, DATA, Op, What},
     folder::{Folder, Lost},
-    make::{Failed, Late, Maker, Meta},
+    make::{During, Failed, Late, Maker, Meta},
     name::{Inside, Wish, display},
     seen::Seen,
 };
@@ -152,7 +152,7 @@ impl<'a, R: Read, W: Write> Plan<'a, R, W> {
         }
         let meta = meta_of(entry);
         let root = self.folder.root().clone();
-        self.maker.dir(&root, OsStr::new("."), &meta).map_err(|failed| failed.at(entry))?;
+        self.maker.dir(&root, OsStr::new("."), &meta).map_err(|failed| failed.at(&entry.header.name))?;
         self.late.push((Inside::default(), Late::of(&meta)));
         Ok(())
     }
@@ -163,7 +163,7 @@ impl<'a, R: Read, W: Write> Plan<'a, R, W> {
         if self.options.marks == Marks::None {
             self.crew.wait()?;
             let (_, name) = path.split();
-            self.maker.remove(&dir, OsStr::from_bytes(name)).map_err(|failed| failed.at(entry))?;
+            self.maker.remove(&dir, OsStr::from_bytes(name)).map_err(|failed| failed.at(&entry.header.name))?;
             self.folder.forget();
             return Ok(());
         }
@@ -173,12 +173,12 @@ impl<'a, R: Read, W: Write> Plan<'a, R, W> {
     fn clear(&mut self, entry: &Entry, path: &Inside) -> Result<(), Error> {
         let dir = self.dir(entry, path)?;
         if self.options.marks == Marks::Overlay {
-            let dir = dir.open_dir(".").map_err(|source| Failed { action: "open", source }.at(entry))?;
-            return self.maker.mark_opaque(&dir).map_err(|failed| failed.at(entry));
+            let dir = dir.open_dir(".").during("open").map_err(|failed| failed.at(&entry.header.name))?;
+            return self.maker.mark_opaque(&dir).map_err(|failed| failed.at(&entry.header.name));
         }
         self.crew.wait()?;
         self.folder.forget();
-        self.remove_others(&dir, path.bytes()).map_err(|failed| failed.at(entry))
+        self.remove_others(&dir, path.bytes()).map_err(|failed| failed.at(&entry.header.name))
     }
 
     /// Removes from a directory what this layer has not made.
@@ -187,8 +187,8 @@ impl<'a, R: Read, W: Write> Plan<'a, R, W> {
         while let Some(below) = pending.pop() {
             let from_here = OsStr::from_bytes(below[path.len()..].strip_prefix(b"/").unwrap_or(&below[path.len()..]));
             let here = if from_here.is_empty() { dir.open_dir(".") } else { dir.dir_beneath(from_here) };
-            let here = here.map_err(|source| Failed { action: "open", source })?;
-            for found in here.entries().map_err(|source| Failed { action: "list", source })? {
+            let here = here.during("open")?;
+            for found in here.entries().during("list")? {
                 let mut full = below.clone();
                 if !full.is_empty() {
                     full.push(b'/');
@@ -241,7 +241,7 @@ impl<'a, R: Read, W: Write> Plan<'a, R, W> {
     fn make_dir(&mut self, entry: &Entry, path: Inside, dir: &Dir, old: bool) -> Result<(), Error> {
         self.settle(old)?;
         let meta = meta_of(entry);
-        self.maker.dir(dir, name_of(&path), &meta).map_err(|failed| failed.at(entry))?;
+        self.maker.dir(dir, name_of(&path), &meta).map_err(|failed| failed.at(&entry.header.name))?;
         self.late.push((path, Late::of(&meta)));
         Ok(())
     }
@@ -260,7 +260,9 @@ impl<'a, R: Read, W: Write> Plan<'a, R, W> {
         let from = self.folder.dir(target_dir).map_err(|found| match found {
             Lost::Missing => lost("is not in the layer, or comes after it".into()),
             Lost::Blocked(part, kind) => lost(format!("lies under the {} {:?}", word(kind), display(&part))),
-            Lost::Failed(source) => Failed { action: "open the directory of the target of", source }.at(entry),
+            Lost::Failed(source) => {
+                Failed::System { action: "open the directory of the target of", source }.at(&entry.header.name)
+            }
         })?;
         let target_name = OsStr::from_bytes(target_name);
         match from.stat(target_name) {
@@ -269,9 +271,11 @@ impl<'a, R: Read, W: Write> Plan<'a, R, W> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(lost("is not in the layer, or comes after it".into()));
             }
-            Err(source) => return Err(Failed { action: "look at the target of", source }.at(entry)),
+            Err(source) => {
+                return Err(Failed::System { action: "look at the target of", source }.at(&entry.header.name));
+            }
         }
-        self.maker.hard_link(&from, target_name, dir, name_of(path)).map_err(|failed| failed.at(entry))?;
+        self.maker.hard_link(&from, target_name, dir, name_of(path)).map_err(|failed| failed.at(&entry.header.name))?;
         self.settle(old)
     }
 
@@ -395,18 +399,17 @@ impl<'a, R: Read, W: Write> Plan<'a, R, W> {
                 }
                 _ => {}
             }
-            self.maker.dir(&above, name_of(&part), &meta).map_err(|failed| failed.at(entry))?;
+            self.maker.dir(&above, name_of(&part), &meta).map_err(|failed| failed.at(&entry.header.name))?;
         }
         self.folder.dir(path.bytes()).map_err(|lost| blocked(entry, lost))
     }
 
     fn close_dirs(&mut self) -> Result<(), Error> {
         for (path, late) in std::mem::take(&mut self.late) {
-            let failed = |Failed { action, source }| Error::Entry { action, entry: display(path.bytes()), source };
             // One that was replaced by something else later on is gone, and with it all below it.
             let Ok(dir) = self.folder.dir(path.split().0) else { continue };
             let name = if path.is_root() { OsStr::new(".") } else { name_of(&path) };
-            self.maker.close_dir(&dir, name, &late).map_err(failed)?;
+            self.maker.close_dir(&dir, name, &late).map_err(|failed| failed.at(path.bytes()))?;
         }
         Ok(())
     }
@@ -442,12 +445,6 @@ impl<'a> Goes<'a> {
     }
 }
 
-impl Failed {
-    fn at(self, entry: &Entry) -> Error {
-        Error::Entry { action: self.action, entry: display(&entry.header.name), source: self.source }
-    }
-}
-
 fn refuse(entry: &Entry, reason: String) -> Error {
     Error::Refused { entry: display(&entry.header.name), reason }
 }
@@ -456,7 +453,7 @@ fn blocked(entry: &Entry, lost: Lost) -> Error {
     match lost {
         Lost::Blocked(part, kind) => refuse(entry, format!("it lies under the {} {:?}", word(kind), display(&part))),
         Lost::Missing => refuse(entry, "its directory went away while the layer was unpacked".into()),
-        Lost::Failed(source) => Failed { action: "open the directory of", source }.at(entry),
+        Lost::Failed(source) => Failed::System { action: "open the directory of", source }.at(&entry.header.name),
     }
 }
 

@@ -166,7 +166,10 @@ impl<'a> Walk<'a> {
                 let (base, shared) = if self.marks == Marks::None || marks.opaque {
                     (Vec::new(), false)
                 } else if let Some(redirect) = &marks.redirect {
-                    (self.layers.find_redirected(&both.base, redirect)?.map(|found| found.under).unwrap_or_default(), false)
+                    (
+                        self.layers.find_redirected(&both.base, redirect)?.map(|found| found.under).unwrap_or_default(),
+                        false,
+                    )
                 } else if both.shared {
                     (old.clone(), true)
                 } else {
@@ -195,7 +198,9 @@ impl<'a> Walk<'a> {
             return Ok(false);
         }
         let new_capability = match (new, &both.upper) {
-            (New::Base(found), _) => capability(&found.place.dir, &found.name, || self.layers.path(&found.place, &found.name))?,
+            (New::Base(found), _) => {
+                capability(&found.place.dir, &found.name, || self.layers.path(&found.place, &found.name))?
+            }
             (_, Some((dir, _))) => capability(dir, name, || self.at(&both.path.join(name)))?,
             (_, None) => None,
         };

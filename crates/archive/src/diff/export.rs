@@ -201,7 +201,9 @@ impl<'a, W: Write> Walk<'a, W> {
     fn dir(&mut self, here: Here) -> Result<(), Error> {
         let mut names = BTreeSet::new();
         if let Some((dir, _)) = &here.upper {
-            names.extend(dir.entries().context("list", self.upper.join(&here.path))?.into_iter().map(|entry| entry.name));
+            names.extend(
+                dir.entries().context("list", self.upper.join(&here.path))?.into_iter().map(|entry| entry.name),
+            );
         }
         if let Some(moved) = &here.moved {
             names.extend(self.layers()?.names(moved)?);
@@ -212,7 +214,9 @@ impl<'a, W: Write> Walk<'a, W> {
                     Ok(stat) => Some(stat),
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
                     Err(error) => {
-                        return Err(error).context("look at", self.upper.join(&here.path).join(&name)).map_err(Error::from);
+                        return Err(error)
+                            .context("look at", self.upper.join(&here.path).join(&name))
+                            .map_err(Error::from);
                     }
                 },
                 None => None,

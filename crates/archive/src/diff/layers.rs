@@ -275,7 +275,8 @@ fn whiteout_name(name: &OsStr) -> OsString {
 fn is_redirect(text: &[u8]) -> bool {
     let parts = text.split(|&byte| byte == b'/');
     let sane = parts.clone().all(|part| part != b"." && part != b"..");
-    sane && !text.contains(&0) && (text.first() == Some(&b'/') && text.len() > 1 || parts.count() == 1 && !text.is_empty())
+    sane && !text.contains(&0)
+        && (text.first() == Some(&b'/') && text.len() > 1 || parts.count() == 1 && !text.is_empty())
 }
 
 fn next(redirect: &Path) -> Next {
