@@ -82,8 +82,8 @@ impl Signals {
         // Stop signals keep their meaning for the caller, as for any command of a shell; the others are the container's.
         let left_alone = [SIGCHLD, SIGPIPE, SIGURG, SIGTSTP, SIGTTIN, SIGTTOU];
         let caught = (1..=31).filter(|signal| !FORBIDDEN.contains(signal) && !left_alone.contains(signal));
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly::default(), caught)
-            .context("catch the signals of", own)?;
+        let delivery =
+            SignalDelivery::with_pipe(read, write, SignalOnly, caught).context("catch the signals of", own)?;
         Ok(Self(delivery))
     }
 }

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use crate::error::{Context, Error};
+use crate::{
+    error::{Context, Error},
+    spec::Mount,
+};
 
 const MOUNT: &str = "/sys/fs/cgroup";
 /// What holds the cgroups of all our containers.
@@ -29,6 +32,52 @@ pub fn path_of(id: &str) -> PathBuf {
 /// Whether this machine has cgroup version 2 alone.
 pub fn is_unified() -> bool {
     Path::new(MOUNT).join("cgroup.controllers").exists()
+}
+
+/// The controllers of version 1 that a container gets a group in.
+const CONTROLLERS: [&str; 12] = [
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "hugetlb",
+    "memory",
+    "pids",
+    "perf_event",
+    "blkio",
+    "net_prio",
+    "net_cls",
+    "freezer",
+];
+
+/// Returns what shows a container its own groups below `destination` where version 1 is in use; `None` with version 2.
+///
+/// libcontainer would mount them writable. A hierarchy without a controller (`systemd`) is left out: the container has
+/// no group in it, and the machine's own is none of its business.
+pub fn v1_mounts(destination: &Path, cgroup: &Path) -> Option<Vec<Mount>> {
+    if is_unified() {
+        return None;
+    }
+    let options = |list: &[&str]| list.iter().map(|option| (*option).to_owned()).collect();
+    let mut mounts = vec![Mount {
+        destination: destination.to_owned(),
+        kind: "tmpfs".to_owned(),
+        source: "tmpfs".into(),
+        options: options(&["noexec", "nosuid", "nodev", "mode=755"]),
+    }];
+    let below = cgroup.strip_prefix("/").unwrap_or(cgroup);
+    for hierarchy in hierarchies(Path::new(MOUNT)) {
+        let Some(name) = hierarchy.file_name().and_then(|name| name.to_str()) else { continue };
+        if name.split(',').all(|controller| CONTROLLERS.contains(&controller)) {
+            mounts.push(Mount {
+                destination: destination.join(name),
+                kind: "bind".to_owned(),
+                source: hierarchy.join(below),
+                options: options(&["bind", "ro", "nosuid", "noexec", "nodev"]),
+            });
+        }
+    }
+    Some(mounts)
 }
 
 /// Fails, naming the folder and the remedy, if no cgroup can be made here.
@@ -64,6 +113,8 @@ fn parse_oom_kills(text: &str) -> u64 {
 }
 
 /// Kills what is left in `cgroup` and removes it from every hierarchy; one that is not there is no error.
+///
+/// What holds all containers' groups stays: another container may be about to make its own there.
 pub fn remove(cgroup: &Path) -> Result<(), Error> {
     let below = cgroup.strip_prefix("/").unwrap_or(cgroup);
     // Never the root of a hierarchy, nor a path that climbs.
@@ -74,10 +125,6 @@ pub fn remove(cgroup: &Path) -> Result<(), Error> {
     for hierarchy in hierarchies(Path::new(MOUNT)) {
         let group = hierarchy.join(below);
         remove_one(&group).context("remove the cgroup", &group)?;
-        if below.starts_with(PARENT) {
-            // Gone with its last container; while it holds another one, the kernel says so.
-            let _ = fs::remove_dir(hierarchy.join(PARENT));
-        }
     }
     Ok(())
 }

@@ -50,6 +50,8 @@ pub(crate) struct CreateTask {
     pub terminal: bool,
     /// Whether the container gets a network namespace of its own, whose `lo` is to be brought up.
     pub own_network: bool,
+    /// Whom the container's pipes are to belong to.
+    pub uid: u32,
     pub cgroup: PathBuf,
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    Exit, Spec,
+    Exit, Spec, cgroup,
     error::{Context, Error},
     protocol::{Channel, CreateTask, Report, Request},
     shim,
@@ -69,6 +69,7 @@ impl Task<'_> {
             },
             terminal: self.spec.process.terminal,
             own_network: self.spec.linux.namespaces.iter().any(|ns| ns.kind == "network" && ns.path.is_none()),
+            uid: self.spec.process.user.uid,
             cgroup: self.spec.linux.cgroups_path.clone(),
         };
         let (child, channel) = shim::spawn()?;
@@ -84,9 +85,33 @@ impl Task<'_> {
 
     fn write_config(&self, bundle: &Path) -> Result<(), Error> {
         let file = bundle.join("config.json");
-        let text = serde_json::to_vec(self.spec).map_err(|error| Error::Protocol { reason: error.to_string() })?;
+        let fitted;
+        let spec = match self.runtime {
+            Runtime::BuiltIn => {
+                fitted = fit_to_builtin(self.spec);
+                &fitted
+            }
+            Runtime::External(_) => self.spec,
+        };
+        let text = serde_json::to_vec(spec).map_err(|error| Error::Protocol { reason: error.to_string() })?;
         Ok(fs::write(&file, text).context("write", &file)?)
     }
+}
+
+/// The built-in runtime's own configuration: control groups of version 1 are bound read-only, one by one.
+fn fit_to_builtin(spec: &Spec) -> Spec {
+    let mut fitted = spec.clone();
+    fitted.mounts = spec
+        .mounts
+        .iter()
+        .flat_map(|mount| {
+            let groups = (mount.kind == "cgroup")
+                .then(|| cgroup::v1_mounts(&mount.destination, &spec.linux.cgroups_path))
+                .flatten();
+            groups.unwrap_or_else(|| vec![mount.clone()])
+        })
+        .collect();
+    fitted
 }
 
 /// A container whose command has not been executed yet.
@@ -113,6 +138,7 @@ impl Created {
         self.shim.send(&Request::Start, None)?;
         match self.shim.receive()? {
             (Report::Started, _) => Ok(Running { shim: self.shim }),
+            (Report::Failed { reason, .. }, _) => Err(Error::Start { reason }),
             (report, _) => Err(unexpected(report)),
         }
     }

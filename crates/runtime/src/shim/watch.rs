@@ -48,6 +48,8 @@ fn prepare(stdin: Option<OwnedFd>) -> Result<UnixStream, Error> {
         None => File::open("/dev/null").context("open", "/dev/null")?.into(),
     };
     rustix::stdio::dup2_stdin(stdin).context("set the standard input of", own)?;
+    // Else `ps` would show the number of the descriptor that this program was executed from.
+    let _ = rustix::thread::set_name(c"strata-shim");
     // Out of reach of the caller's terminal: its ctrl-c is strata's to pass on.
     let _ = rustix::process::setsid();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -144,6 +146,7 @@ fn create(task: &CreateTask, state: &StateDir) -> Result<(Made, i32, Option<Owne
     let path = console.as_ref().map(|console| console.path.as_path());
     let (made, pid) = match &task.runtime {
         None => {
+            give_pipes(task.uid);
             let (container, pid) = builtin::create(task, path)?;
             (Made::BuiltIn(Box::new(container)), pid)
         }
@@ -151,6 +154,20 @@ fn create(task: &CreateTask, state: &StateDir) -> Result<(Made, i32, Option<Owne
     };
     let terminal = console.map(Console::accept).transpose()?;
     Ok((made, pid, terminal))
+}
+
+/// Makes pipes among the standard streams the user's, who could not open `/dev/stdout` else; runc does so itself.
+///
+/// Only pipes: a file or a terminal of the caller's keeps its owner.
+fn give_pipes(uid: u32) {
+    let owner = rustix::fs::Uid::from_raw(uid);
+    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let is_pipe = |stat: rustix::fs::Stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_fifo();
+        if !owner.is_root() && rustix::fs::fstat(stream).is_ok_and(is_pipe) {
+            // Without the right to, the program inside will say what it misses.
+            let _ = rustix::fs::fchown(stream, Some(owner), None);
+        }
+    }
 }
 
 /// Lets go of the container's streams, so that they end when the container closes them.

@@ -1,4 +1,6 @@
-//! Runs a command in a root filesystem, with Docker's defaults: `run_bundle [flags] <rootfs> <command> [args]`.
+//! Runs a command in a root filesystem, with Docker's defaults, by hand and in tests.
+//!
+//! `strata-run-bundle [flags] <rootfs> <command> [args]`
 //!
 //! Flags: `-i`, `-t`, `--net none|host`, `--runtime <program>`, `--state <folder>`, `--id <id>`, `--user uid:gid`,
 //! `--env NAME=value`, `--cwd <path>`, `--read-only`, `--cap-add <name>`, `--cap-drop <name>`, `--tmpfs <path>`,
@@ -16,7 +18,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("run_bundle: {error}");
+            eprintln!("strata-run-bundle: {error}");
             ExitCode::from(error.exit_code())
         }
     }
