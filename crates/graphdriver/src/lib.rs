@@ -4,16 +4,18 @@
 //! | --- | --- |
 //! | [`driver`] | the [`GraphDriver`] trait, what every driver promises |
 //! | [`overlay2`] | `overlay2/<cache ID>/{diff,link,lower,work,committed}` and `overlay2/l/` |
+//! | [`size`] | what a folder takes, as Docker counts |
 //! | [`error`] | what a driver can fail with |
 #![forbid(unsafe_code)]
 
 pub mod driver;
 pub mod error;
 pub mod overlay2;
+pub mod size;
 
 pub use driver::{Access, End, Fault, Folder, GraphDriver, Mounted, Parent};
 pub use error::Error;
-pub use overlay2::size::of_tree as tree_size;
+pub use size::of_tree as tree_size;
 pub use strata_sys::fs::Feature;
 
 use std::{path::Path, sync::Arc};

@@ -32,7 +32,6 @@ mod create;
 mod layout;
 mod mount;
 mod probe;
-pub(crate) mod size;
 
 use std::{
     fs, io,
@@ -216,7 +215,7 @@ impl GraphDriver for Overlay2 {
 
     fn diff_size(&self, id: &CacheId) -> Result<u64, Error> {
         self.require(id)?;
-        size::of_tree(&self.layout.diff(id))
+        crate::tree_size(&self.layout.diff(id))
     }
 
     fn sync(&self) -> Result<(), Error> {
