@@ -181,6 +181,8 @@ go_struct! {
         pub global_ipv6_prefix_len: i64,
         pub mac_address: String,
         pub driver_opts: Value,
+        #[serde(rename = "IPAMOperational")]
+        pub ipam_operational: bool,
     }
 }
 

@@ -31,6 +31,28 @@ pub fn lookup(root: &Dir, spec: &str) -> Result<User, Error> {
     resolve(spec, &read_in(root, "/etc/passwd"), &read_in(root, "/etc/group"))
 }
 
+/// Finds the groups of `--group-add`, by name or number, in the container mounted at `root`.
+pub fn additional_groups(root: &Dir, names: &[String]) -> Result<Vec<u32>, Error> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let file = read_in(root, "/etc/group");
+    names.iter().map(|name| group_of(name, &file)).collect()
+}
+
+/// Finds one group; a number need not be in the file.
+fn group_of(name: &str, group_file: &[u8]) -> Result<u32, Error> {
+    let found = group(group_file).find(|line| match number(name) {
+        Some(gid) => i64::from(line.gid) == gid,
+        None => line.name == name,
+    });
+    match (found, number(name)) {
+        (Some(line), _) => in_range(line.gid.into()),
+        (None, Some(gid)) => in_range(gid),
+        (None, None) => Err(Error::invalid(format!("unable to find group {name}: no matching entries in group file"))),
+    }
+}
+
 /// Reads a file of the container; empty if there is none that can be read.
 fn read_in(root: &Dir, path: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -123,19 +145,7 @@ fn resolve(spec: &str, passwd_file: &[u8], group_file: &[u8]) -> Result<User, Er
 
     let mut others = Vec::new();
     if !group_part.is_empty() {
-        let found = group(group_file).find(|line| match number(group_part) {
-            Some(gid) => i64::from(line.gid) == gid,
-            None => line.name == group_part,
-        });
-        gid = match (found, number(group_part)) {
-            (Some(line), _) => in_range(line.gid.into())?,
-            (None, Some(gid)) => in_range(gid)?,
-            (None, None) => {
-                return Err(Error::invalid(format!(
-                    "unable to find group {group_part}: no matching entries in group file"
-                )));
-            }
-        };
+        gid = group_of(group_part, group_file)?;
     } else if !name.is_empty() {
         let listed = group(group_file).filter(|line| line.members.split(',').any(|member| member == name));
         others = listed.filter_map(|line| in_range(line.gid.into()).ok()).collect();

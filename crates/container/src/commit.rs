@@ -1,0 +1,151 @@
+//! A container becomes an image: what it changed is one more layer.
+//!
+//! # Limitations
+//!
+//! A running container is not paused meanwhile: what it writes during the commit may be in the image or not.
+//!
+//! Source: moby `daemon/commit.go`, `daemon/images/image_commit.go`, `image/image.go` (`NewChildImage`), version 20.10.
+
+use std::thread;
+
+use jiff::Timestamp;
+use strata_archive::{Limits, pipe};
+use strata_layer::{Lease, RwLayer, Unpacked};
+use strata_spec::{
+    DiffId, ImageConfig, ImageId, Platform, chain_id,
+    config::{Document, History, RootFs, RunConfig},
+    time,
+};
+
+use crate::{Container, Error, Store, change, plan};
+
+/// What `commit` is asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CommitRequest {
+    pub author: String,
+    pub comment: String,
+    /// As `--change` takes them.
+    pub changes: Vec<String>,
+    /// The image's age; without it, now. The same container at the same time gives the same image.
+    pub created: Option<Timestamp>,
+}
+
+/// The DiffID of a layer in which nothing changed: of a tar of two zero blocks.
+const EMPTY: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+
+impl Store {
+    /// Makes an image of `container` and returns its ID; naming it is the caller's. The init layer is not part of it.
+    ///
+    /// The appearance of the image's config is the commit point: after a crash there is the whole image, or none, and the journal
+    /// says which layer must go.
+    pub fn commit(
+        &self,
+        images: &strata_image::Store,
+        container: &Container,
+        request: &CommitRequest,
+    ) -> Result<ImageId, Error> {
+        let _used = self.use_lock(&container.id)?;
+        let mut config = container.record.config.clone();
+        change::apply(&mut config, &request.changes)?;
+        plan::merge(&mut config, &container.record.config);
+
+        let layer = self.layer(container)?;
+        let (parent_id, parent) = parent_of(images, container, &layer)?;
+        let mut lease = self.layers.lease()?;
+        let new_layer = self.changed(&mut lease, &layer)?;
+        let document = document(container, &parent, config, new_layer, request);
+        let id = images.create(&ImageConfig::from_document(document), parent_id)?;
+        lease.done()?;
+        tracing::info!(container = %container.id, image = %id, "container committed");
+        Ok(id)
+    }
+
+    /// Registers what the container changed; `None` if that is nothing.
+    fn changed(&self, lease: &mut Lease<'_>, layer: &RwLayer) -> Result<Option<DiffId>, Error> {
+        if let Some(parent) = layer.parent {
+            lease.hold(parent)?;
+        }
+        let unpacked = self.repack(layer)?;
+        let diff_id = unpacked.diff_id;
+        if diff_id.to_string() == EMPTY {
+            return Ok(None);
+        }
+        self.layers.register(lease, layer.parent, vec![unpacked])?;
+        Ok(Some(diff_id))
+    }
+
+    /// Takes the container's own layer apart and puts it together as a new one, in one pass.
+    fn repack(&self, layer: &RwLayer) -> Result<Unpacked, Error> {
+        let (mut write, read) = pipe();
+        thread::scope(|scope| {
+            let writer = scope.spawn(move || -> Result<(), Error> {
+                layer.diff(&self.layers, &mut write)?;
+                Ok(write
+                    .finish()
+                    .map_err(|source| strata_archive::Error::Stream { action: "pass on a layer", source })?)
+            });
+            let unpacked = self.layers.unpack(read, layer.parent, &Limits::default());
+            // The first failure is the writer's; the reader then only finds the stream cut off.
+            match (writer.join().expect("a diff does not panic"), unpacked) {
+                (Err(error), Err(_)) => Err(error),
+                (_, unpacked) => Ok(unpacked?),
+            }
+        })
+    }
+}
+
+/// The image that the container is of. Its layers must be those that the container stands on.
+fn parent_of(
+    images: &strata_image::Store,
+    container: &Container,
+    layer: &RwLayer,
+) -> Result<(Option<ImageId>, Document), Error> {
+    let Some(id) = container.record.image_id() else { return Ok((None, Document::default())) };
+    let config = images.get(id)?;
+    if chain_id(config.diff_ids()) != layer.parent {
+        return Err(Error::conflict(format!(
+            "container {} does not stand on the layers of its image {id}: its records contradict each other",
+            container.id
+        )));
+    }
+    Ok((Some(id), config.document().clone()))
+}
+
+/// The config of the new image.
+fn document(
+    container: &Container,
+    parent: &Document,
+    config: RunConfig,
+    new_layer: Option<DiffId>,
+    request: &CommitRequest,
+) -> Document {
+    let created = time::format(request.created.unwrap_or_else(Timestamp::now));
+    let mut history = parent.history.clone();
+    history.push(History {
+        created: Some(created.clone()),
+        author: request.author.clone(),
+        created_by: container.record.config.cmd.clone().unwrap_or_default().join(" "),
+        comment: request.comment.clone(),
+        empty_layer: new_layer.is_none(),
+        ..History::default()
+    });
+    let architecture = match parent.architecture.as_str() {
+        "" => Platform::host().architecture,
+        known => known.to_owned(),
+    };
+    Document {
+        architecture,
+        author: request.author.clone(),
+        config: Some(config),
+        container: container.id.as_str().to_owned(),
+        container_config: Some(container.record.config.clone()),
+        created: Some(created),
+        history,
+        os: "linux".to_owned(),
+        os_features: parent.os_features.clone(),
+        os_version: parent.os_version.clone(),
+        rootfs: RootFs::layers(parent.rootfs.diff_ids.iter().copied().chain(new_layer).collect()),
+        variant: parent.variant.clone(),
+        ..Document::default()
+    }
+}

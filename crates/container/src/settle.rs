@@ -1,0 +1,109 @@
+//! What dead operations left is undone or finished.
+
+use serde::{Deserialize, Serialize};
+use strata_spec::ContainerId;
+
+use crate::{Container, Error, Store};
+
+/// The exit code of a container that nobody watched to its end: killed.
+const KILLED: i64 = 137;
+
+/// What an operation on containers writes to the journal before it does it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op")]
+pub enum Note {
+    /// A container is being made; the name is taken.
+    #[serde(rename = "container.create")]
+    Create { container: ContainerId, name: String },
+    /// A volume is being made for it.
+    #[serde(rename = "container.volume")]
+    Volume { name: String },
+    /// It runs.
+    #[serde(rename = "container.run")]
+    Run { container: ContainerId },
+    /// It is going, and these volumes with it.
+    #[serde(rename = "container.remove")]
+    Remove { container: ContainerId, volumes: Vec<String> },
+    /// A note of another store.
+    #[serde(other)]
+    Other,
+}
+
+impl Note {
+    /// Reads a note of any store; what is not ours is [`Note::Other`].
+    pub fn of(value: &serde_json::Value) -> Self {
+        Self::deserialize(value).unwrap_or(Self::Other)
+    }
+}
+
+impl Store {
+    /// Undoes or finishes what the notes of a dead operation say. Notes of other stores are passed over. Doing it twice, or
+    /// being killed in between, is no harm.
+    ///
+    /// For `Journal::settle`, which calls this under the dead operation's lock; after the layer store's own settling.
+    pub fn settle(&self, notes: &[serde_json::Value]) -> Result<(), Error> {
+        let notes: Vec<Note> = notes.iter().map(Note::of).collect();
+        for note in &notes {
+            match note {
+                Note::Create { container, .. } if !self.exists(container) => {
+                    self.layers.remove_mount(container)?;
+                    for note in &notes {
+                        if let Note::Volume { name } = note {
+                            self.remove_volume(name)?;
+                        }
+                    }
+                    self.forget_locks(container);
+                }
+                Note::Run { container } if self.exists(container) => match self.read(container) {
+                    Ok(container) => drop(self.settle_running(container)?),
+                    // Listing tells of it.
+                    Err(Error::Damaged { .. }) => {}
+                    Err(error) => return Err(error),
+                },
+                Note::Remove { container, volumes } if !self.exists(container) => {
+                    self.remove_rest(container, volumes)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn exists(&self, id: &ContainerId) -> bool {
+        self.layout.container(id).path().exists()
+    }
+
+    /// Records the end of a container that is said to run, if nobody runs it any more; one that was to go then, goes.
+    ///
+    /// Returns it as it now is.
+    pub(crate) fn settle_running(&self, container: Container) -> Result<Container, Error> {
+        let Some(lock) = self.try_run_lock(&container.id)? else { return Ok(container) };
+        // It may have ended, and been recorded as ended, before the lock was ours.
+        let mut container = self.read(&container.id)?;
+        let state = &container.record.state;
+        if !state.running || is_alive_elsewhere(state.pid, &container.id) {
+            return Ok(container);
+        }
+        if !strata_runtime::cleanup(&self.state_root(), container.id.as_str())? {
+            return Ok(container);
+        }
+        tracing::warn!(container = %container.id, "its end went unseen; recorded as killed");
+        if let Ok(layer) = self.layers.mount(&container.id) {
+            self.layers.driver().unmount(&layer.mount_id)?;
+        }
+        self.remove_bundle(&container.id);
+        container.record.state.set_exited(KILLED, jiff::Timestamp::now());
+        self.save(&container)?;
+        if container.host.auto_remove {
+            self.remove_locked(&container.id, lock, Some(&container), true)?;
+        }
+        Ok(container)
+    }
+}
+
+/// Whether process `pid` runs in a control group of the container's name: another engine's, whose daemon is gone.
+fn is_alive_elsewhere(pid: i64, id: &ContainerId) -> bool {
+    pid > 0
+        && std::fs::read_to_string(format!("/proc/{pid}/cgroup"))
+            .is_ok_and(|groups| groups.lines().any(|line| line.contains(id.as_str()) && !line.contains("/strata/")))
+}
