@@ -16,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 use signal_hook::{
-    consts::{FORBIDDEN, SIGCHLD, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH},
+    consts::{FORBIDDEN, SIGBUS, SIGCHLD, SIGPIPE, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH},
     iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
 };
 
@@ -79,8 +79,8 @@ impl Signals {
         let own = Path::new("/proc/self");
         let (read, write) = UnixStream::pair().context("make a pipe for", own)?;
         read.set_nonblocking(true).context("make a pipe for", own)?;
-        // Stop signals keep their meaning for the caller, as for any command of a shell; the others are the container's.
-        let left_alone = [SIGCHLD, SIGPIPE, SIGURG, SIGTSTP, SIGTTIN, SIGTTOU];
+        // In the background, the terminal stops the caller as any other command; SIGBUS is this program's own.
+        let left_alone = [SIGBUS, SIGCHLD, SIGPIPE, SIGTTIN, SIGTTOU, SIGURG];
         let caught = (1..=31).filter(|signal| !FORBIDDEN.contains(signal) && !left_alone.contains(signal));
         let delivery =
             SignalDelivery::with_pipe(read, write, SignalOnly, caught).context("catch the signals of", own)?;

@@ -26,6 +26,9 @@
 //! - The detach keys (`ctrl-p ctrl-q`) are passed to the container.
 //! - Without `-t` the container's standard streams are the caller's own files, not pipes: a program inside that opens
 //!   `/dev/stdout` as another user than the caller's needs the right to. `--user` on a pipe gets it, on a file not.
+//! - Real-time signals are not passed on; they end `strata run`, and the container with it.
+//! - With control groups of version 1 the container is in no group of the hierarchies that have no controller
+//!   (`systemd`), and does not see them: a systemd inside it needs `--runtime runc`.
 //! - Control groups are needed. Where `/sys/fs/cgroup` is read-only (inside another container), creating fails and
 //!   says so; give that container its own writable cgroups.
 #![forbid(unsafe_code)]

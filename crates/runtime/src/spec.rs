@@ -22,7 +22,9 @@ pub use oci::{
     Capabilities, DeviceRule, Linux, Mount, Namespace, Process, Resources, Rlimit, Root, Seccomp, SeccompArg,
     SeccompRule, Spec, User,
 };
-pub use seccomp::{Arch, docker_default as seccomp_profile, running_kernel};
+pub use seccomp::{Arch, docker_default as seccomp_profile};
+
+use strata_sys::process::kernel_version;
 
 use crate::{cgroup, error::Error};
 
@@ -218,7 +220,7 @@ impl SpecBuilder {
     pub fn build(self) -> Result<Spec, Error> {
         let bounding = capability::tweak(&self.cap_add, &self.cap_drop)?;
         let seccomp = match self.seccomp {
-            SeccompProfile::Default => Some(seccomp_profile(&bounding, Arch::native(), running_kernel())),
+            SeccompProfile::Default => Some(seccomp_profile(&bounding, Arch::native(), kernel_version())),
             SeccompProfile::Unconfined => None,
             SeccompProfile::Custom(profile) => Some(profile),
         };

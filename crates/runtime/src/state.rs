@@ -39,29 +39,21 @@ pub struct ProcessId {
 impl ProcessId {
     /// Returns the identity of the running process `pid`; `None` if there is none.
     pub fn of(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some(Self { pid, start_time: start_time(&stat)? })
+        let start_time = strata_sys::process::start_time(pid.try_into().ok()?)?;
+        Some(Self { pid, start_time })
     }
 
     /// Whether the process still runs; a zombie counts as ended.
     pub fn is_alive(self) -> bool {
-        fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| {
-            start_time(&stat) == Some(self.start_time) && !matches!(run_state(&stat), Some("Z" | "X"))
-        })
+        let stat = fs::read(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        Self::of(self.pid) == Some(self) && !matches!(run_state(&stat), None | Some(b'Z' | b'X'))
     }
 }
 
-/// The command's name is in parentheses and may hold spaces and parentheses itself.
-fn after_name(stat: &str) -> Option<&str> {
-    stat.rfind(')').map(|at| &stat[at + 1..])
-}
-
-fn run_state(stat: &str) -> Option<&str> {
-    after_name(stat)?.split_ascii_whitespace().next()
-}
-
-fn start_time(stat: &str) -> Option<u64> {
-    after_name(stat)?.split_ascii_whitespace().nth(19)?.parse().ok()
+/// The state is what follows the command's name, which is in parentheses and may hold some itself.
+fn run_state(stat: &[u8]) -> Option<u8> {
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    stat.get(end + 2).copied()
 }
 
 /// A container that has a folder under the state root.
@@ -194,14 +186,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn start_times_are_read_past_any_command_name() {
-        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+    fn states_are_read_past_any_command_name() {
         for name in ["sh", "a b", "x) R (", ")"] {
-            let stat = format!("12 ({name}) {rest}");
-            assert_eq!((start_time(&stat), run_state(&stat)), (Some(4711), Some("S")), "{name}");
+            assert_eq!(run_state(format!("12 ({name}) S 1 2").as_bytes()), Some(b'S'), "{name}");
         }
-        for damaged in ["", "12 (sh", "12 (sh) S 1"] {
-            assert_eq!(start_time(damaged), None, "{damaged:?}");
+        for damaged in ["", "12 (sh", "12 (sh)"] {
+            assert_eq!(run_state(damaged.as_bytes()), None, "{damaged:?}");
         }
     }
 

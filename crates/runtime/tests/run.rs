@@ -176,6 +176,9 @@ fn privileges_are_dockers_defaults() {
 
         let user = bench.run(&[runtime, &["--user", "1000:1000"]].concat(), &["grep", "CapEff", "/proc/self/status"]);
         assert_eq!(user.stdout.trim(), "CapEff:\t0000000000000000", "{user:?}");
+        let flags = [runtime, &["--no-new-privileges"]].concat();
+        let bound = bench.run(&flags, &["grep", "-E", "^(NoNewPrivs|Seccomp:)", "/proc/self/status"]);
+        assert_eq!(bound.stdout, "NoNewPrivs:\t1\nSeccomp:\t2\n", "{bound:?}");
         let none = bench.run(&[runtime, &["--cap-drop", "ALL"]].concat(), &["grep", "CapBnd", "/proc/self/status"]);
         assert_eq!(none.stdout.trim(), "CapBnd:\t0000000000000000", "{none:?}");
     });

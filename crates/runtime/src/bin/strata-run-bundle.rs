@@ -4,7 +4,7 @@
 //!
 //! Flags: `-i`, `-t`, `--net none|host`, `--runtime <program>`, `--state <folder>`, `--id <id>`, `--user uid:gid`,
 //! `--env NAME=value`, `--cwd <path>`, `--read-only`, `--cap-add <name>`, `--cap-drop <name>`, `--tmpfs <path>`,
-//! `--bind <source>:<destination>`, `--unconfined`.
+//! `--bind <source>:<destination>`, `--no-new-privileges`, `--unconfined`.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -72,6 +72,7 @@ fn parse() -> Args {
                 let (from, to) = (from.to_owned(), to.to_owned());
                 parsed.changes.push(Box::new(move |spec| spec.bind(from, to, false)));
             }
+            "--no-new-privileges" => parsed.changes.push(Box::new(|spec| spec.no_new_privileges(true))),
             "--unconfined" => parsed.changes.push(Box::new(|spec| spec.seccomp(SeccompProfile::Unconfined))),
             _ => {
                 parsed.rest.push(arg);
