@@ -97,7 +97,8 @@ fn write_changes<W: Write>(upper: &Path, changes: &[Change], out: W) -> Result<(
         let dir = if parent == Path::new("") { root.open_dir(".") } else { root.dir_beneath(parent) };
         let dir = dir.context("open the directory of", &path)?;
         let stat = dir.stat(name).context("look at", &path)?;
-        exporter.file(&dir, name, &stat, entry, &path, None)?;
+        let source = export::Source::open(&dir, name, &stat).context("open", &path)?;
+        exporter.file(&dir, name, &stat, entry, &path, source)?;
     }
     exporter.finish().map(drop)
 }

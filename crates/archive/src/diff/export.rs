@@ -27,6 +27,23 @@ const BUFFER: usize = 256 * 1024;
 /// Attributes of this machine, not of the file: labels and signatures that mean nothing elsewhere.
 const LOCAL: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
 
+/// A regular file, open.
+pub(super) struct Source {
+    file: File,
+    /// Where its bytes are, if not in itself.
+    content: Option<File>,
+}
+
+impl Source {
+    /// Opens `name` if it is a regular file. One that went away meanwhile is `NotFound`.
+    pub fn open(dir: &Dir, name: &OsStr, stat: &Stat) -> std::io::Result<Option<Self>> {
+        match stat.kind {
+            Kind::File => Ok(Some(Self { file: dir.open_file(name)?, content: None })),
+            _ => Ok(None),
+        }
+    }
+}
+
 /// Writes files as entries, and knows which of them are names of one file.
 pub(super) struct Exporter<W: Write> {
     tar: Writer<W>,
@@ -44,8 +61,8 @@ impl<W: Write> Exporter<W> {
         self.tar.finish()
     }
 
-    /// Writes what `name` in `dir` is, as `entry`, which has no slash at its end. `path` is for errors; `content` is where the file's
-    /// bytes are, if not in itself. A socket is left out: a tar has none.
+    /// Writes what `name` in `dir` is, as `entry`, which has no slash at its end. `path` is for errors; `source` is the open file, of a
+    /// regular one. A socket is left out: a tar has none.
     pub fn file(
         &mut self,
         dir: &Dir,
@@ -53,7 +70,7 @@ impl<W: Write> Exporter<W> {
         stat: &Stat,
         entry: &Path,
         path: &Path,
-        content: Option<File>,
+        source: Option<Source>,
     ) -> Result<(), Error> {
         let kind = match stat.kind {
             Kind::File => tar::Kind::Regular,
@@ -87,12 +104,8 @@ impl<W: Write> Exporter<W> {
             }
             _ => {}
         }
-        let file = match stat.kind {
-            Kind::File => Some(dir.open_file(name).context("open", path)?),
-            _ => None,
-        };
-        header.xattrs = match &file {
-            Some(file) => attributes(|| xattr::list_of(file), |name| xattr::get_of(file, name)),
+        header.xattrs = match &source {
+            Some(Source { file, .. }) => attributes(|| xattr::list_of(file), |name| xattr::get_of(file, name)),
             None => {
                 let through = Path::new(&proc_path(dir)).join(name);
                 attributes(|| xattr::list(&through), |name| xattr::get(&through, name))
@@ -103,8 +116,8 @@ impl<W: Write> Exporter<W> {
             header.size = stat.size;
         }
         self.tar.header(&header)?;
-        if let Some(file) = content.or(file) {
-            self.content(file, stat.size, path)?;
+        if let Some(source) = source {
+            self.content(source.content.unwrap_or(source.file), stat.size, path)?;
         }
         if stat.kind != Kind::Dir && stat.nlink > 1 {
             self.links.insert((stat.dev, stat.inode), entry.as_os_str().as_bytes().to_vec());
@@ -247,11 +260,20 @@ impl<'a, W: Write> Walk<'a, W> {
             _ => {}
         }
         if stat.kind != Kind::Dir {
-            let content = match self.marks == Marks::Overlay && stat.kind == Kind::File && stat.size > 0 {
-                true => self.content_below(here, dir, name)?,
-                false => None,
+            let mut source = match Source::open(dir, name, stat) {
+                Ok(source) => source,
+                // A running container goes on while we look.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error).context("open", &path).map_err(Error::from),
             };
-            return self.out.file(dir, name, stat, &entry, &path, content);
+            if self.marks == Marks::Overlay
+                && let Some(source) = &mut source
+                && let Some(redirect) = metacopy(&source.file).context("read the marks of", &path)?
+            {
+                let under = self.under(here)?;
+                source.content = Some(self.data(&under, &redirect.unwrap_or_else(|| name.into()), &path)?);
+            }
+            return self.out.file(dir, name, stat, &entry, &path, source);
         }
         let below = dir.open_dir(name).context("open", &path)?;
         let below_marks = DirMarks::of_dir(&below, self.marks).context("read the marks of", &path)?;
@@ -283,11 +305,13 @@ impl<'a, W: Write> Walk<'a, W> {
         let Some(found) = self.layers()?.find(&moved, name)? else { return Ok(()) };
         let path = self.layers()?.path(&found.place, &found.name);
         let entry = here.path.join(name);
-        let content = match found.stat.kind == Kind::File && found.stat.size > 0 {
-            true => self.content_of_found(&moved, &found.place.dir, &found.name)?,
-            false => None,
-        };
-        self.out.file(&found.place.dir, &found.name, &found.stat, &entry, &path, content)?;
+        let mut source = Source::open(&found.place.dir, &found.name, &found.stat).context("open", &path)?;
+        if let Some(source) = &mut source
+            && let Some(redirect) = metacopy(&source.file).context("read the marks of", &path)?
+        {
+            source.content = Some(self.data(&moved, &redirect.unwrap_or_else(|| name.into()), &path)?);
+        }
+        self.out.file(&found.place.dir, &found.name, &found.stat, &entry, &path, source)?;
         if found.stat.kind == Kind::Dir {
             self.dir(Here { path: entry, upper: None, moved: Some(found.under) })?;
         }
@@ -298,25 +322,6 @@ impl<'a, W: Write> Walk<'a, W> {
         let mut mark = OsString::from(WHITEOUT_PREFIX);
         mark.push(name);
         self.out.mark(&dir.join(mark), 0o600, 0, 0)
-    }
-
-    /// Opens the file below that has the content of the upper file `name`, if that has only been copied up without it.
-    fn content_below(&mut self, here: &Here, dir: &Dir, name: &OsStr) -> Result<Option<File>, Error> {
-        let path = self.upper.join(&here.path).join(name);
-        let handle = dir.open_handle(name).context("open", &path)?;
-        let Some(redirect) = metacopy(&handle).context("read the marks of", &path)? else { return Ok(None) };
-        let under = self.under(here)?;
-        let redirect = redirect.unwrap_or_else(|| name.into());
-        self.data(&under, &redirect, &path).map(Some)
-    }
-
-    fn content_of_found(&mut self, under: &Under, dir: &Dir, name: &OsStr) -> Result<Option<File>, Error> {
-        let path = PathBuf::from(name);
-        let handle = dir.open_handle(name).context("open", &path)?;
-        match metacopy(&handle).context("read the marks of", &path)? {
-            None => Ok(None),
-            Some(redirect) => self.data(under, &redirect.unwrap_or(path.clone()), &path).map(Some),
-        }
     }
 
     /// Follows metacopy files down to the one that has the bytes.
