@@ -15,8 +15,8 @@ pub enum Error {
     Reference(#[from] ReferenceError),
     #[error("refusing to create an ambiguous tag using digest algorithm as name")]
     AmbiguousTag,
-    #[error("{0} has no tag, and one is wanted here")]
-    NoTag(String),
+    #[error("refusing to create a tag with a digest reference")]
+    DigestTag,
     #[error(
         "Conflict: Tag {tag} is already set to image {old}, if you want to replace it, please use the force option"
     )]
@@ -26,7 +26,7 @@ pub enum Error {
     #[error("{path} is damaged: {reason}", path = path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error("image {id} needs layer {chain}, which is not in the store; load or pull the image again")]
-    MissingLayer { id: ImageId, chain: ChainId },
+    MissingLayer { id: Box<ImageId>, chain: Box<ChainId> },
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("too many non-empty layers in History section: {history} in the history, {layers} in rootfs")]
@@ -39,7 +39,7 @@ pub enum Error {
     #[error("invalid manifest, layers length mismatch: expected {expected}, got {found} ({object})")]
     LayerCount { object: String, expected: usize, found: usize },
     #[error("invalid diffID for layer {index}: expected {expected}, got {found} (from {object}); nothing was loaded")]
-    DiffMismatch { index: usize, object: String, expected: DiffId, found: DiffId },
+    DiffMismatch { index: usize, object: String, expected: Box<DiffId>, found: Box<DiffId> },
     #[error("cannot save {object}: {reason}")]
     Save { object: String, reason: String },
     #[error(transparent)]
@@ -56,7 +56,7 @@ impl Error {
             Self::NotFound(_) | Self::Ambiguous { .. } => ErrorKind::NotFound,
             Self::Reference(_)
             | Self::AmbiguousTag
-            | Self::NoTag(_)
+            | Self::DigestTag
             | Self::Config(_)
             | Self::TooMuchHistory { .. }
             | Self::Load { .. }
@@ -69,6 +69,10 @@ impl Error {
             Self::Archive(error) => error.kind(),
             Self::Io(error) => error.kind(),
         }
+    }
+
+    pub(crate) fn missing_layer(id: ImageId, chain: ChainId) -> Self {
+        Self::MissingLayer { id: Box::new(id), chain: Box::new(chain) }
     }
 
     pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Self {

@@ -9,8 +9,7 @@
 //! {"images":[…]}
 //! ```
 //!
-//! The cache is written over by rename and never synced: one that is missing, torn or of another version is made anew. Damaged
-//! images are never in it.
+//! A cache that is missing, torn or of another version is made anew. Damaged images are never in it.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,7 +21,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use strata_spec::{ChainId, Digest, ImageConfig, ImageId, chain_id, chain_ids};
 
-use crate::{Error, Store, layout::id_of, store::check_document};
+use crate::{
+    Error, Store,
+    layout::{DIR_MODE, FILE_MODE, id_of},
+    store::check_document,
+};
 
 const MAGIC: &str = "strata-images 1";
 
@@ -87,7 +90,6 @@ struct Cached {
     inode: u64,
     /// Change time of the metadata folder in nanoseconds; zero if there is none.
     metadata: i64,
-    #[serde(flatten)]
     summary: Summary,
 }
 
@@ -177,7 +179,7 @@ impl Store {
                 Some(total) => *total,
                 None => {
                     let layer = self.layers().get(chain).map_err(|error| match error {
-                        strata_layer::Error::NotFound(chain) => Error::MissingLayer { id: config.id(), chain },
+                        strata_layer::Error::NotFound(chain) => Error::missing_layer(config.id(), chain),
                         other => other.into(),
                     })?;
                     total.saturating_add(layer.size)
@@ -218,15 +220,11 @@ impl Store {
         let mut bytes = header(&body).into_bytes();
         bytes.push(b'\n');
         bytes.extend(body);
-        let temporary = self.cache.with_extension(format!("tmp-{}", std::process::id()));
-        let written = self
-            .cache
-            .parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::write(&temporary, bytes))
-            .and_then(|()| fs::rename(&temporary, &self.cache));
+        let folder = self.cache.parent().expect("the cache is a file in a folder");
+        let written = strata_durable::create_dir_all(folder, DIR_MODE)
+            .and_then(|()| strata_durable::file::sweep_files(folder))
+            .and_then(|_| strata_durable::write(&self.cache, &bytes, FILE_MODE));
         if let Err(error) = written {
-            let _ = fs::remove_file(&temporary);
             tracing::debug!(%error, "the cache of images cannot be written");
         }
     }

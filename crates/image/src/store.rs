@@ -8,11 +8,12 @@ use std::{
 };
 
 use strata_durable::Context;
-use strata_spec::{ErrorKind, ImageConfig, ImageId, chain_id, time};
+use strata_spec::{ErrorKind, ImageConfig, ImageId, Reference, chain_id, time};
 
 use crate::{
     Error, Layout, Tags,
     layout::{DIR_MODE, FILE_MODE, id_of},
+    tags::Previous,
 };
 
 /// Bytes of the largest image config that is read.
@@ -116,7 +117,7 @@ impl Store {
         check_document(config)?;
         if let Some(chain) = chain_id(config.diff_ids()) {
             self.layers.get(chain).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => Error::MissingLayer { id: config.id(), chain },
+                ErrorKind::NotFound => Error::missing_layer(config.id(), chain),
                 _ => error.into(),
             })?;
         }
@@ -216,6 +217,27 @@ impl Store {
     pub fn set_last_updated(&self, id: ImageId) -> Result<(), Error> {
         strata_durable::create_dir_all(&self.layout.metadata(id), DIR_MODE)?;
         Ok(strata_durable::write(&self.layout.last_updated(id), time::now_rfc3339().as_bytes(), FILE_MODE)?)
+    }
+
+    /// Names `id` as `docker tag` does: the name moves from whoever had it, and the image is marked as tagged now.
+    pub fn tag(&self, id: ImageId, name: &Reference) -> Result<Previous, Error> {
+        if name.digest().is_some() {
+            return Err(Error::DigestTag);
+        }
+        let previous = self.tags.set(name, id, true)?;
+        self.set_last_updated(id)?;
+        Ok(previous)
+    }
+
+    /// Removes temporary files that dead processes left; returns how many. For whoever settles the root after a crash.
+    pub fn sweep(&self) -> Result<usize, Error> {
+        let mut swept = 0;
+        for folder in [self.layout.root().to_owned(), self.layout.contents()] {
+            if folder.is_dir() {
+                swept += strata_durable::file::sweep_files(&folder)?;
+            }
+        }
+        Ok(swept)
     }
 
     fn remove_metadata(&self, id: ImageId) -> Result<(), Error> {

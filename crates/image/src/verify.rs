@@ -66,7 +66,7 @@ impl Store {
         for chain in chain_ids(config.diff_ids()) {
             match self.layers().get(chain) {
                 Ok(_) => {}
-                Err(strata_layer::Error::NotFound(chain)) => found(Error::MissingLayer { id, chain }),
+                Err(strata_layer::Error::NotFound(chain)) => found(Error::missing_layer(id, chain)),
                 Err(error) => found(error.into()),
             }
         }

@@ -249,6 +249,25 @@ fn an_imported_image_is_dockers() {
 }
 
 #[test]
+fn tagging_marks_the_image_and_sweeping_spares_what_lives() {
+    let Some(root) = loaded() else { return };
+    let (one, two) = (root.id_of("app:1"), root.id_of(TWO));
+    assert_eq!(root.store.last_updated(two).expect("read"), None);
+    assert_eq!(root.store.tag(two, &reference("app:1")).expect("tag"), Previous::Moved(one));
+    assert!(root.store.last_updated(two).expect("read").is_some_and(|time| time.ends_with('Z')));
+    let digest = reference(&format!("app@{}", strata_spec::Digest::sha256("a manifest")));
+    assert_eq!(
+        root.store.tag(two, &digest).expect_err("a digest").to_string(),
+        "refusing to create a tag with a digest reference"
+    );
+    let dead = root.store.layout().contents().join(".tmp-x123");
+    fs::write(&dead, "torn").expect("write");
+    assert!(root.store.verify().iter().any(|finding| finding.path == dead && finding.object == Object::Stray));
+    assert_eq!(root.store.sweep().expect("sweep"), 1);
+    root.assert_sound(&"swept");
+}
+
+#[test]
 fn names_of_images_that_are_not_there_are_found() {
     let Some(root) = loaded() else { return };
     let two = root.id_of(TWO);
@@ -258,4 +277,28 @@ fn names_of_images_that_are_not_there_are_found() {
     let needed = root.store.needed().expect("needed");
     assert_eq!(needed.tops.len(), 1);
     assert!(needed.damaged.is_empty());
+}
+
+#[test]
+fn two_thousand_images_are_listed_at_once() {
+    let Some(root) = loaded() else { return };
+    // Written as files, as durable writes of so many would take their time: what is read is the same.
+    let contents = root.store.layout().contents();
+    let mut ids = Vec::new();
+    for n in 0..2000 {
+        let config = config(&[layer(1), layer(2)], &format!("image {n}"));
+        let id = id_of(&config);
+        fs::write(contents.join(id.hex()), config).expect("write");
+        ids.push(id);
+    }
+    let timed = || {
+        let begun = std::time::Instant::now();
+        let listing = root.store.images().expect("list");
+        assert_eq!((listing.images.len(), listing.damaged.len()), (2002, 0));
+        begun.elapsed()
+    };
+    let first = timed();
+    let again = (0..5).map(|_| timed()).min().expect("five");
+    // Built for use it takes milliseconds; here it must at least not read 2,000 configs again.
+    assert!(again < first / 3, "first {first:?}, then {again:?}");
 }

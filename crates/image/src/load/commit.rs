@@ -62,7 +62,7 @@ fn register(
     let mut batch = Vec::new();
     for chain in chain_ids(image.config.diff_ids()) {
         match ready.remove(&chain) {
-            Some(Ready::Unpacked(layer)) => batch.push(layer),
+            Some(Ready::Unpacked(layer)) => batch.push(*layer),
             Some(Ready::CopyOf(first)) => {
                 // What is copied must be registered before it can be read.
                 parent = flush(store, &mut claim.lease, parent, &mut batch)?;
@@ -72,7 +72,7 @@ fn register(
                 // It exists, or an image before this one brought it.
                 flush(store, &mut claim.lease, parent, &mut batch)?;
                 if !has_layer(store, chain)? {
-                    return Err(Error::MissingLayer { id: image.config.id(), chain });
+                    return Err(Error::missing_layer(image.config.id(), chain));
                 }
                 parent = Some(chain);
             }

@@ -32,7 +32,7 @@ pub(super) type ReadyLayers = BTreeMap<ChainId, Ready>;
 
 /// A layer whose content is known to be right.
 pub(super) enum Ready {
-    Unpacked(Unpacked),
+    Unpacked(Box<Unpacked>),
     /// The same content as another layer of the same load.
     CopyOf(ChainId),
 }
@@ -142,9 +142,9 @@ pub(super) fn unpack_missing(
     let one = || {
         while let Some((_, job)) = work.take(&jobs) {
             match unpack(store, source, job, None, Some(&work.stop), options) {
-                Ok(unpacked) => {
-                    drop(work.done.lock().expect("no worker panics").insert(job.chain, Ready::Unpacked(unpacked)))
-                }
+                Ok(unpacked) => drop(
+                    work.done.lock().expect("no worker panics").insert(job.chain, Ready::Unpacked(Box::new(unpacked))),
+                ),
                 Err(error) => work.fail(error),
             }
         }
@@ -269,8 +269,8 @@ pub(super) fn check(job: &Job<'_>, found: &Found) -> Result<(), Error> {
         return Err(Error::DiffMismatch {
             index: job.index,
             object: job.file.name.clone(),
-            expected: job.diff,
-            found: found.unpacked.diff_id,
+            expected: Box::new(job.diff),
+            found: Box::new(found.unpacked.diff_id),
         });
     }
     Ok(())

@@ -236,12 +236,12 @@ impl Seen {
                 Some(found) => {
                     check(&job, &found)?;
                     taken.insert(name.clone(), job.chain);
-                    Ready::Unpacked(found.unpacked)
+                    Ready::Unpacked(Box::new(found.unpacked))
                 }
                 // The same files once more, higher up or in another image: they are rebuilt from the first.
                 None if layer.diff == job.diff => Ready::CopyOf(taken[&name]),
                 None => {
-                    let (expected, found) = (job.diff, layer.diff);
+                    let (expected, found) = (Box::new(job.diff), Box::new(layer.diff));
                     return Err(Error::DiffMismatch { index: job.index, object: name, expected, found });
                 }
             };

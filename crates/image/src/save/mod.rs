@@ -70,7 +70,7 @@ impl Store {
         for image in images {
             if let Some(chain) = chain_id(image.config.diff_ids()) {
                 lease.hold(chain).map_err(|error| match error {
-                    strata_layer::Error::NotFound(chain) => Error::MissingLayer { id: image.config.id(), chain },
+                    strata_layer::Error::NotFound(chain) => Error::missing_layer(image.config.id(), chain),
                     other => other.into(),
                 })?;
             }
