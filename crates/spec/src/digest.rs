@@ -5,7 +5,6 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use sha2::Digest as _;
 
 /// Hash functions a digest may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -133,17 +132,18 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// Computes a digest piece by piece.
 #[derive(Clone)]
-pub enum Hasher {
-    Sha256(sha2::Sha256),
-    Sha512(sha2::Sha512),
+pub struct Hasher {
+    algorithm: Algorithm,
+    context: ring::digest::Context,
 }
 
 impl Hasher {
     pub fn new(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::Sha256 => Self::Sha256(sha2::Sha256::new()),
-            Algorithm::Sha512 => Self::Sha512(sha2::Sha512::new()),
-        }
+        let function = match algorithm {
+            Algorithm::Sha256 => &ring::digest::SHA256,
+            Algorithm::Sha512 => &ring::digest::SHA512,
+        };
+        Self { algorithm, context: ring::digest::Context::new(function) }
     }
 
     pub fn sha256() -> Self {
@@ -151,17 +151,11 @@ impl Hasher {
     }
 
     pub fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(h) => h.update(bytes),
-            Self::Sha512(h) => h.update(bytes),
-        }
+        self.context.update(bytes);
     }
 
     pub fn finish(self) -> Digest {
-        match self {
-            Self::Sha256(h) => Digest::from_value(Algorithm::Sha256, &h.finalize()),
-            Self::Sha512(h) => Digest::from_value(Algorithm::Sha512, &h.finalize()),
-        }
+        Digest::from_value(self.algorithm, self.context.finish().as_ref())
     }
 }
 
