@@ -1,2 +1,46 @@
+//! `strata`: one front door on `engine` and `doctor`.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod context;
 mod format;
-fn main() {}
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command, container::ContainerCommand};
+use context::Context;
+
+fn main() -> ExitCode {
+    // A container's watcher is this program again; it must come to that before any thread is started.
+    strata_runtime::init();
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::new(&cli.global.log_level))
+        .with_target(false)
+        .init();
+    match commands::run(&Context::new(&cli.global), &cli.command) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => ExitCode::from(report(&cli.command, &error)),
+    }
+}
+
+/// Says what went wrong and returns the exit status: Docker's 125, 126 and 127 where a container was to run.
+fn report(command: &Command, error: &anyhow::Error) -> u8 {
+    let runs = matches!(
+        command,
+        Command::Run(_) | Command::Start(_) | Command::Container(ContainerCommand::Run(_) | ContainerCommand::Start(_))
+    );
+    if error.downcast_ref::<commands::Said>().is_none() {
+        eprintln!("strata: {error:#}");
+    }
+    match error.downcast_ref::<strata_container::Error>() {
+        Some(error) if runs => error.exit_code(),
+        _ if runs => 125,
+        _ => 1,
+    }
+}

@@ -31,7 +31,8 @@ pub fn aligned(rows: &[Vec<String>], least: usize, between: usize) -> String {
 mod tests {
     #[test]
     fn columns_align_and_the_last_is_not_padded() {
-        let rows = [["REPOSITORY", "TAG", "SIZE"], ["debian", "latest", "217MB"]].map(|row| row.map(str::to_owned).to_vec());
+        let rows =
+            [["REPOSITORY", "TAG", "SIZE"], ["debian", "latest", "217MB"]].map(|row| row.map(str::to_owned).to_vec());
         assert_eq!(super::table(&rows), "REPOSITORY   TAG       SIZE\ndebian       latest    217MB\n");
     }
 }

@@ -66,7 +66,9 @@ pub fn duration(seconds: i64) -> String {
 /// `3 minutes ago`; `N/A` for Go's zero time and for a text that is no time.
 pub fn ago(rfc3339: &str, now: Timestamp) -> String {
     match rfc3339.parse::<Timestamp>() {
-        Ok(then) if then.as_second() > -62_135_596_800 => format!("{} ago", duration(now.as_second() - then.as_second())),
+        Ok(then) if then.as_second() > -62_135_596_800 => {
+            format!("{} ago", duration(now.as_second() - then.as_second()))
+        }
         _ => "N/A".to_owned(),
     }
 }

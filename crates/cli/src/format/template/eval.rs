@@ -204,6 +204,9 @@ fn field<'v>(value: &'v Value, name: &str) -> Result<&'v Value, Error> {
             None => error(format!(":1: executing \"\" at <.{name}>: map has no entry for key \"{name}\"")),
         },
         Value::Null => error(format!(":1: executing \"\" at <.{name}>: nil data; no entry for key \"{name}\"")),
-        _ => error(format!(":1: executing \"\" at <.{name}>: can't evaluate field {name} in {}", functions::print(value))),
+        _ => error(format!(
+            ":1: executing \"\" at <.{name}>: can't evaluate field {name} in {}",
+            functions::print(value)
+        )),
     }
 }

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::{Error, error, printf};
 
 const NAMES: &[&str] = &[
-    "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "index", "slice", "len", "print", "printf", "println", "html", "js",
-    "urlquery", "json", "join", "split", "lower", "upper", "title", "pad", "truncate",
+    "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "index", "slice", "len", "print", "printf", "println",
+    "html", "js", "urlquery", "json", "join", "split", "lower", "upper", "title", "pad", "truncate",
 ];
 
 pub fn exists(name: &str) -> bool {
@@ -46,7 +46,10 @@ fn nested(value: &Value) -> String {
         Value::Object(map) => {
             let mut items: Vec<_> = map.iter().collect();
             items.sort_by(|a, b| a.0.cmp(b.0));
-            format!("map[{}]", items.iter().map(|(key, item)| format!("{key}:{}", nested(item))).collect::<Vec<_>>().join(" "))
+            format!(
+                "map[{}]",
+                items.iter().map(|(key, item)| format!("{key}:{}", nested(item))).collect::<Vec<_>>().join(" ")
+            )
         }
     }
 }

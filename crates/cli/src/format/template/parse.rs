@@ -7,9 +7,21 @@ pub enum Node {
     Text(String),
     /// Prints its value, unless it declares or assigns variables.
     Action(Pipeline),
-    If { condition: Pipeline, then: Vec<Node>, otherwise: Vec<Node> },
-    With { value: Pipeline, then: Vec<Node>, otherwise: Vec<Node> },
-    Range { over: Pipeline, body: Vec<Node>, otherwise: Vec<Node> },
+    If {
+        condition: Pipeline,
+        then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    With {
+        value: Pipeline,
+        then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Range {
+        over: Pipeline,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
     Break,
     Continue,
 }
@@ -105,7 +117,9 @@ impl Parser {
                             self.tokens.next();
                             return Ok((nodes, End::Else(self.after_else()?)));
                         }
-                        "break" | "continue" if self.ranges == 0 => return error(format!("{{{{{keyword}}}}} outside {{{{range}}}}")),
+                        "break" | "continue" if self.ranges == 0 => {
+                            return error(format!("{{{{{keyword}}}}} outside {{{{range}}}}"));
+                        }
                         "break" | "continue" => {
                             self.tokens.next();
                             self.close()?;
@@ -153,7 +167,9 @@ impl Parser {
         self.ranges -= usize::from(keyword == "range");
         let otherwise = match end {
             End::End => Vec::new(),
-            End::Input => return error(format!("unexpected end of the template: {{{{{keyword}}}}} has no {{{{end}}}}")),
+            End::Input => {
+                return error(format!("unexpected end of the template: {{{{{keyword}}}}} has no {{{{end}}}}"));
+            }
             // `else if` shares the `end` of the action that it belongs to.
             End::Else(Some(keyword)) => vec![self.block(&keyword)?],
             End::Else(None) => match self.list()? {

@@ -91,8 +91,12 @@ fn one(verb: char, value: &Value, flags: &Flags) -> String {
         ('d', Value::Number(number)) if !number.is_f64() => number.to_string(),
         ('t', Value::Bool(value)) => value.to_string(),
         ('x', Value::String(text)) => text.bytes().map(|b| format!("{b:02x}")).collect(),
-        ('x', Value::Number(number)) if number.is_i64() || number.is_u64() => format!("{:x}", number.as_i64().unwrap_or_default()),
-        ('f', Value::Number(number)) => format!("{:.*}", flags.precision.unwrap_or(6), number.as_f64().unwrap_or_default()),
+        ('x', Value::Number(number)) if number.is_i64() || number.is_u64() => {
+            format!("{:x}", number.as_i64().unwrap_or_default())
+        }
+        ('f', Value::Number(number)) => {
+            format!("{:.*}", flags.precision.unwrap_or(6), number.as_f64().unwrap_or_default())
+        }
         ('g', Value::Number(number)) => number.to_string(),
         (verb, value) => format!("%!{verb}({})", print(value)),
     }

@@ -37,8 +37,10 @@ fn templates_give_what_go_gives() {
         ("{{printf \"%-5s|%4d|%q\" .ID .Size .ID}}", "abc  |  12|\"abc\""),
         ("{{upper .ID}} {{title \"foo bar\"}} {{pad .ID 1 2}}|", "ABC Foo Bar  abc  |"),
         ("{{truncate .ID 2}}", "ab"),
-        ("{{eq .ID \"x\" \"abc\"}} {{ne .Size 12}} {{lt .Size 13}} {{and .Size .Zero}} {{or .Zero .Size}} {{not .Zero}}",
-         "true false true 0 12 true"),
+        (
+            "{{eq .ID \"x\" \"abc\"}} {{ne .Size 12}} {{lt .Size 13}} {{and .Size .Zero}} {{or .Zero .Size}} {{not .Zero}}",
+            "true false true 0 12 true",
+        ),
         ("{{(index .Names 0)}}", "a"),
         ("{{/* nothing */}}x", "x"),
         ("a {{- .ID -}} b", "aabcb"),

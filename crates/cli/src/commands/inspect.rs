@@ -1,0 +1,78 @@
+//! `inspect`, `image inspect`, `container inspect`.
+
+use serde_json::Value;
+use strata_engine::Engine;
+use strata_spec::ErrorKind;
+
+use super::{Failures, Said};
+use crate::{
+    args::system::{Inspect, InspectOne, Kind},
+    context::{Context, print},
+    format::{json, template::Template},
+};
+
+pub fn any(context: &Context, args: &Inspect) -> anyhow::Result<()> {
+    inspect(context, &args.one, args.kind)
+}
+
+pub fn images(context: &Context, args: &InspectOne) -> anyhow::Result<()> {
+    inspect(context, args, Some(Kind::Image))
+}
+
+pub fn containers(context: &Context, args: &InspectOne) -> anyhow::Result<()> {
+    inspect(context, args, Some(Kind::Container))
+}
+
+/// Shows what was found, then says what was not, as Docker does.
+fn inspect(context: &Context, args: &InspectOne, kind: Option<Kind>) -> anyhow::Result<()> {
+    let engine = context.read()?;
+    let mut found = Vec::new();
+    let mut failures = Failures::default();
+    for name in &args.names {
+        match one(&engine, name, kind, args.size) {
+            Ok(value) => found.push(value),
+            Err(error) => failures.hold(error),
+        }
+    }
+    match args.format.as_deref() {
+        None | Some("") => print(&format!("{}\n", json::pretty(&found)?))?,
+        Some("json") => print(&format!("{}\n", String::from_utf8(strata_spec::gojson::to_vec(&found)?)?))?,
+        Some(text) => {
+            let template = Template::parse(text)?;
+            for value in &found {
+                match template.render(value) {
+                    Ok(line) => print(&format!("{line}\n"))?,
+                    Err(error) => failures.hold(error.into()),
+                }
+            }
+        }
+    }
+    failures.end()
+}
+
+/// Containers come before images of the same name.
+fn one(engine: &Engine, name: &str, kind: Option<Kind>, size: bool) -> anyhow::Result<Value> {
+    if kind != Some(Kind::Image) {
+        match engine.containers().get(name) {
+            Ok(container) => {
+                return Ok(serde_json::to_value(engine.containers().inspect(&container, size)?)?);
+            }
+            Err(error) if kind.is_none() && error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match engine.inspect_image(name) {
+        Ok(image) => Ok(serde_json::to_value(image)?),
+        Err(error) if kind.is_none() && error.kind() == ErrorKind::NotFound => anyhow::bail!("No such object: {name}"),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Failures {
+    /// Keeps a failure to be said behind the output.
+    fn hold(&mut self, error: anyhow::Error) {
+        if error.downcast_ref::<Said>().is_none() {
+            self.add(format!("{error:#}"));
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `run`, `create`, `start`.
+
+use std::{fs, io::Write, path::Path};
+
+use anyhow::{Context as _, bail};
+use strata_container::{Container, Request, env};
+use strata_engine::Engine;
+
+use crate::{
+    args::container::{Create, Options, Run, Start},
+    context::{Context, print},
+};
+
+pub fn run(context: &Context, args: &Run) -> anyhow::Result<u8> {
+    let request = request(&args.options)?;
+    let engine = context.write()?;
+    let container = make(&engine, &request, args.cidfile.as_deref())?;
+    Ok(exit_code(engine.containers().run(&container.id)?.code))
+}
+
+pub fn create(context: &Context, args: &Create) -> anyhow::Result<()> {
+    let request = request(&args.options)?;
+    let container = make(&context.write()?, &request, args.cidfile.as_deref())?;
+    print(&format!("{}\n", container.id))
+}
+
+pub fn start(context: &Context, args: &Start) -> anyhow::Result<u8> {
+    let engine = context.write()?;
+    let container = engine.containers().get(&args.container)?;
+    Ok(exit_code(engine.containers().run(&container.id)?.code))
+}
+
+/// An exit status has eight bits.
+fn exit_code(code: i32) -> u8 {
+    (code & 0xff) as u8
+}
+
+fn make(engine: &Engine, request: &Request, cidfile: Option<&Path>) -> anyhow::Result<Container> {
+    let cidfile = cidfile.map(new_cidfile).transpose()?;
+    let created = engine.create_container(request)?;
+    for warning in &created.warnings {
+        eprintln!("WARNING: {warning}");
+    }
+    if let Some((mut file, path)) = cidfile {
+        write!(file, "{}", created.container.id)
+            .with_context(|| format!("cannot write the container ID to {}", path.display()))?;
+    }
+    Ok(created.container)
+}
+
+/// Takes the file's name before anything is made: one that exists may belong to a container that lives.
+fn new_cidfile(path: &Path) -> anyhow::Result<(fs::File, &Path)> {
+    match fs::File::options().write(true).create_new(true).open(path) {
+        Ok(file) => Ok((file, path)),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            bail!("Container ID file found, make sure the other container isn't running or delete {}", path.display())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot create the container ID file {}", path.display())),
+    }
+}
+
+fn request(options: &Options) -> anyhow::Result<Request> {
+    let ours = |name: &str| std::env::var(name).ok();
+    let mut variables = Vec::new();
+    for file in &options.env_file {
+        let bytes = fs::read(file).with_context(|| format!("cannot read the env file {}", file.display()))?;
+        variables.extend(env::parse_file(&file.display().to_string(), &bytes, ours)?);
+    }
+    for text in &options.env {
+        variables.push(env::parse_flag(text, ours)?);
+    }
+    Ok(Request {
+        name: options.name.clone(),
+        image: options.image.clone(),
+        tty: options.tty,
+        interactive: options.interactive,
+        detached: false,
+        entrypoint: options.entrypoint.clone(),
+        cmd: options.command.clone(),
+        env: variables,
+        working_dir: options.workdir.clone(),
+        user: options.user.clone(),
+        volumes: options.volume.iter().map(|volume| absolute(volume)).collect(),
+        tmpfs: options.tmpfs.clone(),
+        read_only: options.read_only,
+        hostname: options.hostname.clone(),
+        domainname: options.domainname.clone(),
+        network: Some(options.network.clone()),
+        labels: options.label.clone(),
+        runtime: options.runtime.clone(),
+        auto_remove: options.rm,
+        stop_signal: options.stop_signal.clone(),
+        cap_add: Vec::new(),
+        cap_drop: Vec::new(),
+        platform: options.platform.as_deref().map(str::parse).transpose()?,
+    })
+}
+
+/// `./here:/there` is relative to where the user stands, as docker's command line has it.
+fn absolute(volume: &str) -> String {
+    match volume.split_once(':') {
+        Some((source, rest))
+            if source == "." || source == ".." || source.starts_with("./") || source.starts_with("../") =>
+        {
+            match std::path::absolute(source) {
+                Ok(path) => format!("{}:{rest}", path.display()),
+                Err(_) => volume.to_owned(),
+            }
+        }
+        _ => volume.to_owned(),
+    }
+}

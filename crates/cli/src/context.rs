@@ -1,0 +1,59 @@
+//! What every command works with: the options that all take, and how they open a root.
+
+use std::io::{self, Write};
+
+use strata_engine::{Engine, Options, Purpose};
+
+use crate::args::Global;
+
+/// The global options.
+pub struct Context {
+    options: Options,
+}
+
+impl Context {
+    pub fn new(global: &Global) -> Self {
+        Self {
+            options: Options {
+                data_root: global.data_root.clone(),
+                exec_root: global.exec_root.clone(),
+                driver: global.storage_driver.clone(),
+            },
+        }
+    }
+
+    /// Opens the root to look at it: works beside a live dockerd, on a read-only disk and without rights, as far as files can be read.
+    pub fn read(&self) -> anyhow::Result<Engine> {
+        Ok(Engine::open(&self.options, Purpose::Read)?)
+    }
+
+    /// Opens the root to change it.
+    pub fn write(&self) -> anyhow::Result<Engine> {
+        Ok(Engine::open(&self.options, Purpose::Write)?)
+    }
+}
+
+/// Writes to standard output; a reader that went away (`| head`) ends the program quietly, as it does others.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+/// The same for bytes that may not be UTF-8: names of files.
+pub fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => Ok(result?),
+    }
+}
+
+/// Asks before something goes; `true` without asking when `force` is given. No terminal to answer means no.
+pub fn confirm(warning: &str, force: bool) -> anyhow::Result<bool> {
+    if force {
+        return Ok(true);
+    }
+    print(&format!("WARNING! {warning}\nAre you sure you want to continue? [y/N] "))?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}

@@ -1,0 +1,120 @@
+//! `info` and `version`: what this root, this kernel and this filesystem can do.
+
+use serde::Serialize;
+
+use crate::{Engine, Error, Purpose, Root, root};
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What `info` tells; field names are Docker's where Docker has them.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Info {
+    pub containers: usize,
+    pub containers_running: usize,
+    pub containers_paused: usize,
+    pub containers_stopped: usize,
+    pub images: usize,
+    pub driver: String,
+    /// Name and value, in Docker's order.
+    pub driver_status: Vec<(String, String)>,
+    /// Kernel features that the driver needs or uses: ours, not Docker's.
+    pub features: Vec<Feature>,
+    /// All drivers that the root holds images of.
+    pub drivers_on_root: Vec<String>,
+    pub default_runtime: String,
+    pub runtimes: Vec<String>,
+    pub kernel_version: String,
+    pub operating_system: String,
+    #[serde(rename = "OSType")]
+    pub os_type: String,
+    pub architecture: String,
+    #[serde(rename = "NCPU")]
+    pub cpus: usize,
+    pub mem_total: u64,
+    pub name: String,
+    pub docker_root_dir: String,
+    pub server_version: String,
+    /// The live dockerd on this root, if there is one.
+    pub daemon: Option<String>,
+    pub warnings: Vec<String>,
+}
+
+/// One kernel feature.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Feature {
+    pub name: String,
+    pub works: bool,
+    /// What was seen, and what follows.
+    pub detail: String,
+}
+
+impl Engine {
+    /// Gathers what there is to tell about the root and the machine.
+    pub fn info(&self) -> Result<Info, Error> {
+        let users = self.users()?;
+        let running = users.iter().filter(|user| user.running).count();
+        let listing = self.images().images()?;
+        let driver = self.layers().driver();
+        let features: Vec<Feature> = driver
+            .probe()
+            .into_iter()
+            .map(|probe| Feature { name: probe.name.to_owned(), works: probe.works, detail: probe.why.into() })
+            .collect();
+        let daemon = root::live_daemon(self.root().path())?;
+        let mut warnings: Vec<String> =
+            listing.damaged.iter().map(|d| format!("image {} is damaged: {}", d.id.short(), d.reason)).collect();
+        warnings.extend(
+            daemon
+                .iter()
+                .map(|holder| format!("a live dockerd ({holder}) is on this root: it can be read, not changed")),
+        );
+        Ok(Info {
+            containers: users.len(),
+            containers_running: running,
+            containers_paused: 0,
+            containers_stopped: users.len() - running,
+            images: listing.images.len(),
+            driver: driver.name().to_owned(),
+            driver_status: driver.status(),
+            features,
+            drivers_on_root: root::drivers_on(self.root().path())?,
+            default_runtime: "builtin".to_owned(),
+            runtimes: runtimes(),
+            kernel_version: strata_sys::process::kernel_release(),
+            operating_system: operating_system(),
+            os_type: "linux".to_owned(),
+            architecture: strata_sys::process::machine(),
+            cpus: strata_sys::process::cpus(),
+            mem_total: strata_sys::process::total_memory(),
+            name: strata_sys::process::hostname(),
+            docker_root_dir: self.root().path().display().to_string(),
+            server_version: VERSION.to_owned(),
+            daemon,
+            warnings,
+        })
+    }
+}
+
+impl Root {
+    /// Whether the root can be changed by this process.
+    pub fn is_writable(&self) -> bool {
+        self.purpose() == Purpose::Write
+    }
+}
+
+/// The built-in runtime, and the programs on the path that `--runtime` can name.
+fn runtimes() -> Vec<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = |name: &&str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    std::iter::once("builtin").chain(["runc", "crun"].into_iter().filter(there)).map(str::to_owned).collect()
+}
+
+/// `PRETTY_NAME` of os-release.
+fn operating_system() -> String {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+}

@@ -1,0 +1,118 @@
+//! What nobody needs goes: stopped containers, images without a name or without a user.
+//!
+//! Source: moby 20.10, `daemon/prune.go`, `daemon/images/image_prune.go`.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use strata_spec::{ChainId, ImageId, chain_ids};
+
+use crate::{
+    Engine, Error,
+    filter::Filters,
+    remove::{RemoveOptions, Removed},
+};
+
+/// Filters that `container prune` and `system prune` know.
+pub const CONTAINER_FILTERS: &[&str] = &["until", "label", "label!"];
+/// Filters that `image prune` knows.
+pub const IMAGE_FILTERS: &[&str] = &["until", "label", "label!", "dangling"];
+
+/// What a prune took away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pruned<T> {
+    pub items: Vec<T>,
+    /// Bytes of the layers that are gone.
+    pub reclaimed: u64,
+}
+
+impl<T> Default for Pruned<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), reclaimed: 0 }
+    }
+}
+
+impl Engine {
+    /// Removes the images that no tag names (all that no container uses, with `all`) and that `filters` let through.
+    pub fn prune_images(&self, all: bool, filters: &Filters) -> Result<Pruned<Removed>, Error> {
+        let dangling_only = !all && filters.flag("dangling")?.unwrap_or(true);
+        let until = filters.until(Timestamp::now())?;
+        let listing = self.images().images()?;
+        let names = self.images().tags().read()?.by_image();
+        let parents: std::collections::HashSet<ImageId> =
+            listing.images.iter().filter_map(|image| image.parent).collect();
+        let mut pruned = Pruned::default();
+        for image in &listing.images {
+            let references = names.get(&image.id).map(Vec::as_slice).unwrap_or_default();
+            let intermediate = references.is_empty() && parents.contains(&image.id);
+            let young = until.is_some_and(|until| created(image.created.as_deref()).is_some_and(|time| time > until));
+            if intermediate || young || !filters.labels(|name| image.labels.get(name).map(String::as_str)) {
+                continue;
+            }
+            if dangling_only && references.iter().any(|reference| reference.tag().is_some()) {
+                continue;
+            }
+            let sizes = self.layer_sizes(image.id);
+            let by_name = references.iter().map(|reference| reference.familiar());
+            let targets: Vec<String> = if references.is_empty() { vec![image.id.hex()] } else { by_name.collect() };
+            for target in targets {
+                match self.remove_image(&target, RemoveOptions::default()) {
+                    Ok(removed) => pruned.add(removed, &sizes),
+                    // In use, or gone meanwhile: that is what prune leaves alone.
+                    Err(error) => tracing::debug!(image = %target, %error, "not pruned"),
+                }
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Removes the containers that do not run and that `filters` let through; returns their IDs.
+    pub fn prune_containers(&self, filters: &Filters) -> Result<Pruned<String>, Error> {
+        let until = filters.until(Timestamp::now())?;
+        let mut pruned = Pruned::default();
+        for container in self.containers().list()?.containers {
+            let record = &container.record;
+            let young = until.is_some_and(|until| created(Some(&record.created)).is_some_and(|time| time > until));
+            let labels = record.config.labels.as_ref();
+            if record.state.running || young || !filters.labels(|name| labels?.get(name).map(String::as_str)) {
+                continue;
+            }
+            let size = self.layers().mount(&container.id).and_then(|layer| layer.size(self.layers())).unwrap_or(0);
+            match self
+                .containers()
+                .remove(&container.id, strata_container::RemoveOptions { volumes: true, ..Default::default() })
+            {
+                Ok(()) => {
+                    pruned.items.push(container.id.to_string());
+                    pruned.reclaimed += size;
+                }
+                Err(error) => tracing::debug!(container = %container.id, %error, "not pruned"),
+            }
+        }
+        Ok(pruned)
+    }
+
+    fn layer_sizes(&self, id: ImageId) -> HashMap<ChainId, u64> {
+        let Ok(config) = self.images().get(id) else { return HashMap::new() };
+        chain_ids(config.diff_ids())
+            .filter_map(|chain| self.layers().get(chain).ok().map(|layer| (chain, layer.size)))
+            .collect()
+    }
+}
+
+impl Pruned<Removed> {
+    fn add(&mut self, removed: Vec<Removed>, sizes: &HashMap<ChainId, u64>) {
+        for item in &removed {
+            if let Removed::Deleted(id) = item
+                && let Some(size) = id.parse().ok().and_then(|chain: ChainId| sizes.get(&chain))
+            {
+                self.reclaimed += size;
+            }
+        }
+        self.items.extend(removed);
+    }
+}
+
+pub(crate) fn created(text: Option<&str>) -> Option<Timestamp> {
+    text.and_then(|text| text.parse().ok())
+}

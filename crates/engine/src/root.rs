@@ -1,0 +1,217 @@
+//! The data root: who else is on it, what of it is ours, which driver it has.
+//!
+//! ```text
+//! <data root>/                 0711, as Docker makes it
+//!   image/<driver>/            the stores of one driver
+//!   <driver>/                  its layers
+//!   containers/                the containers
+//!   volumes/metadata.db        held locked by a live dockerd
+//!   strata/                    ours alone: may be deleted at any time
+//!     version                  the format of what is in here, in decimal
+//!     journal/                 what running operations intend
+//!     locks/                   locks between processes
+//!     tmp/                     folders being made or removed
+//!     cache/                   what can be computed again
+//! ```
+//!
+//! A dockerd keeps its volume database, `volumes/metadata.db`, open under an exclusive `flock` for as long as it lives, in
+//! whatever PID namespace. A root opened for writing holds a shared one: Strata then knows that no dockerd is there, and a dockerd
+//! started meanwhile refuses to start instead of meeting a root that changes under it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use strata_durable::{Context, Journal, Lock, lock::Mode};
+
+use crate::Error;
+
+/// The format of `strata/` that this build writes.
+const FORMAT: u32 = 1;
+
+/// What a root is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Nothing is changed; a live dockerd, a read-only filesystem and missing rights are no obstacle.
+    Read,
+    Write,
+}
+
+/// An open data root.
+#[derive(Debug)]
+pub struct Root {
+    path: PathBuf,
+    purpose: Purpose,
+    driver: String,
+    /// Held while the root is open for writing, where a dockerd has been before.
+    _daemon_lock: Option<Lock>,
+}
+
+impl Root {
+    /// Opens `path` with the driver `driver`, or with the one that the root has.
+    ///
+    /// For writing, what is missing of it is made. Fails with `DaemonAlive` while a dockerd lives on it.
+    pub fn open(path: &Path, driver: Option<&str>, purpose: Purpose) -> Result<Self, Error> {
+        let path = std::path::absolute(path).context("resolve", path)?;
+        let path = fs::canonicalize(&path).unwrap_or(path);
+        let daemon_lock = match purpose {
+            Purpose::Read => None,
+            Purpose::Write => {
+                may_write(&path)?;
+                strata_durable::create_dir_all(&path, 0o711)?;
+                lock_out_daemon(&path)?
+            }
+        };
+        let driver = choose_driver(&path, driver)?;
+        let root = Self { path, purpose, driver, _daemon_lock: daemon_lock };
+        root.check_format()?;
+        if purpose == Purpose::Write {
+            root.make_own()?;
+        }
+        Ok(root)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// The storage driver's name.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
+    pub fn journal_dir(&self) -> PathBuf {
+        self.own("journal")
+    }
+
+    /// Opens `strata/journal`.
+    pub fn journal(&self) -> Result<Journal, Error> {
+        Ok(Journal::open(&self.journal_dir())?)
+    }
+
+    pub fn locks(&self) -> PathBuf {
+        self.own("locks")
+    }
+
+    pub fn tmp(&self) -> PathBuf {
+        self.own("tmp")
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.own("cache")
+    }
+
+    fn own(&self, name: &str) -> PathBuf {
+        self.path.join("strata").join(name)
+    }
+
+    fn check_format(&self) -> Result<(), Error> {
+        let found = match strata_durable::read_to_string(&self.own("version")) {
+            Ok(text) => text.trim().parse().unwrap_or(FORMAT),
+            Err(_) => return Ok(()),
+        };
+        if found > FORMAT {
+            return Err(Error::NewerFormat { root: self.path.clone(), found, known: FORMAT });
+        }
+        Ok(())
+    }
+
+    fn make_own(&self) -> Result<(), Error> {
+        if self.own("version").exists() && self.own("cache").exists() {
+            return Ok(());
+        }
+        for name in ["journal", "locks", "tmp", "cache"] {
+            strata_durable::create_dir_all(&self.own(name), 0o700)?;
+        }
+        Ok(strata_durable::write(&self.own("version"), format!("{FORMAT}\n").as_bytes(), 0o600)?)
+    }
+}
+
+/// Names the process that holds the root as dockerd does, if one does.
+pub fn live_daemon(root: &Path) -> Result<Option<String>, Error> {
+    match lock_out_daemon(root) {
+        Ok(_) => Ok(None),
+        Err(Error::DaemonAlive { holder, .. }) => Ok(Some(holder.unwrap_or_else(|| "dockerd".to_owned()))),
+        Err(error) if error.kind() == strata_spec::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn volume_database(root: &Path) -> PathBuf {
+    root.join("volumes/metadata.db")
+}
+
+fn lock_out_daemon(root: &Path) -> Result<Option<Lock>, Error> {
+    let database = volume_database(root);
+    if !database.exists() {
+        return Ok(None);
+    }
+    match Lock::try_acquire(&database, Mode::Shared)? {
+        Some(lock) => Ok(Some(lock)),
+        None => {
+            let holder = strata_sys::process::lock_holders(&database).unwrap_or_default().into_iter().next();
+            let holder =
+                holder.map(|holder| format!("{}, PID {}", holder.name.as_deref().unwrap_or("dockerd"), holder.pid));
+            Err(Error::DaemonAlive { root: root.to_owned(), holder })
+        }
+    }
+}
+
+fn may_write(path: &Path) -> Result<(), Error> {
+    let existing = path.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    match rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).map_err(io::Error::from) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            Err(Error::ReadOnly { root: path.to_owned() })
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Error::NoRights { root: path.to_owned(), needs: "writing below it" })
+        }
+        _ if !rustix::process::geteuid().is_root() => {
+            Err(Error::NoRights { root: path.to_owned(), needs: "mounting, device nodes and owners" })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The driver asked for, or the only one that the root has images of, or the best of this build.
+fn choose_driver(root: &Path, asked: Option<&str>) -> Result<String, Error> {
+    let known = strata_graphdriver::DRIVERS;
+    if let Some(asked) = asked {
+        return match known.contains(&asked) {
+            true => Ok(asked.to_owned()),
+            false => Err(strata_graphdriver::Error::UnknownDriver(asked.to_owned()).into()),
+        };
+    }
+    let found = drivers_on(root)?;
+    match found.as_slice() {
+        [] => Ok(known[0].to_owned()),
+        [only] if known.contains(&only.as_str()) => Ok(only.clone()),
+        [only] => Err(Error::ForeignDriver { root: root.to_owned(), found: only.clone() }),
+        several => match known.iter().find(|name| several.iter().any(|found| found == *name)) {
+            Some(best) => Ok((*best).to_owned()),
+            None => Err(Error::SeveralDrivers { root: root.to_owned(), found: several.join(", ") }),
+        },
+    }
+}
+
+/// The drivers that the root has image stores of, by name.
+pub fn drivers_on(root: &Path) -> Result<Vec<String>, Error> {
+    let dir = root.join("image");
+    let entries = match fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Err::<(), _>(error).context("read", &dir).expect_err("it is an error").into()),
+    };
+    let mut found: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    found.sort();
+    Ok(found)
+}
