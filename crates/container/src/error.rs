@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use strata_spec::{ContainerId, ErrorKind};
+use strata_spec::ErrorKind;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,6 +32,8 @@ pub enum Error {
     NoSuchPath { path: String, container: String },
     #[error("container rootfs is marked read-only")]
     ReadOnlyRoot,
+    #[error("mounted volume is marked read-only")]
+    VolumeReadOnly,
     #[error("{} is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error(transparent)]
@@ -55,7 +57,7 @@ impl Error {
             Self::Ambiguous(_) | Self::InvalidName(_) | Self::Invalid(_) | Self::NoCommand => ErrorKind::Invalid,
             Self::NameInUse { .. } | Self::Conflict(_) => ErrorKind::Conflict,
             Self::Unsupported(_) => ErrorKind::Unsupported,
-            Self::ReadOnlyRoot => ErrorKind::PermissionDenied,
+            Self::ReadOnlyRoot | Self::VolumeReadOnly => ErrorKind::PermissionDenied,
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Io(error) => error.kind(),
             Self::Archive(error) => error.kind(),
@@ -84,9 +86,5 @@ impl Error {
 
     pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Self {
         Self::Damaged { path: path.to_owned(), reason: reason.into() }
-    }
-
-    pub(crate) fn not_running(id: &ContainerId) -> Self {
-        Self::Conflict(format!("Container {id} is not running"))
     }
 }

@@ -4,6 +4,7 @@
 mod bundle;
 pub mod change;
 pub mod commit;
+pub mod cp;
 pub mod create;
 pub mod env;
 pub mod error;
@@ -29,6 +30,7 @@ pub mod user;
 mod volumes;
 
 pub use commit::CommitRequest;
+pub use cp::CopyOptions;
 pub use create::{Created, Request};
 pub use error::Error;
 pub use host_config::HostConfig;
