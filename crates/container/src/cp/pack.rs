@@ -1,8 +1,8 @@
 //! A file or directory as a tar under a name.
 
 use std::{
-    collections::HashMap,
-    ffi::OsStr,
+    collections::{BTreeSet, HashMap},
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read, Write},
     os::unix::ffi::OsStrExt,
@@ -67,16 +67,17 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn children(&mut self, dir: &Dir, path: &Path, name: &Path) -> Result<(), Error> {
-        let mut entries = dir.entries().context("list", path)?;
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        for entry in entries {
-            let (child, child_name) = (path.join(&entry.name), name.join(&entry.name));
+        // A mount shows where nothing was there to mount it on.
+        let mut names: BTreeSet<OsString> = self.view.mounts_in(path).map(OsStr::to_owned).collect();
+        names.extend(dir.entries().context("list", path)?.into_iter().map(|entry| entry.name));
+        for entry in names {
+            let (child, child_name) = (path.join(&entry), name.join(&entry));
             match self.view.mounted_at(&child) {
                 Some(found) => {
                     let (dir, file) = found.context("open", &child)?;
                     self.entry(&dir, &file, &child, &child_name)?;
                 }
-                None => match self.entry(dir, &entry.name, &child, &child_name) {
+                None => match self.entry(dir, &entry, &child, &child_name) {
                     // A running container may remove a file between listing and reading.
                     Err(Error::Io(error)) if error.is_not_found() => {}
                     result => result?,

@@ -68,6 +68,12 @@ impl View {
         self.mounts.contains_key(path).then(|| self.locate(path))
     }
 
+    /// The names of what is mounted right in the directory `path`.
+    pub fn mounts_in<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a OsStr> {
+        let inside = self.mounts.keys().filter(move |at| at.parent() == Some(path));
+        inside.filter_map(|at| at.file_name())
+    }
+
     /// What is at `path`, whose parent is resolved; a link itself.
     pub fn stat(&self, path: &Path) -> io::Result<Stat> {
         let (dir, name) = self.locate(path)?;
