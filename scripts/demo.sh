@@ -21,7 +21,14 @@ trap finish EXIT
 bold=$(tput bold 2> /dev/null || true); plain=$(tput sgr0 2> /dev/null || true)
 say() { printf '\n%s== %s ==%s\n' "$bold" "$1" "$plain"; }
 # Shows a command and runs it.
-show() { printf '%s$ %s%s\n' "$bold" "${*//$strata/strata}" "$plain"; "$@"; }
+show() {
+  local word line=
+  for word in "${@//$strata/strata}"; do
+    case $word in *[!a-zA-Z0-9_./:=@,+-]*) line+=" '$word'" ;; *) line+=" $word" ;; esac
+  done
+  printf '%s$%s%s\n' "$bold" "$line" "$plain"
+  "$@"
+}
 strata() { show "$strata" "$@"; }
 
 say "A real Debian root becomes an image of one layer"
@@ -45,10 +52,11 @@ strata inspect --format 'ID {{.Id}}{{println}}layers {{json .RootFS.Layers}}{{pr
 
 say "A container changes, deletes and replaces files"
 strata run --name box --hostname box --entrypoint python3 app:1 -c '
-import os, shutil
-open("/etc/motd", "a").write("changed\n")           # copied up
+import os
+open("/etc/debian_version", "a").write("changed\n")  # copied up
 os.remove("/etc/issue")                              # a whiteout
-shutil.rmtree("/etc/skel"); os.mkdir("/etc/skel")    # an opaque directory
+for name in os.listdir("/etc/skel"): os.remove("/etc/skel/" + name)
+os.rmdir("/etc/skel"); os.mkdir("/etc/skel")         # an opaque directory
 open("/etc/skel/new", "w").write("only me\n")
 print("python", os.sys.version.split()[0], "on", os.uname().nodename)'
 strata ps --all
@@ -56,7 +64,7 @@ strata diff box
 
 say "How it lies on disk, before the commit and after"
 strata explain box
-strata explain box:/etc/passwd box:/etc/motd box:/etc/issue
+strata explain box:/etc/passwd box:/etc/debian_version box:/etc/issue
 strata commit --message "changed" box app:2
 strata explain app:2
 
