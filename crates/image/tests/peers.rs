@@ -2,16 +2,11 @@
 
 mod common;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, process::Command};
 
 use common::*;
 use strata_image::load::{Input, Options};
-use strata_testkit::require;
+use strata_testkit::{Dockerd, require};
 
 /// Runs a program and returns what it prints; panics if it fails.
 fn run(program: &Path, args: &[&str]) -> String {
@@ -20,67 +15,6 @@ fn run(program: &Path, args: &[&str]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{} {args:?}: {text}{errors}", program.display());
     text
-}
-
-/// A dockerd on a data root, stopped when this drops.
-struct Dockerd {
-    child: Child,
-    docker: PathBuf,
-    host: String,
-}
-
-impl Dockerd {
-    fn start(data_root: &Path, scratch: &Path) -> Option<Self> {
-        let dockerd = require::program("dockerd")?;
-        let docker = require::program("docker")?;
-        let run = tempfile::Builder::new().prefix("strata-dockerd-").tempdir().expect("a folder").keep();
-        let host = format!("unix://{}", run.join("sock").display());
-        let child = Command::new(dockerd)
-            .args(["--iptables=false", "--bridge=none", "-s", "overlay2", "-H", &host])
-            .arg("--data-root")
-            .arg(data_root)
-            .arg("--exec-root")
-            .arg(run.join("exec"))
-            .arg("-p")
-            .arg(run.join("pid"))
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(scratch.join("dockerd.log")).expect("a log"))
-            .spawn()
-            .expect("dockerd starts");
-        let this = Self { child, docker, host };
-        let begun = Instant::now();
-        while !Command::new(&this.docker)
-            .args(["-H", &this.host, "info"])
-            .output()
-            .is_ok_and(|output| output.status.success())
-        {
-            if begun.elapsed() > Duration::from_secs(40) {
-                require::report_skip("dockerd does not come up here");
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        Some(this)
-    }
-
-    fn docker(&self, args: &[&str]) -> String {
-        let mut all = vec!["-H", &self.host];
-        all.extend(args);
-        run(&self.docker, &all)
-    }
-}
-
-impl Drop for Dockerd {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
-        let run = PathBuf::from(self.host.trim_start_matches("unix://"));
-        let run = run.parent().expect("it has a folder");
-        // What it left mounted there is not for deleting through.
-        if !fs::read_to_string("/proc/self/mounts").unwrap_or_default().contains(&*run.to_string_lossy()) {
-            let _ = fs::remove_dir_all(run);
-        }
-    }
 }
 
 /// An archive without `manifest.json`, as Docker wrote it before 1.10.
@@ -118,7 +52,7 @@ fn dockerd_reads_our_store_and_our_archives_and_we_its() {
     fs::write(path("two.tar"), other.save(&["two:1"])).expect("write");
     fs::write(path("old.tar"), legacy_archive(&legacy)).expect("write");
 
-    let Some(dockerd) = Dockerd::start(ours.scratch.path(), &files) else { return };
+    let Some(dockerd) = Dockerd::start(ours.scratch.path()) else { return };
     // Our folder is its data root.
     assert_eq!(dockerd.docker(&["images", "-q", "--no-trunc", "one:1"]).trim(), id_one.to_string());
     // Our archive, and one of the old kind.

@@ -1,87 +1,19 @@
-//! One root, used in turns by this store and by a real dockerd 20.10.
+//! One root, used in turns by this store and by a real dockerd.
 
 mod common;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, process::Command};
 
 use common::*;
 use strata_layer::{Depth, Store};
 use strata_spec::ContainerId;
-use strata_testkit::{Scratch, require, scratch};
+use strata_testkit::{Dockerd, Scratch, require, scratch};
 
-/// A dockerd at work on `<scratch>/root`; stopped when dropped.
-struct Dockerd {
-    child: Child,
-    docker: PathBuf,
-    socket: String,
-}
-
-impl Dockerd {
-    fn start(scratch: &Scratch) -> Option<Self> {
-        let (dockerd, docker) = (require::program("dockerd")?, require::program("docker")?);
-        let version = Command::new(&dockerd).arg("--version").output().ok()?;
-        if !String::from_utf8_lossy(&version.stdout).contains("version 20.10") {
-            require::report_skip("dockerd is not of version 20.10");
-            return None;
-        }
-        let at = |name: &str| scratch.join(name).display().to_string();
-        let socket = format!("unix://{}", at("sock"));
-        let log = fs::File::create(scratch.join("log")).expect("create the log");
-        let child = Command::new(dockerd)
-            .args(["--data-root", &at("root"), "--exec-root", &at("exec"), "-p", &at("pid"), "-H", &socket])
-            .args(["--iptables=false", "--bridge=none", "-s", "overlay2"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("start dockerd");
-        let running = Self { child, docker, socket };
-        let start = Instant::now();
-        while !running.command(&["info"]).output().expect("run docker").status.success() {
-            if start.elapsed() > Duration::from_secs(60) {
-                let log = fs::read_to_string(scratch.join("log")).unwrap_or_default();
-                require::report_skip(&format!(
-                    "dockerd does not start here: {}",
-                    log.lines().last().unwrap_or_default()
-                ));
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        Some(running)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.docker);
-        command.arg("-H").arg(&self.socket).args(args);
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> String {
-        let output = self.command(args).output().expect("run docker");
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "docker {args:?}: {out}{err}");
-        out.trim().to_owned()
-    }
-
-    /// What `docker inspect` says of a container's or image's driver data, as name and value.
-    fn graph(&self, object: &str) -> Vec<(String, String)> {
-        let format = "{{range $name, $value := .GraphDriver.Data}}{{$name}} {{$value}}\n{{end}}";
-        let text = self.run(&["inspect", "-f", format, object]);
-        text.lines().filter_map(|line| line.split_once(' ')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
-    }
-}
-
-impl Drop for Dockerd {
-    fn drop(&mut self) {
-        let pid = self.child.id().to_string();
-        let _ = Command::new("kill").arg(&pid).status();
-        let _ = self.child.wait();
-    }
+/// What `docker inspect` says of a container's or image's driver data, as name and value.
+fn graph(dockerd: &Dockerd, object: &str) -> Vec<(String, String)> {
+    let format = "{{range $name, $value := .GraphDriver.Data}}{{$name}} {{$value}}\n{{end}}";
+    let text = dockerd.docker(&["inspect", "-f", format, object]);
+    text.lines().filter_map(|line| line.split_once(' ')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
 }
 
 /// An image of one program, imported.
@@ -93,7 +25,7 @@ fn import(dockerd: &Dockerd, scratch: &Scratch, busybox: &Path) {
     let tar = scratch.join("busybox.tar").display().to_string();
     let packed = Command::new("tar").args(["-C"]).arg(&root).args(["-cf", &tar, "."]).status().expect("run tar");
     assert!(packed.success());
-    dockerd.run(&["import", &tar, "busybox:1"]);
+    dockerd.docker(&["import", &tar, "busybox:1"]);
 }
 
 const BUSYBOX: [&str; 3] = ["busybox:1", "/bin/busybox", "sh"];
@@ -132,11 +64,11 @@ fn a_root_is_used_in_turns() {
     let root = scratch.join("root");
 
     // Docker writes.
-    let Some(dockerd) = Dockerd::start(&scratch) else { return };
+    let Some(dockerd) = Dockerd::start(&root) else { return };
     import(&dockerd, &scratch, &busybox);
     let run = |args: &[&str], script: &str| {
         let args = with_container(args, script);
-        dockerd.run(&args.iter().map(String::as_str).collect::<Vec<_>>())
+        dockerd.docker(&args.iter().map(String::as_str).collect::<Vec<_>>())
     };
     let created =
         run(&["create", "--network=none", "--name=created"], "echo $(/bin/busybox cat /etc/hostname-of-test) > /out");
@@ -144,12 +76,12 @@ fn a_root_is_used_in_turns() {
         &["run", "--network=none", "--name=ran"],
         "echo 1 > /one; /bin/busybox rm -r /etc/old; /bin/busybox mkdir /etc/old",
     );
-    let ran = dockerd.run(&["inspect", "-f", "{{.Id}}", "ran"]);
-    dockerd.run(&["commit", "ran", "busybox:2"]);
+    let ran = dockerd.docker(&["inspect", "-f", "{{.Id}}", "ran"]);
+    dockerd.docker(&["commit", "ran", "busybox:2"]);
     let [created, ran] = [created, ran].map(|id| id.parse::<ContainerId>().expect("an ID"));
-    let docker_says = [dockerd.graph("created"), dockerd.graph("ran"), dockerd.graph("busybox:2")];
-    let docker_diff = sorted(&dockerd.run(&["diff", "ran"]));
-    let size = dockerd.run(&["inspect", "-s", "-f", "{{.SizeRw}}", "ran"]);
+    let docker_says = [graph(&dockerd, "created"), graph(&dockerd, "ran"), graph(&dockerd, "busybox:2")];
+    let docker_diff = sorted(&dockerd.docker(&["diff", "ran"]));
+    let size = dockerd.docker(&["inspect", "-s", "-f", "{{.SizeRw}}", "ran"]);
     drop(dockerd);
 
     // This store reads what Docker wrote, and writes in its place.
@@ -184,13 +116,13 @@ fn a_root_is_used_in_turns() {
     drop(store);
 
     // Docker uses what this store wrote.
-    let Some(dockerd) = Dockerd::start(&scratch) else { panic!("dockerd starts no more") };
-    dockerd.run(&["start", "-a", "created"]);
-    assert_eq!(dockerd.run(&["diff", "created"]), "A /out");
-    dockerd.run(&["commit", "created", "busybox:3"]);
-    assert_eq!(dockerd.run(&["run", "--rm", "--network=none", "busybox:3", "/bin/busybox", "cat", "/out"]), "ours");
-    dockerd.run(&["rm", "ran", "created"]);
-    dockerd.run(&["rmi", "busybox:3"]);
+    let Some(dockerd) = Dockerd::start(&root) else { panic!("dockerd starts no more") };
+    dockerd.docker(&["start", "-a", "created"]);
+    assert_eq!(dockerd.docker(&["diff", "created"]), "A /out");
+    dockerd.docker(&["commit", "created", "busybox:3"]);
+    assert_eq!(dockerd.docker(&["run", "--rm", "--network=none", "busybox:3", "/bin/busybox", "cat", "/out"]), "ours");
+    dockerd.docker(&["rm", "ran", "created"]);
+    dockerd.docker(&["rmi", "busybox:3"]);
     drop(dockerd);
 
     let store = open(&root);

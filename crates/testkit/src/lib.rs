@@ -3,6 +3,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`crash`] | records a store's writes, and shows the disk as a power cut after any of them would leave it |
+//! | [`dockerd`] | a real dockerd on a data root |
 //! | [`require`] | what a test needs of the machine; says `skip: …` where it lacks |
 //! | [`scratch`](mod@scratch) | temporary folders on a real disk |
 //! | [`loopfs`] | small filesystems of one's own: to fill up, to make read-only |
@@ -11,10 +12,12 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod crash;
+pub mod dockerd;
 pub mod loopfs;
 pub mod require;
 pub mod scratch;
 
+pub use dockerd::Dockerd;
 pub use loopfs::LoopFs;
 pub use scratch::{Scratch, scratch};
 
