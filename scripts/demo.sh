@@ -65,7 +65,7 @@ strata diff box
 say "How it lies on disk, before the commit and after"
 strata explain box
 strata explain box:/etc/passwd box:/etc/debian_version box:/etc/issue
-strata commit --message "changed" box app:2
+strata commit --message "changed" --change 'ENTRYPOINT []' --change 'CMD ["python3"]' box app:2
 strata explain app:2
 
 say "Saved, everything removed, loaded, run again: the same image ID"
@@ -88,12 +88,11 @@ if ! command -v dockerd > /dev/null || ! command -v docker > /dev/null; then
 fi
 say "A real dockerd on the same root"
 sock=unix://$dir/docker.sock
-show dockerd --data-root "$root" --exec-root "$dir/docker-exec" -p "$dir/docker.pid" -H "$sock" \
-  --iptables=false --bridge=none -s overlay2 > "$dir/dockerd.log" 2>&1 &
+daemon=(dockerd --data-root "$root" --exec-root "$dir/docker-exec" -p "$dir/docker.pid" -H "$sock" --iptables=false --bridge=none -s overlay2)
+echo "$bold\$ ${daemon[*]} &$plain"
+"${daemon[@]}" > "$dir/dockerd.log" 2>&1 &
 dockerd_pid=$!
 for _ in $(seq 100); do docker -H "$sock" version > /dev/null 2>&1 && break; sleep 0.2; done
-# The job above is the function's shell: dockerd writes its own process id.
-dockerd_pid=$(cat "$dir/docker.pid")
 show docker -H "$sock" images
 show docker -H "$sock" run --rm --network none app:2 python3 -c 'print("the same image, run by dockerd")'
 docker_id=$(docker -H "$sock" inspect --format '{{.Id}}' app:2)
@@ -102,7 +101,7 @@ echo "Strata reads the root meanwhile, and does not change it:"
 strata images
 "$strata" rmi app:2 || true
 kill "$dockerd_pid"
-while kill -0 "$dockerd_pid" 2> /dev/null; do sleep 0.1; done
+wait "$dockerd_pid" || true
 dockerd_pid=
 strata fsck
 say "Done"
