@@ -1,0 +1,131 @@
+//! Containers: their records, and that records and layers name each other.
+
+use std::{collections::HashSet, fs};
+
+use strata_container::Record;
+use strata_spec::ContainerId;
+
+use super::{Finding, Object, Severity, left, remedy, stores::make};
+use crate::{
+    Stores,
+    survey::{read_host_config, read_record},
+    value::Problem,
+};
+
+pub(super) fn check(stores: &Stores<'_>) -> Vec<Finding> {
+    // Layers first: a container's are made before its record, and go after it.
+    let mounts: HashSet<ContainerId> = stores.layers.list_mounts().unwrap_or_default().into_iter().collect();
+    let busy = left::names_in_live_notes(stores);
+    let dir = stores.containers.layout().containers();
+    let mut findings = Vec::new();
+    let ids = match stores.containers.ids() {
+        Ok(ids) => ids,
+        Err(error) => {
+            findings.push(make(stores, Severity::Error, Object::Stray, &dir, error.to_string(), remedy::RECORD));
+            Vec::new()
+        }
+    };
+    for id in &ids {
+        one(stores, id, &mut findings);
+        let path = stores.layers.layout().mount(id);
+        if !mounts.contains(id) && !path.exists() && still(stores, id) && !busy.contains(id.as_str()) {
+            let reason = "the container has no read-write layer: its record in layerdb is missing";
+            findings.push(make(
+                stores,
+                Severity::Error,
+                Object::Container(id.clone()),
+                &path,
+                reason,
+                remedy::NO_MOUNT,
+            ));
+        }
+    }
+    let known: HashSet<&ContainerId> = ids.iter().collect();
+    let alone = mounts.iter().filter(|id| !known.contains(id) && !busy.contains(id.as_str()) && !still(stores, id));
+    for id in alone {
+        let path = stores.layers.layout().mount(id);
+        // One that is just being removed.
+        if path.exists() {
+            let reason = "a read-write layer, and no container that it belongs to";
+            findings.push(make(
+                stores,
+                Severity::Warning,
+                Object::Container(id.clone()),
+                &path,
+                reason,
+                remedy::NO_RECORD,
+            ));
+        }
+    }
+    findings.extend(strays(stores, &dir));
+    findings
+}
+
+/// Whether the container's folder is there now.
+fn still(stores: &Stores<'_>, id: &ContainerId) -> bool {
+    stores.containers.layout().container(id).path().is_dir()
+}
+
+fn one(stores: &Stores<'_>, id: &ContainerId, findings: &mut Vec<Finding>) {
+    let mut found = |severity, problem: Problem, remedy: &str| {
+        let object = Object::Container(id.clone());
+        let Problem { path, reason } = problem;
+        findings.push(Finding { severity, object, path, reason, remedy: remedy.to_owned(), affects: Vec::new() });
+    };
+    let dir = stores.containers.layout().container(id);
+    match read_record(stores, id) {
+        Ok(record) => {
+            let path = stores.show(&dir.record());
+            record_of(stores, &record).into_iter().for_each(|(severity, reason, remedy)| {
+                found(severity, Problem { path: path.clone(), reason }, remedy);
+            });
+        }
+        // It went meanwhile.
+        Err(_) if !dir.path().is_dir() => return,
+        Err(problem) => found(Severity::Error, problem, remedy::RECORD),
+    }
+    // Docker takes a missing one for an empty one.
+    if dir.host_config().exists()
+        && let Err(problem) = read_host_config(stores, id)
+    {
+        found(Severity::Error, problem, remedy::HOST_CONFIG);
+    }
+}
+
+/// What a record says that is not so.
+fn record_of(stores: &Stores<'_>, record: &Record) -> Vec<(Severity, String, &'static str)> {
+    let mut found = Vec::new();
+    match record.image_id() {
+        // A container made of nothing has none.
+        None if record.image.is_empty() => {}
+        None => {
+            let reason = format!("its image {} is no image ID", crate::value::quote(&record.image));
+            found.push((Severity::Error, reason, remedy::RECORD));
+        }
+        Some(image) if !stores.images.contains(image) => {
+            let reason = format!("its image {image} is not in the store");
+            found.push((Severity::Warning, reason, remedy::NO_IMAGE));
+        }
+        Some(_) => {}
+    }
+    let pid = u32::try_from(record.state.pid).unwrap_or(0);
+    if record.state.running && !strata_sys::process::is_alive(pid) {
+        let reason = format!("it is recorded as running with PID {}, and there is no such process", record.state.pid);
+        found.push((Severity::Warning, reason, remedy::NOT_RUNNING));
+    }
+    let driver = stores.layers.driver().name();
+    if !record.driver.is_empty() && record.driver != driver {
+        let reason = format!("it was made with the storage driver {}, not {driver}", record.driver);
+        found.push((Severity::Warning, reason, remedy::NO_IMAGE));
+    }
+    found
+}
+
+/// What lies in `containers` and is none.
+fn strays(stores: &Stores<'_>, dir: &std::path::Path) -> Vec<Finding> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let strays = names.filter(|name| name.to_str().is_none_or(|name| name.parse::<ContainerId>().is_err()));
+    let reason = "is no container: its name is no ID";
+    strays.map(|name| make(stores, Severity::Warning, Object::Stray, &dir.join(name), reason, remedy::LEFT)).collect()
+}

@@ -1,0 +1,123 @@
+//! What the layer store and the image store find themselves.
+
+use std::path::Path;
+
+use strata_image::verify::Object as InImages;
+use strata_layer::{Depth, verify::Object as InLayers};
+use strata_spec::{CacheId, ImageId};
+
+use super::{Finding, Object, Severity, remedy};
+use crate::{
+    Stores,
+    explain::facts::{folder_of, is_link, link_owner, lower_of},
+    value::read_small,
+};
+
+pub(super) fn check(stores: &Stores<'_>) -> Vec<Finding> {
+    let of_layers = stores.layers.verify(Depth::Metadata);
+    // While a record does not tell its folder, a folder that nothing names may be that one.
+    let doubt = of_layers.iter().any(|finding| {
+        let names_folder = ["cache-id", "mount-id", "init-id"].iter().any(|name| finding.path.ends_with(name));
+        names_folder && matches!(finding.object, InLayers::Layer(_) | InLayers::Mount(_))
+    });
+    let layer = |finding: strata_layer::Finding| {
+        let (severity, object, remedy) = match finding.object {
+            InLayers::Layer(id) => (Severity::Error, Object::Layer(id), remedy::LAYER),
+            InLayers::Mount(id) => (Severity::Error, Object::Container(id), remedy::MOUNT),
+            InLayers::Folder(id) if doubt => (Severity::Warning, Object::Folder(id), remedy::DOUBTFUL_FOLDER),
+            InLayers::Folder(id) => (Severity::Warning, Object::Folder(id), remedy::FOLDER),
+            InLayers::Stray => (Severity::Warning, Object::Stray, remedy::of_stray(&finding.path)),
+        };
+        let by_hand = by_hand(stores, &object, &finding.path);
+        make(stores, severity, object, &finding.path, finding.reason, by_hand.as_deref().unwrap_or(remedy))
+    };
+    let image = |finding: strata_image::verify::Finding| {
+        let (severity, object, remedy) = match finding.object {
+            InImages::Image(id) => (Severity::Error, Object::Image(id), of_image(stores, id, &finding.path)),
+            InImages::Name(name) => (Severity::Error, Object::Name(name), remedy::NAME),
+            InImages::Names => (Severity::Error, Object::Names, remedy::NAMES),
+            InImages::Stray => (Severity::Warning, Object::Stray, remedy::LEFT),
+        };
+        make(stores, severity, object, &finding.path, finding.reason, remedy)
+    };
+    of_layers.into_iter().map(layer).chain(stores.images.verify().into_iter().map(image)).collect()
+}
+
+/// How one of the driver's own files can be written anew, where that can be told.
+fn by_hand(stores: &Stores<'_>, object: &Object, path: &Path) -> Option<String> {
+    let home = stores.layers.driver().home();
+    let shown = shell_word(path);
+    let inner: Vec<&str> = path.strip_prefix(home).ok()?.iter().filter_map(|part| part.to_str()).collect();
+    let no_content = "no content is lost: ";
+    match *inner.as_slice() {
+        ["l", name] if is_link(name) && !matches!(object, Object::Stray) => {
+            let is_own = |id: &CacheId| read_small(&folder_of(stores, id).join("link")).is_ok_and(|text| text == name);
+            let owner = stores.layers.driver().list().ok()?.into_iter().find(is_own)?;
+            Some(format!("{no_content}ln -sfn ../{owner}/diff {shown}"))
+        }
+        [id, "link"] => {
+            let id: CacheId = id.parse().ok()?;
+            let name = link_to(home, &id)?;
+            Some(format!("{no_content}printf %s {name} > {shown}"))
+        }
+        [id, "lower"] => {
+            let id: CacheId = id.parse().ok()?;
+            let below = below(stores, object, &id)?;
+            let mut links =
+                vec![read_small(&folder_of(stores, &below).join("link")).ok().filter(|name| is_link(name))?];
+            links.extend(lower_of(stores, &below).value?);
+            let text: Vec<String> = links.iter().map(|link| format!("l/{link}")).collect();
+            Some(format!("{no_content}printf %s {} > {shown}", text.join(":")))
+        }
+        [_, "work"] => Some(format!("{no_content}mkdir -m 700 {shown}")),
+        _ => None,
+    }
+}
+
+/// A path as a shell takes it for one word.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    match text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b)) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// The folder that `id`, one of the object's, stands on.
+fn below(stores: &Stores<'_>, object: &Object, id: &CacheId) -> Option<CacheId> {
+    let top = match object {
+        Object::Layer(chain) => stores.layers.get(*chain).ok()?.parent,
+        Object::Container(container) => {
+            let mount = stores.layers.mount(container).ok()?;
+            match mount.init_id {
+                Some(init) if mount.mount_id == *id => return Some(init),
+                _ => mount.parent,
+            }
+        }
+        _ => None,
+    };
+    Some(stores.layers.get(top?).ok()?.cache_id)
+}
+
+/// The name in `l/` that leads to a folder.
+fn link_to(home: &Path, id: &CacheId) -> Option<String> {
+    let links = std::fs::read_dir(home.join("l")).ok()?;
+    let names = links.flatten().filter(|entry| link_owner(&entry.path()).is_ok_and(|owner| owner == *id));
+    names.filter_map(|entry| entry.file_name().into_string().ok()).find(|name| is_link(name))
+}
+
+fn of_image(stores: &Stores<'_>, id: ImageId, path: &Path) -> &'static str {
+    if path.starts_with(stores.images.layout().metadata(id)) { remedy::PARENT } else { remedy::IMAGE }
+}
+
+pub(super) fn make(
+    stores: &Stores<'_>,
+    severity: Severity,
+    object: Object,
+    path: &Path,
+    reason: impl Into<String>,
+    remedy: &str,
+) -> Finding {
+    let reason = reason.into();
+    Finding { severity, object, path: stores.show(path), reason, remedy: remedy.to_owned(), affects: Vec::new() }
+}
