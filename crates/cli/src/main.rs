@@ -17,7 +17,10 @@ use context::Context;
 fn main() -> ExitCode {
     // A container's watcher is this program again; it must come to that before any thread is started.
     strata_runtime::init();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::new(&cli.global.log_level))
@@ -27,6 +30,21 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => ExitCode::from(report(&cli.command, &error)),
     }
+}
+
+/// Shows help where it was asked for, else what is wrong with the command line: 125 for a flag, 1 for an argument, as Docker has it.
+fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    let _ = error.print();
+    ExitCode::from(match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 0,
+        ErrorKind::MissingRequiredArgument
+        | ErrorKind::MissingSubcommand
+        | ErrorKind::InvalidSubcommand
+        | ErrorKind::TooManyValues
+        | ErrorKind::TooFewValues => 1,
+        _ => 125,
+    })
 }
 
 /// Says what went wrong and returns the exit status: Docker's 125, 126 and 127 where a container was to run.

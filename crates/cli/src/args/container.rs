@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Filters, Listing};
+use super::{Filters, Listing, PruneFilters};
 
 #[derive(Debug, Subcommand)]
 pub enum ContainerCommand {
@@ -74,7 +74,7 @@ pub struct Options {
     #[arg(long)]
     pub read_only: bool,
     /// Container host name
-    #[arg(short = 'H', long, value_name = "NAME")]
+    #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
     /// Container NIS domain name
     #[arg(long, value_name = "NAME")]
@@ -269,5 +269,5 @@ pub struct Prune {
     #[arg(short, long)]
     pub force: bool,
     #[command(flatten)]
-    pub filters: Filters,
+    pub filters: PruneFilters,
 }

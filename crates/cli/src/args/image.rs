@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Filters, Listing};
+use super::{Filters, Listing, PruneFilters};
 
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
@@ -172,5 +172,5 @@ pub struct Prune {
     #[arg(short, long)]
     pub force: bool,
     #[command(flatten)]
-    pub filters: Filters,
+    pub filters: PruneFilters,
 }

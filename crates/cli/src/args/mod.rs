@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Stores, runs, ships, inspects and repairs container images in Docker's own on-disk layout, with no daemon.
+/// Stores, unpacks, runs, saves, inspects and checks container images in Docker's own on-disk layout, with no daemon.
 #[derive(Debug, Parser)]
 #[command(
     name = "strata",
@@ -128,6 +128,14 @@ pub struct Filters {
     pub filter: Vec<String>,
 }
 
+/// The same for commands whose `-f` is `--force`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PruneFilters {
+    /// Provide filter values
+    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+}
+
 /// How a list is shown.
 #[derive(Debug, Clone, Args)]
 pub struct Listing {
@@ -140,4 +148,14 @@ pub struct Listing {
     /// Only display IDs
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
 }

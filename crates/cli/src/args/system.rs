@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Filters;
+use super::PruneFilters;
 
 #[derive(Debug, Subcommand)]
 pub enum SystemCommand {
@@ -109,7 +109,7 @@ pub struct Prune {
     #[arg(short, long)]
     pub force: bool,
     #[command(flatten)]
-    pub filters: Filters,
+    pub filters: PruneFilters,
 }
 
 #[derive(Debug, Args)]

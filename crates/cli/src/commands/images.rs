@@ -13,7 +13,7 @@ use strata_spec::{ImageId, Reference};
 
 use super::Failures;
 use crate::{
-    args::{self, image},
+    args::image,
     context::{Context, confirm, print},
     format::{list::List, units},
 };
@@ -320,11 +320,6 @@ pub fn pruned_text(pruned: &Pruned<Removed>) -> String {
         Removed::Deleted(id) => format!("deleted: {id}\n"),
     };
     format!("Deleted Images:\n{}\n", pruned.items.iter().map(line).collect::<String>())
-}
-
-/// The filters of a prune of images and containers alike.
-pub fn filters_of(args: &args::Filters, known: &[&str]) -> anyhow::Result<Filters> {
-    Ok(Filters::parse(&args.filter, known)?)
 }
 
 #[cfg(test)]

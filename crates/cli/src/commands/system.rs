@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 use strata_engine::{
+    filter::Filters,
     info::{Info, VERSION},
     prune::CONTAINER_FILTERS,
     usage::Usage,
 };
 
-use super::images::{filters_of, pruned_text};
+use super::images::pruned_text;
 use crate::{
     args::system,
     context::{Context, confirm, print},
@@ -213,7 +214,7 @@ fn df_verbose(usage: &Usage, names: &strata_image::tags::Names) -> String {
 }
 
 pub fn prune(context: &Context, args: &system::Prune) -> anyhow::Result<()> {
-    let filters = filters_of(&args.filters, CONTAINER_FILTERS)?;
+    let filters = Filters::parse(&args.filters.filter, CONTAINER_FILTERS)?;
     let images =
         if args.all { "all images without at least one container associated to them" } else { "all dangling images" };
     if !confirm(&format!("This will remove:\n  - all stopped containers\n  - {images}\n"), args.force)? {

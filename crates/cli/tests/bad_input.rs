@@ -1,0 +1,600 @@
+//! Hostile and unlucky input: each is refused with one clear error that names the object and the path, and leaves the store as it was.
+
+mod common;
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+};
+
+use common::{
+    Done, Root, STRATA, feed, root, root_at,
+    tars::{self, Item, Layout, archive, archive_files, hex, layer, tar},
+};
+use strata_archive::tar::{Header, Kind};
+use strata_testkit::{LoopFs, require};
+
+/// A root with one image in it, `keep:1`.
+fn root_with_image() -> Option<Root> {
+    let root = root()?;
+    assert_eq!(root.load(&archive(&[("keep:1", &[layer(1, 1000)])])).code, 0);
+    Some(root)
+}
+
+/// Fails unless `done` is one line of error with all of `says`.
+#[track_caller]
+fn assert_clear(done: &Done, code: i32, says: &[&str], what: &str) {
+    assert_eq!((done.code, done.out.as_str()), (code, ""), "{what}: {}", done.err);
+    assert_eq!(done.err.trim_end().lines().count(), 1, "{what}: {}", done.err);
+    assert!(done.err.len() < 600, "{what}: {}", done.err);
+    for word in says {
+        assert!(done.err.contains(word), "{what}: no {word:?} in {}", done.err);
+    }
+}
+
+/// Loads an archive that must be refused, from a pipe and from a file.
+#[track_caller]
+fn load_refused(root: &Root, archive: &[u8], options: &[&str], says: &[&str]) {
+    let before = root.listing();
+    let file = root.file("bad.tar", archive);
+    let piped = root.feed(&[&["load"], options].concat(), archive);
+    assert_clear(&piped, 1, says, "load of a stream");
+    let from_file = root.run(&[&["load", "-i", &file], options].concat());
+    assert_clear(&from_file, 1, says, "load of a file");
+    assert_eq!(root.listing(), before, "the store has changed");
+    root.assert_sound(&"after a refusal");
+    assert_eq!(root.lines(&["images", "-q"]).len(), 1);
+}
+
+/// Loads and imports a layer that must be refused: `entry` is named, and `why` said.
+#[track_caller]
+fn layer_refused(items: &[(&str, Item)], entry: &str, why: &str) {
+    let Some(root) = root_with_image() else { return };
+    let layer = tar(items);
+    load_refused(&root, &archive(&[("bad:1", &[tars::layer(1, 1000), layer.clone()])]), &[], &[entry, why]);
+    let before = root.listing();
+    let done = root.feed(&["import", "-", "bad:1"], &layer);
+    assert_clear(&done, 1, &[entry, why], "import");
+    assert_eq!(root.listing(), before, "the store has changed");
+    assert!(!root.scratch.join("escaped").exists());
+}
+
+fn raw(header: Header, zeros: usize) -> Item {
+    Item::Raw(Box::new(header), zeros)
+}
+
+#[test]
+fn a_name_with_dot_dot_is_refused() {
+    layer_refused(&[("a/../../escaped", "x".into())], "a/../../escaped", "it leads out of the layer's root");
+    layer_refused(&[("..", Item::Dir)], "..", "it leads out of the layer's root");
+}
+
+#[test]
+fn an_absolute_name_stays_inside() {
+    let Some(root) = root_with_image() else { return };
+    let outside = root.scratch.join("escaped");
+    let name = outside.to_str().expect("a path");
+    root.import("abs:1", &tar(&[(name, "x".into())]));
+    assert!(!outside.exists());
+    root.ok(&["create", "--name", "see", "abs:1", "x"]);
+    let copied = root.scratch.join("copied");
+    root.ok(&["cp", &format!("see:{name}"), copied.to_str().expect("a path")]);
+    assert_eq!(fs::read_to_string(copied).expect("it is in the image"), "x");
+    root.assert_sound(&"afterwards");
+}
+
+#[test]
+fn a_symlink_leads_nowhere_outside() {
+    // Through links of the same layer, made before or after, absolute or relative.
+    for to in ["../../../../../../../../../..", "/", "/tmp"] {
+        layer_refused(&[("way", Item::Symlink(to)), ("way/escaped", "x".into())], "way/escaped", "way");
+    }
+}
+
+#[test]
+fn a_hard_link_leads_nowhere_outside() {
+    layer_refused(&[("passwd", Item::Hard("../../../../../../../../etc/passwd"))], "passwd", "leads out");
+    layer_refused(&[("passwd", Item::Hard("/etc/no such file"))], "passwd", "etc/no such file");
+    layer_refused(&[("way", Item::Symlink("/etc")), ("passwd", Item::Hard("way/passwd"))], "passwd", "way/passwd");
+}
+
+#[test]
+fn an_entry_under_a_symlink_is_refused() {
+    layer_refused(
+        &[("real/", Item::Dir), ("way", Item::Symlink("real")), ("way/file", "x".into())],
+        "way/file",
+        "symbolic link",
+    );
+}
+
+#[test]
+fn a_whiteout_of_dot_dot_is_refused() {
+    for name in [".wh...", "a/.wh...", "a/.wh..", ".wh."] {
+        layer_refused(&[("a/", Item::Dir), (name, "".into())], name, "deletion mark");
+    }
+}
+
+#[test]
+fn a_device_without_the_right_to_make_it_is_refused() {
+    let Some(root) = root_with_image() else { return };
+    let Some(setpriv) = require::program("setpriv") else { return };
+    let bad = archive(&[("bad:1", &[tar(&[("dev/", Item::Dir), ("dev/made", Item::Device(1, 3))])])]);
+    let before = root.listing();
+    let mut command = Command::new(setpriv);
+    command.args(["--bounding-set=-mknod", "--inh-caps=-mknod", STRATA, "load"]);
+    command.env("STRATA_DATA_ROOT", root.path());
+    let done = feed(command, &bad);
+    assert_clear(&done, 1, &["dev/made", "Operation not permitted"], "load");
+    assert_eq!(root.listing(), before);
+    root.assert_sound(&"after a refusal");
+    // The same with the right.
+    assert_eq!(root.load(&bad).code, 0);
+}
+
+#[test]
+fn a_truncated_archive_is_refused() {
+    let Some(root) = root_with_image() else { return };
+    let whole = archive(&[("bad:1", &[layer(2, 30_000), layer(3, 30_000)])]);
+    for part in [1, 2, 3, 5, 7, 9, 10] {
+        let cut = &whole[..whole.len() * part / 11];
+        load_refused(&root, cut, &[], &[]);
+    }
+    load_refused(&root, &whole[..700], &[], &["cut off at byte"]);
+    load_refused(&root, b"", &[], &[]);
+    let compressed = zstd::encode_all(&*whole, 1).expect("compress");
+    load_refused(&root, &compressed[..compressed.len() / 2], &[], &["zstd"]);
+    // A layer that is cut within a whole archive.
+    let cut = &layer(4, 30_000)[..20_000];
+    load_refused(&root, &archive(&[("bad:1", &[cut.to_vec()])]), &[], &["file-4"]);
+}
+
+#[test]
+fn bad_checksums_are_refused() {
+    let Some(root) = root_with_image() else { return };
+    let whole = archive(&[("bad:1", &[layer(2, 3000)])]);
+    // Of the archive's first header.
+    let mut outer = whole.clone();
+    outer[148] ^= 1;
+    load_refused(&root, &outer, &[], &[]);
+    // Of a header in a layer whose digest is right.
+    let mut inner = layer(2, 3000);
+    inner[148] ^= 1;
+    load_refused(&root, &archive(&[("bad:1", &[inner])]), &[], &["damaged at byte 0", "checksum"]);
+    let mut compressed = zstd::encode_all(&*whole, 1).expect("compress");
+    let middle = compressed.len() / 2;
+    compressed[middle] ^= 0x10;
+    load_refused(&root, &compressed, &[], &[]);
+}
+
+/// An old GNU sparse header of a file with one byte at the end of a terabyte.
+fn terabyte() -> Vec<u8> {
+    let mut block = vec![0; 512];
+    let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"huge");
+    put(100, b"0000644\0");
+    put(124, b"00000001000\0");
+    put(136, b"00000000000\0");
+    put(156, b"S");
+    put(257, b"ustar  \0");
+    // Sizes of 8 GiB and more stand in binary.
+    let big = |value: u64| {
+        let mut field = [0; 12];
+        field[4..].copy_from_slice(&value.to_be_bytes());
+        field[0] = 0x80;
+        field
+    };
+    put(386, &big((1 << 40) - 512));
+    put(398, b"00000001000\0");
+    put(483, &big(1 << 40));
+    let sum: u32 =
+        block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block.extend([b'x'; 512]);
+    block.extend([0; 1024]);
+    block
+}
+
+#[test]
+fn a_sparse_claim_of_a_terabyte_is_refused() {
+    let Some(root) = root_with_image() else { return };
+    let bad = archive(&[("bad:1", &[terabyte()])]);
+    load_refused(&root, &bad, &[], &["huge", "over the limit of"]);
+    // Within a limit that allows it, it takes no room.
+    let done = root.feed(&["load", "--max-bytes", "2000000000000"], &bad);
+    assert!(done.code == 0 || done.err.contains("huge"), "{}", done.err);
+    // So does a claim with no bytes behind it.
+    let claim = Header { size: 1 << 50, ..Header::new(Kind::Regular, "huge") };
+    let mut cut = Vec::new();
+    let mut writer = strata_archive::tar::Writer::new(&mut cut);
+    writer.header(&claim).expect("header");
+    drop(writer);
+    let done = root.feed(&["import", "-", "bad:2"], &cut);
+    assert_clear(&done, 1, &["huge"], "import");
+}
+
+#[test]
+fn bombs_are_refused_at_limits_that_can_be_set() {
+    let Some(root) = root_with_image() else { return };
+    let many: Vec<(String, Item)> = (0..50).map(|n| (format!("f{n}"), Item::from(""))).collect();
+    let many = archive(&[("bad:1", &[tar(&many)])]);
+    load_refused(&root, &many, &["--max-entries", "20"], &["over the limit of 20", "f20"]);
+    let big = archive(&[("bad:1", &[layer(2, 100_000)])]);
+    load_refused(&root, &big, &["--max-bytes", "50000"], &["over the limit of 50000", "file-2"]);
+    let zeros = archive(&[("bad:1", &[tar(&[("zeros", Item::from(vec![0; 20 << 20]))])])]);
+    let bomb = zstd::encode_all(&*zeros, 1).expect("compress");
+    assert!(bomb.len() * 2000 < zeros.len(), "{}", bomb.len());
+    load_refused(&root, &bomb, &[], &["over the limit of 2000"]);
+    load_refused(&root, &bomb, &["--max-ratio", "10"], &["over the limit of 10"]);
+    let done = root.feed(&["import", "--max-entries", "1", "-", "bad:1"], &layer(1, 10));
+    assert_clear(&done, 1, &["over the limit of 1"], "import");
+    // None of them is in the way of what is meant.
+    assert_eq!(root.feed(&["load", "--max-ratio", "100000"], &bomb).code, 0);
+    assert_eq!(root.feed(&["load", "--max-entries", "50"], &many).code, 0);
+}
+
+/// The files of an archive, one of them changed.
+fn changed(name: &str, change: impl Fn(&str) -> String) -> Vec<u8> {
+    let mut files = archive_files(&[("bad:1", &[layer(2, 300), layer(3, 300)])]);
+    let (_, item) = files.iter_mut().find(|(found, _)| found.ends_with(name)).expect("the file");
+    let Item::File(bytes) = item else { panic!("no file") };
+    *bytes = change(std::str::from_utf8(bytes).expect("text")).into_bytes();
+    tar(&files)
+}
+
+#[test]
+fn a_lying_config_is_refused() {
+    let Some(root) = root_with_image() else { return };
+    let config = format!("{}.json", hex(&tars::config(&[layer(2, 300), layer(3, 300)], "bad:1")));
+    let edit = |from: &str, to: &str| changed(&config, |text| text.replace(from, to));
+    load_refused(&root, &edit("{", "["), &[], &[&config]);
+    load_refused(&root, &edit("rootfs", "ruutfs"), &[], &["layers", "expected"]);
+    load_refused(&root, &edit(r#""linux""#, r#""windows""#), &[], &["cannot load windows image on linux"]);
+    load_refused(&root, &edit("sha256:", "sha256:../../"), &[], &[&config]);
+    load_refused(&root, &edit(r#""diff_ids":["#, r#""diff_ids":[17,"#), &[], &[&config]);
+    // More steps of history that made a layer than there are layers.
+    load_refused(&root, &edit(r#""history":["#, r#""history":[{},"#), &[], &["History"]);
+    // A manifest that names no file, or none inside.
+    let name = |to: &str| changed("manifest.json", |text| text.replace(&config, to));
+    load_refused(&root, &name("gone.json"), &[], &["gone.json"]);
+    load_refused(&root, &name("../../../etc/passwd"), &[], &["../../../etc/passwd"]);
+    load_refused(&root, &changed("manifest.json", |text| text.replace("bad:1", "Not A Name")), &[], &["Not A Name"]);
+    load_refused(&root, &changed("manifest.json", |_| "{".repeat(100_000)), &[], &["manifest.json"]);
+}
+
+#[test]
+fn lying_diff_ids_are_refused() {
+    let Some(root) = root_with_image() else { return };
+    let (two, three) = (layer(2, 300), layer(3, 300));
+    let name = format!("{}/layer.tar", hex(&three));
+    let mut files = archive_files(&[("bad:1", &[two.clone(), three.clone()])]);
+    files.iter_mut().find(|(found, _)| *found == name).expect("the layer").1 = layer(4, 300).into();
+    load_refused(
+        &root,
+        &tar(&files),
+        &[],
+        &["invalid diffID for layer 1", &tars::digest(&three), &tars::digest(&layer(4, 300))],
+    );
+    let mut files = archive_files(&[("bad:1", &[two, three])]);
+    files.retain(|(found, _)| *found != name);
+    load_refused(&root, &tar(&files), &[], &[&name]);
+}
+
+#[test]
+fn lying_digests_are_refused() {
+    let Some(root) = root_with_image() else { return };
+    let mut layout = Layout::new(&[layer(2, 300)], "bad:1");
+    layout.digests = Some(vec![format!("sha256:{}", "0".repeat(64))]);
+    load_refused(&root, &layout.tar(), &[], &[&"0".repeat(64)]);
+    layout.digests = Some(vec!["sha256:../../../../../../etc/passwd".to_owned()]);
+    load_refused(&root, &layout.tar(), &[], &["../../../../../../etc/passwd"]);
+}
+
+#[test]
+fn two_configs_for_one_id_are_refused() {
+    let Some(root) = root_with_image() else { return };
+    let layers = [layer(2, 300)];
+    let mut files = archive_files(&[("bad:1", &layers)]);
+    let config = format!("{}.json", hex(&tars::config(&layers, "bad:1")));
+    let other: Item = tars::config(&layers, "another").into();
+    // The name tells the digest of the first; what stands there is another.
+    for (at, replaced) in [(None, true), (Some(0), false)] {
+        let mut files = files.clone();
+        let place = files.iter().position(|(name, _)| *name == config).expect("the config");
+        match at {
+            Some(at) => files.insert(at, (config.clone(), other.clone())),
+            None => files[place].1 = other.clone(),
+        }
+        if replaced {
+            load_refused(&root, &tar(&files), &[], &[&config]);
+        } else {
+            // The same file twice: the last counts, or it is refused; never half of each.
+            let done = root.load(&tar(&files));
+            assert!(done.code == 1 || done.out.contains("bad:1"), "{}{}", done.out, done.err);
+            root.assert_sound(&"two of a name");
+        }
+    }
+    files.clear();
+}
+
+#[test]
+fn unknown_media_types_are_refused() {
+    let Some(root) = root_with_image() else { return };
+    let mut layout = Layout::new(&[layer(2, 300)], "bad:1");
+    layout.layer_type = "application/vnd.example.layer";
+    load_refused(&root, &layout.tar(), &[], &["application/vnd.example.layer"]);
+    let mut layout = Layout::new(&[layer(2, 300)], "bad:1");
+    layout.manifest_type = "application/vnd.example.manifest";
+    load_refused(&root, &layout.tar(), &[], &["application/vnd.example.manifest"]);
+}
+
+#[test]
+fn a_disk_that_fills_up_at_any_moment_is_said_and_left_as_it_was() {
+    let Some(fs) = LoopFs::ext4(48 << 20) else { return };
+    let Some(root) = root_at(&fs.join("root")) else { return };
+    let Some(busybox) = tars::busybox() else { return };
+    root.import("bb", &busybox);
+    root.ok(&["run", "--name", "changed", "bb", "sh", "-c", "dd if=/dev/zero of=/big bs=1024 count=600"]);
+    let bad = archive(&[("bad:1", &[layer(2, 400_000), layer(3, 300_000)])]);
+    let file = root.file("bad.tar", &bad);
+    let before = root.listing();
+    let free = fs.free_bytes();
+    // From nothing to all but what is needed.
+    for left in [0, 8, 24, 60, 120, 300, 500, 700].map(|kib| kib << 10) {
+        fs.fill(left);
+        let done = root.run(&["load", "-i", &file]);
+        assert_clear(&done, 1, &["No space left on device"], &format!("load with {left} bytes left"));
+        if left < 300 << 10 {
+            let done = root.run(&["commit", "changed", "bad:2"]);
+            assert_clear(&done, 1, &["No space left on device"], &format!("commit with {left} bytes left"));
+        }
+        // What is there can be used.
+        assert_eq!(root.ok(&["images", "-q"]).lines().count(), 1);
+        root.ok(&["history", "bb"]);
+        fs::remove_file(fs.join("filler")).expect("remove the filler");
+        // Settled by whoever writes next, even if that is refused.
+        root.refused(1, &["rmi", "nothing"]);
+        assert_eq!(root.listing(), before, "with {left} bytes left");
+        root.assert_sound(&format!("with {left} bytes left"));
+        let lost = free.saturating_sub(fs.free_bytes());
+        assert!(lost < 64 << 10, "{lost} bytes are lost");
+    }
+    root.ok(&["load", "-i", &file]);
+    root.ok(&["commit", "changed", "good:1"]);
+    // A full disk does not keep anyone from making room.
+    fs.fill(0);
+    root.ok(&["rm", "changed"]);
+    root.ok(&["rmi", "good:1", "bad:1"]);
+    root.assert_sound(&"room was made on a full disk");
+}
+
+#[test]
+fn a_read_only_root_is_read_and_not_written() {
+    let Some(fs) = LoopFs::ext4(32 << 20) else { return };
+    let Some(root) = root_at(&fs.join("root")) else { return };
+    let Some(busybox) = tars::busybox() else { return };
+    root.import("bb", &busybox);
+    root.ok(&["run", "--name", "box", "bb", "touch", "/new"]);
+    let saved = root.save(&["bb"]);
+    fs.remount_read_only();
+    for args in [
+        &["images"][..],
+        &["ps", "-a"],
+        &["history", "bb"],
+        &["inspect", "bb", "box"],
+        &["diff", "box"],
+        &["info"],
+        &["system", "df"],
+        &["explain", "bb"],
+        &["fsck", "--contents"],
+    ] {
+        root.ok(args);
+    }
+    assert!(root.save(&["bb"]) == saved);
+    let path = root.path().display().to_string();
+    let says = [path.as_str(), "is on a read-only filesystem: it can be read, not changed"];
+    for args in [
+        &["tag", "bb", "other"][..],
+        &["rmi", "bb"],
+        &["rm", "box"],
+        &["commit", "box"],
+        &["create", "bb"],
+        &["image", "prune", "-f"],
+        &["container", "prune", "-f"],
+        &["system", "prune", "-f"],
+    ] {
+        assert_clear(&root.run(args), 1, &says, args[0]);
+    }
+    assert_clear(&root.run(&["run", "bb", "true"]), 125, &says, "run");
+    assert_clear(&root.run(&["start", "box"]), 125, &says, "start");
+    assert_clear(&root.load(&saved), 1, &says, "load");
+    fs.remount_read_write();
+    root.assert_sound(&"writable again");
+    root.ok(&["run", "--rm", "bb", "true"]);
+}
+
+#[test]
+fn without_roots_rights_the_error_says_so() {
+    let Some(root) = root_with_image() else { return };
+    let Some(setpriv) = require::program("setpriv") else { return };
+    for dir in [root.scratch.path(), root.path()] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).expect("let others pass");
+    }
+    // What was built may lie where others cannot come.
+    let program = root.scratch.join("strata");
+    fs::copy(STRATA, &program).expect("copy the program");
+    let as_nobody = |args: &[&str]| -> Done {
+        let mut command = Command::new(&setpriv);
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(args);
+        command.env("STRATA_DATA_ROOT", root.path()).current_dir("/").output().expect("setpriv").into()
+    };
+    let before = root.listing();
+    let path = root.path().display().to_string();
+    for (args, code) in [
+        (&["rmi", "keep:1"][..], 1),
+        (&["tag", "keep:1", "more"], 1),
+        (&["create", "keep:1", "x"], 1),
+        (&["run", "keep:1", "x"], 125),
+    ] {
+        assert_clear(&as_nobody(args), code, &[&path, "run as root"], args[0]);
+    }
+    // Nor can the stores be read.
+    assert_clear(&as_nobody(&["images"]), 1, &[&path, "Permission denied"], "images");
+    assert_eq!(root.listing(), before);
+    assert_eq!(as_nobody(&["version"]).code, 0);
+    root.assert_sound(&"afterwards");
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let Some(root) = root_with_image() else { return };
+    fs::write(root.join("strata/version"), "7\n").expect("write");
+    let says = [root.path().to_str().expect("a path"), "newer", "format 7", "use that version"];
+    for args in [&["images"][..], &["rmi", "keep:1"], &["fsck"]] {
+        assert_clear(&root.run(args), 1, &says, args[0]);
+    }
+    assert_clear(&root.run(&["run", "keep:1", "x"]), 125, &says, "run");
+    // `strata/` may be deleted at any time.
+    fs::remove_dir_all(root.join("strata")).expect("remove");
+    assert_eq!(root.lines(&["images", "-q"]).len(), 1);
+    root.ok(&["tag", "keep:1", "more:1"]);
+    root.assert_sound(&"without strata/");
+}
+
+#[test]
+fn a_damaged_layout_is_reported_and_the_rest_works() {
+    let Some(root) = root_with_image() else { return };
+    let Some(busybox) = tars::busybox() else { return };
+    root.import("bb", &busybox);
+    assert_eq!(root.load(&archive(&[("bad:1", &[layer(5, 300)])])).code, 0);
+    root.ok(&["create", "--name", "box", "bb", "true"]);
+    let inspected = root.inspect("bad:1");
+    let upper = inspected["GraphDriver"]["Data"]["UpperDir"].as_str().expect("a path").to_owned();
+    let folder = Path::new(&upper).parent().expect("a folder").to_owned();
+    let chain = inspected["RootFS"]["Layers"][0].as_str().expect("a DiffID").replace("sha256:", "");
+    let config = inspected["Id"].as_str().expect("an ID").replace("sha256:", "");
+    let id = root.inspect("box")["Id"].as_str().expect("an ID").to_owned();
+    let layerdb = format!("image/overlay2/layerdb/sha256/{chain}");
+    let files = [
+        (folder.join("link"), &["bad:1"][..]),
+        (root.join(format!("{layerdb}/cache-id")), &["bad:1"]),
+        (root.join(format!("{layerdb}/diff")), &["bad:1"]),
+        (root.join(format!("{layerdb}/size")), &["bad:1"]),
+        (root.join(format!("image/overlay2/imagedb/content/sha256/{config}")), &["bad:1"]),
+        (root.join(format!("containers/{id}/config.v2.json")), &["box"]),
+    ];
+    for (path, objects) in files {
+        let whole = fs::read(&path).expect("read");
+        File::create(&path).expect("empty it");
+        let what = path.strip_prefix(root.path()).expect("in the root").display().to_string();
+        // It is found, with the path and the way out.
+        let found = root.run(&["fsck"]);
+        assert_eq!(found.code, 1, "{what}: {}{}", found.out, found.err);
+        assert!(found.out.contains(&what), "{what}: {}", found.out);
+        // What needs it fails, and says why.
+        for object in objects {
+            let done = root.run(&["inspect", object]);
+            let used = match *object {
+                "box" => root.run(&["start", object]),
+                _ => root.run(&["create", object, "true"]),
+            };
+            assert!(done.code != 0 || used.code != 0, "{what}: nothing minds");
+        }
+        // Nothing else minds.
+        root.ok(&["images"]);
+        root.ok(&["ps", "-a"]);
+        root.ok(&["run", "--rm", "bb", "true"]);
+        root.save(&["keep:1"]);
+        root.ok(&["tag", "keep:1", "more:1"]);
+        root.ok(&["rmi", "more:1"]);
+        fs::write(&path, whole).expect("put it back");
+        for name in root.lines(&["ps", "-aq", "--no-trunc"]) {
+            if name != id {
+                root.ok(&["rm", &name]);
+            }
+        }
+        root.assert_sound(&format!("{what} is back"));
+    }
+}
+
+#[test]
+fn zero_length_names_are_reported_and_images_are_still_there() {
+    let Some(root) = root_with_image() else { return };
+    let path = root.join("image/overlay2/repositories.json");
+    let id = root.ok(&["images", "-q", "--no-trunc"]);
+    File::create(&path).expect("empty it");
+    let found = root.run(&["fsck"]);
+    assert_eq!(found.code, 1);
+    assert!(found.out.contains("image/overlay2/repositories.json"), "{}", found.out);
+    let done = root.run(&["tag", &id, "keep:1"]);
+    assert!(done.code == 0 || done.err.contains("repositories.json"), "{}", done.err);
+    let done = root.run(&["inspect", &id]);
+    assert!(done.code == 0 || done.err.contains("repositories.json"), "{}", done.err);
+}
+
+#[test]
+fn an_image_of_another_architecture_is_warned_of() {
+    let Some(root) = common::root_with_busybox() else { return };
+    let host = strata_spec::Platform::host().architecture;
+    let other = if host == "arm64" { "s390x" } else { "arm64" };
+    let done = root
+        .feed(&["import", "--platform", &format!("linux/{other}"), "-", "other:1"], &tars::busybox().expect("busybox"));
+    assert_eq!(done.code, 0, "{}", done.err);
+    let done = root.run(&["run", "--rm", "other:1", "echo", "works"]);
+    assert_eq!((done.code, done.out.as_str()), (0, "works\n"), "{}", done.err);
+    assert!(done.err.contains("WARNING: The requested image's platform (linux/"), "{}", done.err);
+    assert!(done.err.contains("does not match the detected host platform (linux/"), "{}", done.err);
+    let quiet = root.run(&["run", "--rm", "--platform", &format!("linux/{other}"), "other:1", "true"]);
+    assert_eq!((quiet.code, quiet.err.as_str()), (0, ""));
+}
+
+#[test]
+fn names_and_tags_outside_the_grammar_are_refused() {
+    let Some(root) = root_with_image() else { return };
+    let before = root.listing();
+    let long = "a".repeat(260);
+    let tag = format!("a:{}", "t".repeat(129));
+    for (name, says) in [
+        ("Keep", "repository name must be lowercase"),
+        ("keep:", "invalid reference format"),
+        (":1", "invalid reference format"),
+        ("a//b", "invalid reference format"),
+        ("../a", "invalid reference format"),
+        ("-a", "invalid reference format"),
+        ("a:.x", "invalid reference format"),
+        ("a b", "invalid reference format"),
+        ("", "invalid reference format"),
+        (&long, "repository name must not be more than 255 characters"),
+        (&tag, "invalid reference format"),
+    ] {
+        assert_clear(&root.run(&["tag", "keep:1", name]), 1, &[says], name);
+        assert_clear(&root.feed(&["import", "-", name], &layer(1, 10)), 1, &[says], name);
+        assert_clear(&root.run(&["run", name, "x"]), 125, &[says], name);
+    }
+    assert_clear(&root.run(&["tag", "keep:1", &"0".repeat(64)]), 1, &["64-byte hexadecimal"], "an ID as a name");
+    assert_clear(
+        &root.run(&["tag", "keep:1", &format!("a@sha256:{}", "0".repeat(64))]),
+        1,
+        &["digest reference"],
+        "a digest",
+    );
+    assert_clear(&root.run(&["tag", "keep:1", "sha256:abc"]), 1, &["digest algorithm"], "an algorithm");
+    assert_clear(&root.run(&["tag", "gone:1", "x"]), 1, &["No such image: gone:1"], "nothing");
+    for name in ["../box", "a", "-box", "b/x", ""] {
+        let done = root.run(&["create", "--name", name, "keep:1", "x"]);
+        if !name.is_empty() {
+            assert_clear(&done, 1, &["Invalid container name", "are allowed"], name);
+        }
+    }
+    let made = root.lines(&["ps", "-aq"]);
+    assert_eq!(made.len(), 1, "an empty name is none");
+    root.ok(&["rm", &made[0]]);
+    assert_eq!(root.listing(), before);
+}
+
+#[test]
+fn a_header_that_claims_too_much_is_refused() {
+    let huge = Header { name: "x".repeat(2 << 20).into_bytes(), ..Header::new(Kind::Regular, "") };
+    layer_refused(&[("ignored", raw(huge, 0))], "", "limit");
+}

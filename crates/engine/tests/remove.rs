@@ -1,0 +1,145 @@
+//! `rmi`: what goes, what stays, and in which words it is refused. The words and the order are those of moby 20.10.
+
+use std::path::Path;
+
+use strata_container::Request;
+use strata_engine::{
+    Engine, Options, Purpose,
+    remove::{RemoveOptions, Removed},
+};
+use strata_image::import;
+use strata_spec::{ImageId, Reference};
+use strata_testkit::{require, scratch};
+
+const FORCE: RemoveOptions = RemoveOptions { force: true, keep_parents: false };
+
+fn engine(root: &Path) -> Engine {
+    let options = Options { data_root: root.join("root"), exec_root: Some(root.join("exec")), driver: None };
+    Engine::open(&options, Purpose::Write).unwrap()
+}
+
+/// A tar of one file, named and filled with `name`.
+fn tar(name: &str) -> Vec<u8> {
+    let mut header = [0u8; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    header[100..107].copy_from_slice(b"0000644");
+    header[108..115].copy_from_slice(b"0000000");
+    header[116..123].copy_from_slice(b"0000000");
+    header[124..135].copy_from_slice(format!("{:011o}", name.len()).as_bytes());
+    header[136..147].copy_from_slice(b"00000000000");
+    header[156] = b'0';
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    header[148..156].copy_from_slice(b"        ");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    let mut tar = header.to_vec();
+    tar.extend(name.bytes());
+    tar.resize(512 * 2, 0);
+    tar.resize(512 * 4, 0);
+    tar
+}
+
+fn image(engine: &Engine, content: &str, names: &[&str]) -> ImageId {
+    let id = engine.images().import(tar(content).as_slice(), import::Options::default()).unwrap();
+    for name in names {
+        engine.images().tag(id, &Reference::parse(name).unwrap().with_default_tag()).unwrap();
+    }
+    id
+}
+
+fn untagged(name: &str) -> Removed {
+    Removed::Untagged(name.to_owned())
+}
+
+#[test]
+fn a_name_goes_and_the_last_one_takes_the_image_and_its_layers_with_it() {
+    let Some(()) = require::overlay() else { return };
+    let dir = scratch();
+    let engine = engine(dir.path());
+    let id = image(&engine, "a", &["one:1", "two"]);
+    assert_eq!(engine.remove_image("one:1", RemoveOptions::default()).unwrap(), [untagged("one:1")]);
+    let removed = engine.remove_image("two", RemoveOptions::default()).unwrap();
+    assert_eq!(removed[..2], [untagged("two:latest"), Removed::Deleted(id.to_string())]);
+    assert_eq!(removed.len(), 3, "its layer too: {removed:?}");
+    assert!(engine.layers().list().unwrap().is_empty());
+    assert!(engine.layers().driver().list().unwrap().is_empty());
+}
+
+#[test]
+fn an_id_takes_all_names_of_one_repository_and_not_those_of_several() {
+    let Some(()) = require::overlay() else { return };
+    let dir = scratch();
+    let engine = engine(dir.path());
+    let several = image(&engine, "a", &["one:1", "two:1"]);
+    let refused = engine.remove_image(&several.hex(), RemoveOptions::default()).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        format!("conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories", several.short())
+    );
+    let removed = engine.remove_image(&several.short(), FORCE).unwrap();
+    assert_eq!(removed[..2], [untagged("one:1"), untagged("two:1")]);
+    let single = image(&engine, "b", &["three:1"]);
+    assert_eq!(engine.remove_image(&single.hex(), RemoveOptions::default()).unwrap()[0], untagged("three:1"));
+}
+
+#[test]
+fn a_container_holds_its_image() {
+    let Some(()) = require::overlay() else { return };
+    let dir = scratch();
+    let engine = engine(dir.path());
+    let id = image(&engine, "a", &["one"]);
+    let request = Request { image: "one".into(), cmd: vec!["true".into()], ..Request::default() };
+    let container = engine.create_container(&request).unwrap().container;
+    let by_name = engine.remove_image("one", RemoveOptions::default()).unwrap_err().to_string();
+    assert_eq!(
+        by_name,
+        format!(
+            "conflict: unable to remove repository reference \"one\" (must force) - container {} is using its referenced image {}",
+            container.id.short(),
+            id.short()
+        )
+    );
+    let by_id = engine.remove_image(&id.hex(), RemoveOptions::default()).unwrap_err().to_string();
+    assert_eq!(
+        by_id,
+        format!(
+            "conflict: unable to delete {} (must be forced) - image is being used by stopped container {}",
+            id.short(),
+            container.id.short()
+        )
+    );
+    // Forced, the image goes; its layer stays for as long as the container stands on it.
+    engine.remove_image("one", FORCE).unwrap();
+    assert_eq!(engine.layers().list().unwrap().len(), 1);
+}
+
+#[test]
+fn layers_that_another_image_has_stay() {
+    let Some(()) = require::overlay() else { return };
+    let dir = scratch();
+    let engine = engine(dir.path());
+    image(&engine, "shared", &["one"]);
+    // The same layer under another config.
+    let options = import::Options { message: Some("again".into()), ..Default::default() };
+    let other = engine.images().import(tar("shared").as_slice(), options).unwrap();
+    let removed = engine.remove_image("one", RemoveOptions::default()).unwrap();
+    assert_eq!(removed.len(), 2, "{removed:?}");
+    assert_eq!(engine.layers().list().unwrap().len(), 1);
+    assert_eq!(engine.remove_image(&other.hex(), RemoveOptions::default()).unwrap().len(), 2);
+    assert!(engine.layers().list().unwrap().is_empty());
+}
+
+#[test]
+fn prune_takes_what_has_no_name_and_no_user() {
+    let Some(()) = require::overlay() else { return };
+    let dir = scratch();
+    let engine = engine(dir.path());
+    let named = image(&engine, "a", &["named"]);
+    let dangling = image(&engine, "b", &[]);
+    let pruned = engine.prune_images(false, &Default::default()).unwrap();
+    assert_eq!(pruned.items[0], Removed::Deleted(dangling.to_string()));
+    assert_eq!(pruned.reclaimed, 1);
+    assert!(engine.images().contains(named));
+    engine.prune_images(true, &Default::default()).unwrap();
+    assert!(engine.images().list().unwrap().is_empty());
+}

@@ -1,0 +1,79 @@
+//! Opening a data root: who may, for what, and with which driver.
+
+use std::{fs, path::Path};
+
+use strata_durable::{Lock, lock::Mode};
+use strata_engine::{Error, Purpose, Root};
+use strata_spec::ErrorKind;
+use strata_testkit::{require, scratch};
+
+fn open(root: &Path, purpose: Purpose) -> Result<Root, Error> {
+    Root::open(root, None, purpose)
+}
+
+#[test]
+fn reading_makes_nothing_and_writing_makes_what_is_ours() {
+    let Some(()) = require::root() else { return };
+    let dir = scratch();
+    let root = dir.path().join("root");
+    open(&root, Purpose::Read).unwrap();
+    assert!(!root.exists());
+    assert_eq!(open(&root, Purpose::Write).unwrap().driver(), "overlay2");
+    for name in ["version", "journal", "locks", "tmp", "cache"] {
+        assert!(root.join("strata").join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_live_daemon_is_read_beside_and_not_written_beside() {
+    let Some(()) = require::root() else { return };
+    let dir = scratch();
+    fs::create_dir(dir.path().join("volumes")).unwrap();
+    let database = dir.path().join("volumes/metadata.db");
+    fs::write(&database, "").unwrap();
+    let daemon = Lock::acquire(&database, Mode::Exclusive).unwrap();
+    open(dir.path(), Purpose::Read).unwrap();
+    let refused = open(dir.path(), Purpose::Write).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ReadOnly);
+    assert!(refused.to_string().contains("is in use by a live dockerd"), "{refused}");
+    assert!(!dir.path().join("strata").exists());
+    drop(daemon);
+    let ours = open(dir.path(), Purpose::Write).unwrap();
+    assert!(Lock::try_acquire(&database, Mode::Exclusive).unwrap().is_none(), "a dockerd could start beside us");
+    drop(ours);
+    assert!(Lock::try_acquire(&database, Mode::Exclusive).unwrap().is_some());
+}
+
+#[test]
+fn a_newer_format_is_left_alone() {
+    let Some(()) = require::root() else { return };
+    let dir = scratch();
+    open(dir.path(), Purpose::Write).unwrap();
+    fs::write(dir.path().join("strata/version"), "7\n").unwrap();
+    for purpose in [Purpose::Read, Purpose::Write] {
+        let refused = open(dir.path(), purpose).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
+        assert!(refused.to_string().contains("format 7"), "{refused}");
+    }
+}
+
+#[test]
+fn the_driver_is_the_roots_own() {
+    let cases: &[(&[&str], Option<&str>, Result<&str, ErrorKind>)] = &[
+        (&[], None, Ok("overlay2")),
+        (&["overlay2"], None, Ok("overlay2")),
+        (&["aufs", "overlay2"], None, Ok("overlay2")),
+        (&["aufs"], None, Err(ErrorKind::Unsupported)),
+        (&["aufs"], Some("overlay2"), Ok("overlay2")),
+        (&["overlay2"], Some("zfs"), Err(ErrorKind::Invalid)),
+    ];
+    for (there, asked, expected) in cases {
+        let dir = scratch();
+        for driver in *there {
+            fs::create_dir_all(dir.path().join("image").join(driver)).unwrap();
+        }
+        let opened = Root::open(dir.path(), *asked, Purpose::Read);
+        let got = opened.as_ref().map(Root::driver).map_err(Error::kind);
+        assert_eq!(got, *expected, "{there:?} {asked:?}");
+    }
+}
