@@ -15,6 +15,7 @@
 
 mod containers;
 mod contents;
+mod entries;
 mod left;
 mod remedy;
 mod stores;

@@ -1,9 +1,11 @@
 //! Damage of every kind is found, named, and hides nothing else.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 
 use std::{
     fs,
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -206,6 +208,17 @@ fn changed_contents_are_named_file_by_file() {
         ("diff/etc/passwd", empty),
         ("diff/etc/passwd", garbage),
         ("diff/usr/bin/tool", |path| fs::write(path, "tool 2").unwrap()),
+        ("diff/usr/bin/tool", |path| fs::set_permissions(path, fs::Permissions::from_mode(0o4755)).unwrap()),
+        ("diff/usr/bin/tool", |path| chown(path, Some(7), None).unwrap()),
+        ("diff/bin", remove),
+        ("diff/bin", |path| {
+            remove(path);
+            std::os::unix::fs::symlink("sbin", path).unwrap();
+        }),
+        ("diff/bin", |path| {
+            remove(path);
+            fs::create_dir(path).unwrap();
+        }),
     ] {
         let path = format!("{folder}/{path}");
         assert_eq!(made.after(Depth::Metadata, &path, change), []);
@@ -213,6 +226,16 @@ fn changed_contents_are_named_file_by_file() {
         let [finding] = &findings[..] else { panic!("{path}: {findings:#?}") };
         assert_eq!((&finding.path, &finding.object), (&path, &Object::Layer(made.chains[0])));
         assert_eq!(finding.affects, ["image made:1", "container box"]);
+    }
+    let folder = made.folder(1);
+    for (path, reason, change) in [
+        ("diff/etc/motd", "the whiteout is gone", remove as fn(&Path)),
+        ("diff/opt/old", "not opaque", |path| strata_sys::xattr::remove(path, "trusted.overlay.opaque").unwrap()),
+    ] {
+        let path = format!("{folder}/{path}");
+        let findings = made.after(Depth::Contents, &path, change);
+        assert_eq!(findings.len(), 1, "{path}: {findings:#?}");
+        assert!(findings[0].path == path && findings[0].reason.contains(reason), "{findings:#?}");
     }
     let path = format!("image/overlay2/layerdb/sha256/{}/tar-split.json.gz", made.chains[0].hex());
     let findings = made.after(Depth::Contents, &path, garbage);

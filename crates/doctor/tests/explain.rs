@@ -1,5 +1,7 @@
 //! Explaining objects of a sound root.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;

@@ -1,7 +1,7 @@
 //! Each layer's files against what was unpacked, file by file, on all cores.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     ffi::OsStr,
     fs::File,
     io::BufReader,
@@ -14,7 +14,7 @@ use strata_archive::split;
 use strata_layer::Layer;
 use strata_spec::{ChainId, ErrorKind};
 
-use super::{Finding, Object, Severity, remedy, stores::make};
+use super::{Finding, Object, Severity, entries, remedy, stores::make};
 use crate::Stores;
 
 /// Checks the files of `layers`; those whose record is among `known` damage are passed over.
@@ -52,9 +52,23 @@ fn one(stores: &Stores<'_>, layer: &Layer) -> Vec<Finding> {
         let made = verified.diff_id.map_or_else(|| "nothing".to_owned(), |diff| diff.to_string());
         return vec![found(&path, format!("makes the layer {made}, not {}", layer.diff_id))];
     }
-    let in_folder = |name: &[u8]| -> PathBuf {
-        let parts = name.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"." | b".."));
-        folder.path.join(parts.map(OsStr::from_bytes).collect::<PathBuf>())
+    let mut differ: BTreeMap<PathBuf, String> = BTreeMap::new();
+    if let Ok(record) = File::open(&path) {
+        let compared = entries::compare(BufReader::new(record), &folder.path, remapped(stores.root));
+        differ.extend(compared.unwrap_or_default());
+    }
+    for damage in verified.damaged {
+        let parts = damage.name.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"." | b".."));
+        differ.insert(parts.map(OsStr::from_bytes).collect(), damage.reason);
+    }
+    differ.into_iter().map(|(name, reason)| found(&folder.path.join(name), reason)).collect()
+}
+
+/// What a daemon that remaps users adds to their IDs: it keeps its root in a folder `<user>.<group>`.
+fn remapped(root: &Path) -> (u32, u32) {
+    let ids = || {
+        let (user, group) = root.file_name()?.to_str()?.split_once('.')?;
+        Some((user.parse().ok()?, group.parse().ok()?))
     };
-    verified.damaged.into_iter().map(|damage| found(&in_folder(&damage.name), damage.reason)).collect()
+    ids().unwrap_or_default()
 }

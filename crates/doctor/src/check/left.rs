@@ -78,12 +78,12 @@ fn journal(stores: &Stores<'_>) -> Vec<Finding> {
 fn temporary(stores: &Stores<'_>) -> Vec<Finding> {
     let own = stores.root.join("strata/tmp");
     let driver = own.join(stores.layers.driver().name());
-    let places = [stores.layers.layout().tmp(), driver.clone(), own];
+    let places = [stores.layers.layout().tmp(), stores.containers.layout().tmp(), driver, own];
     let mut findings = Vec::new();
     for place in &places {
         for entry in fs::read_dir(place).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path == driver || matches!(held(&path), Held::Alive) || path.symlink_metadata().is_err() {
+            if places.contains(&path) || matches!(held(&path), Held::Alive) || path.symlink_metadata().is_err() {
                 continue;
             }
             let reason = "left half-made or half-deleted by an operation that ended before its time";

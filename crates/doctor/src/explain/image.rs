@@ -80,7 +80,7 @@ pub(super) fn explain(stores: &Stores<'_>, survey: &Survey, id: ImageId) -> Resu
         id: Sourced::read(id, stores, &path, "sha256 of the file"),
         names: Sourced::read(names, stores, &names_file, "entries with this ID"),
         created: document.and_then(|document| document.created.clone()),
-        platform: document.map(|document| platform(document)).unwrap_or_default(),
+        platform: document.map(platform).unwrap_or_default(),
         parent,
         size: layers.iter().filter_map(|layer| layer.facts.size.value).fold(0, u64::saturating_add),
         mount: mount_line(stores, &layers),

@@ -129,8 +129,11 @@ pub(super) struct Trace {
     pub hops: Vec<Hop>,
     pub says: Vec<LayerSays>,
     /// The file as each layer has it, for reading.
-    files: Vec<Option<(Rc<Dir>, OsString)>>,
+    files: Vec<InDir>,
 }
+
+/// A regular file by its directory and name; `None` for anything else.
+type InDir = Option<(Rc<Dir>, OsString)>;
 
 impl Trace {
     /// The layer that the container sees, an index into `says`.
@@ -346,7 +349,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn finish(self) -> (Vec<LayerSays>, Vec<Option<(Rc<Dir>, OsString)>>) {
+    fn finish(self) -> (Vec<LayerSays>, Vec<InDir>) {
         let top = self.0.iter().position(Column::shows);
         let mut says = Vec::with_capacity(self.0.len());
         let mut files = Vec::with_capacity(self.0.len());
