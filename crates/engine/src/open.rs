@@ -96,22 +96,37 @@ impl Engine {
         &self.containers
     }
 
-    /// Undoes or completes what the journal says of dead processes.
+    /// Undoes or completes what the journal says of dead processes, and sweeps up the files that they were writing.
     fn settle(&self) -> Result<(), Error> {
+        let mut settled = false;
         self.journal.settle(|notes: &[serde_json::Value]| {
             tracing::info!(?notes, "settling what an interrupted operation left");
+            settled = true;
             self.containers.settle(notes)?;
             self.layers.settle(notes, &|chain| self.needs(chain))?;
             for note in notes.iter().filter_map(|note| Note::deserialize(note).ok()) {
                 match note {
-                    Note::DeleteImage { image, top: Some(top) } if !self.images.contains(image) => {
-                        self.release(top)?;
+                    Note::DeleteImage { image, top } if !self.images.contains(image) => {
+                        self.images.delete(image)?;
+                        top.map(|top| self.release(top)).transpose()?;
                     }
                     Note::DeleteImage { .. } | Note::Other => {}
                 }
             }
-            Ok(())
-        })
+            Ok::<_, Error>(())
+        })?;
+        self.layers.sweep()?;
+        // Names are changed without a note in the journal; all else that images write has one.
+        strata_durable::file::sweep_files(self.images.layout().root()).map(drop).or_else(|error| {
+            match error.is_not_found() {
+                true => Ok(()),
+                false => Err(error),
+            }
+        })?;
+        if settled {
+            self.images.sweep()?;
+        }
+        Ok(())
     }
 
     /// Whether an image stands on layer `chain` itself; the layers below are held by those above.

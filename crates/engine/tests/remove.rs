@@ -1,51 +1,14 @@
 //! `rmi`: what goes, what stays, and in which words it is refused. The words and the order are those of moby 20.10.
 
-use std::path::Path;
+mod common;
 
+use common::{engine, image, tar};
 use strata_container::Request;
-use strata_engine::{
-    Engine, Options, Purpose,
-    remove::{RemoveOptions, Removed},
-};
+use strata_engine::remove::{RemoveOptions, Removed};
 use strata_image::import;
-use strata_spec::{ImageId, Reference};
 use strata_testkit::{require, scratch};
 
 const FORCE: RemoveOptions = RemoveOptions { force: true, keep_parents: false };
-
-fn engine(root: &Path) -> Engine {
-    let options = Options { data_root: root.join("root"), exec_root: Some(root.join("exec")), driver: None };
-    Engine::open(&options, Purpose::Write).unwrap()
-}
-
-/// A tar of one file, named and filled with `name`.
-fn tar(name: &str) -> Vec<u8> {
-    let mut header = [0u8; 512];
-    header[..name.len()].copy_from_slice(name.as_bytes());
-    header[100..107].copy_from_slice(b"0000644");
-    header[108..115].copy_from_slice(b"0000000");
-    header[116..123].copy_from_slice(b"0000000");
-    header[124..135].copy_from_slice(format!("{:011o}", name.len()).as_bytes());
-    header[136..147].copy_from_slice(b"00000000000");
-    header[156] = b'0';
-    header[257..265].copy_from_slice(b"ustar\x0000");
-    header[148..156].copy_from_slice(b"        ");
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    let mut tar = header.to_vec();
-    tar.extend(name.bytes());
-    tar.resize(512 * 2, 0);
-    tar.resize(512 * 4, 0);
-    tar
-}
-
-fn image(engine: &Engine, content: &str, names: &[&str]) -> ImageId {
-    let id = engine.images().import(tar(content).as_slice(), import::Options::default()).unwrap();
-    for name in names {
-        engine.images().tag(id, &Reference::parse(name).unwrap().with_default_tag()).unwrap();
-    }
-    id
-}
 
 fn untagged(name: &str) -> Removed {
     Removed::Untagged(name.to_owned())
@@ -74,7 +37,10 @@ fn an_id_takes_all_names_of_one_repository_and_not_those_of_several() {
     let refused = engine.remove_image(&several.hex(), RemoveOptions::default()).unwrap_err().to_string();
     assert_eq!(
         refused,
-        format!("conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories", several.short())
+        format!(
+            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+            several.short()
+        )
     );
     let removed = engine.remove_image(&several.short(), FORCE).unwrap();
     assert_eq!(removed[..2], [untagged("one:1"), untagged("two:1")]);

@@ -1,0 +1,41 @@
+//! A root with images of one small layer each.
+
+use std::path::Path;
+
+use strata_engine::{Engine, Options, Purpose};
+use strata_image::import;
+use strata_spec::{ImageId, Reference};
+
+pub fn engine(root: &Path) -> Engine {
+    let options = Options { data_root: root.join("root"), exec_root: Some(root.join("exec")), driver: None };
+    Engine::open(&options, Purpose::Write).unwrap()
+}
+
+/// A tar of one file, named and filled with `name`.
+pub fn tar(name: &str) -> Vec<u8> {
+    let mut header = [0u8; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    header[100..107].copy_from_slice(b"0000644");
+    header[108..115].copy_from_slice(b"0000000");
+    header[116..123].copy_from_slice(b"0000000");
+    header[124..135].copy_from_slice(format!("{:011o}", name.len()).as_bytes());
+    header[136..147].copy_from_slice(b"00000000000");
+    header[156] = b'0';
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    header[148..156].copy_from_slice(b"        ");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    let mut tar = header.to_vec();
+    tar.extend(name.bytes());
+    tar.resize(512 * 2, 0);
+    tar.resize(512 * 4, 0);
+    tar
+}
+
+pub fn image(engine: &Engine, content: &str, names: &[&str]) -> ImageId {
+    let id = engine.images().import(tar(content).as_slice(), import::Options::default()).unwrap();
+    for name in names {
+        engine.images().tag(id, &Reference::parse(name).unwrap().with_default_tag()).unwrap();
+    }
+    id
+}
