@@ -69,34 +69,41 @@ impl Store {
     /// The appearance of its folder is the commit point: after a crash there is a whole container, or the journal says what of
     /// it must go.
     pub fn create(&self, image_id: ImageId, image: &ImageConfig, request: &Request) -> Result<Created, Error> {
+        let (created, intent) = self.begin(image_id, image, request, false)?;
+        end(intent);
+        Ok(created)
+    }
+
+    /// As [`Self::create`]; the operation is still in the journal, where others find it. With `passing` the container goes if
+    /// the operation dies.
+    pub(crate) fn begin(
+        &self,
+        image_id: ImageId,
+        image: &ImageConfig,
+        request: &Request,
+        passing: bool,
+    ) -> Result<(Created, Intent), Error> {
         let random = strata_sys::process::random().context("get random bytes for", "a container's ID")?;
         let id = ContainerId::from_random(random);
         let driver = self.layers.driver().name();
         let (mut container, warnings) = plan::container(&id, image_id, image, request, driver)?;
-        let (name, mut intent) = self.reserve_name(&id, request.name.as_deref())?;
+        let (name, mut intent) = self.reserve_name(&id, request.name.as_deref(), passing)?;
         container.record.name = format!("/{name}");
         container.record.network_settings.is_anonymous_endpoint = request.name.is_none();
 
-        match self.make(&mut container, image, &mut intent) {
-            Ok(()) => {
-                if let Err(error) = intent.done() {
-                    tracing::warn!(%error, "a finished operation stays in the journal until it is settled");
-                }
-                tracing::info!(container = %id, name, image = %image_id, "container created");
-                Ok(Created { container, warnings })
+        if let Err(error) = self.make(&mut container, image, &mut intent) {
+            // If that fails too, the intent stays, and whoever settles the journal tries again.
+            if self.undo(&container).is_ok() {
+                end(intent);
             }
-            Err(error) => {
-                // If that fails too, the intent stays, and whoever settles the journal tries again.
-                if self.undo(&container).is_ok() {
-                    let _ = intent.done();
-                }
-                Err(error)
-            }
+            return Err(error);
         }
+        tracing::info!(container = %id, name, image = %image_id, "container created");
+        Ok((Created { container, warnings }, intent))
     }
 
     /// Takes a name that nobody has, among processes too: the journal holds it until the container's record does.
-    fn reserve_name(&self, id: &ContainerId, asked: Option<&str>) -> Result<(String, Intent), Error> {
+    fn reserve_name(&self, id: &ContainerId, asked: Option<&str>, passing: bool) -> Result<(String, Intent), Error> {
         let asked = asked.map(|name| name.strip_prefix('/').unwrap_or(name));
         if let Some(name) = asked.filter(|name| !names::is_valid(name)) {
             return Err(Error::InvalidName(name.to_owned()));
@@ -123,7 +130,7 @@ impl Store {
                 free.unwrap_or_else(|| id.short().to_owned())
             }
         };
-        let intent = self.journal.begin(&Note::Create { container: id.clone(), name: name.clone() })?;
+        let intent = self.journal.begin(&Note::Create { container: id.clone(), name: name.clone(), passing })?;
         Ok((name, intent))
     }
 
@@ -177,6 +184,13 @@ impl Store {
             self.remove_volume(&point.name)?;
         }
         Ok(())
+    }
+}
+
+/// Ends an operation that is done.
+pub(crate) fn end(intent: Intent) {
+    if let Err(error) = intent.done() {
+        tracing::warn!(%error, "a finished operation stays in the journal until it is settled");
     }
 }
 

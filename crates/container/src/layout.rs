@@ -47,9 +47,9 @@ impl Layout {
         ContainerDir { path: self.containers().join(id.as_str()) }
     }
 
-    /// `strata/tmp`: folders not whole yet, or on their way out.
+    /// `strata/tmp/containers`: folders not whole yet, or on their way out.
     pub fn tmp(&self) -> PathBuf {
-        self.root.join("strata/tmp")
+        self.root.join("strata/tmp/containers")
     }
 
     /// `volumes/`.

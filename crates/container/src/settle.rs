@@ -12,9 +12,9 @@ const KILLED: i64 = 137;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op")]
 pub enum Note {
-    /// A container is being made; the name is taken.
+    /// A container is being made; the name is taken. One that is `passing` goes with the operation, whatever became of it.
     #[serde(rename = "container.create")]
-    Create { container: ContainerId, name: String },
+    Create { container: ContainerId, name: String, passing: bool },
     /// A volume is being made for it.
     #[serde(rename = "container.volume")]
     Volume { name: String },
@@ -42,7 +42,7 @@ impl Store {
     ///
     /// For `Journal::settle`, which calls this under the dead operation's lock; after the layer store's own settling.
     pub fn settle(&self, notes: &[serde_json::Value]) -> Result<(), Error> {
-        let notes: Vec<Note> = notes.iter().map(Note::of).collect();
+        let notes: Vec<Note> = notes.iter().map(Note::of).filter(|note| *note != Note::Other).collect();
         for note in &notes {
             match note {
                 Note::Create { container, .. } if !self.exists(container) => {
@@ -54,19 +54,34 @@ impl Store {
                     }
                     self.forget_locks(container);
                 }
-                Note::Run { container } if self.exists(container) => match self.read(container) {
-                    Ok(container) => drop(self.settle_running(container)?),
-                    // Listing tells of it.
-                    Err(Error::Damaged { .. }) => {}
-                    Err(error) => return Err(error),
-                },
+                Note::Run { container } | Note::Create { container, passing: true, .. } if self.exists(container) => {
+                    match self.read(container) {
+                        Ok(container) if container.record.state.running => drop(self.settle_running(container)?),
+                        Ok(container) if matches!(note, Note::Create { .. }) => self.settle_passing(&container.id)?,
+                        Ok(_) => {}
+                        // Listing tells of it.
+                        Err(Error::Damaged { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
                 Note::Remove { container, volumes } if !self.exists(container) => {
                     self.remove_rest(container, volumes)?;
                 }
                 _ => {}
             }
         }
+        if !notes.is_empty() {
+            strata_durable::dir::sweep_tmp(&self.layout.tmp())?;
+        }
         Ok(())
+    }
+
+    /// Removes a container that was to go at its end, and has not even begun to run, or has ended.
+    fn settle_passing(&self, id: &ContainerId) -> Result<(), Error> {
+        let Some(lock) = self.try_run_lock(id)? else { return Ok(()) };
+        let container = self.read(id)?;
+        strata_runtime::cleanup(&self.state_root(), id.as_str())?;
+        self.remove_locked(id, lock, Some(&container), true)
     }
 
     pub(crate) fn exists(&self, id: &ContainerId) -> bool {

@@ -14,9 +14,13 @@ use jiff::Timestamp;
 use strata_durable::{Context, Intent, Lock, create_dir_all};
 use strata_graphdriver::Access;
 use strata_runtime::{Exit, Runtime, Stdin, Task};
-use strata_spec::ContainerId;
+use strata_spec::{ContainerId, ImageConfig, ImageId};
 
-use crate::{Container, Error, Note, State, Store, bundle, create::unsupported, files, plan};
+use crate::{
+    Container, Created, Error, Note, Request, State, Store, bundle,
+    create::{end, unsupported},
+    files, plan,
+};
 
 /// The exit code of a container that could not be started, where the command is not to blame.
 const NOT_STARTED: i64 = 128;
@@ -33,19 +37,46 @@ impl Store {
         let Some(lock) = self.run_lock_or_running(id)? else {
             return Err(Error::conflict(format!("Container {id} is already running")));
         };
-        let mut container = self.read(id)?;
+        let container = self.read(id)?;
         may_start(&container)?;
-        let mut intent = self.journal.begin(&Note::Run { container: id.clone() })?;
+        let intent = self.journal.begin(&Note::Run { container: id.clone() })?;
+        self.run_noted(container, lock, intent)
+    }
+
+    /// Creates a container and runs it, as [`Self::create`] and [`Self::run`] do, in one operation: one that is to be removed at
+    /// its end goes even if this process dies. `ready` is called in between.
+    pub fn create_and_run(
+        &self,
+        image_id: ImageId,
+        image: &ImageConfig,
+        request: &Request,
+        ready: impl FnOnce(&Created),
+    ) -> Result<Exit, Error> {
+        let (created, mut intent) = self.begin(image_id, image, request, request.auto_remove)?;
+        let id = &created.container.id;
+        let lock = self
+            .run_lock(id)?
+            .ok_or_else(|| Error::conflict(format!("container {id} is in use by another process")))?;
+        ready(&created);
+        if !request.auto_remove {
+            intent.note(&Note::Run { container: id.clone() })?;
+        }
+        self.run_noted(created.container, lock, intent)
+    }
+
+    /// Runs a container whose lock is held, once the journal knows of it.
+    fn run_noted(&self, mut container: Container, lock: Lock, mut intent: Intent) -> Result<Exit, Error> {
+        let id = container.id.clone();
         let before = container.record.state.clone();
         let result = self.run_locked(&mut container);
-        self.remove_bundle(id);
+        self.remove_bundle(&id);
         record_end(&mut container, before, &result);
         if container.host.auto_remove {
-            intent.note(&self.removal(id, Some(&container), true))?;
-            self.remove_noted(id, lock, Some(&container), true, intent)?;
+            intent.note(&self.removal(&id, Some(&container), true))?;
+            self.remove_noted(&id, lock, Some(&container), true, intent)?;
         } else {
             self.save(&container)?;
-            end(intent, lock);
+            end(intent);
         }
         result
     }
@@ -145,11 +176,4 @@ fn runtime_of(name: &str) -> Runtime {
         plan::RUNC | "io.containerd.runtime.v1.linux" => Runtime::External("runc".into()),
         other => Runtime::External(other.into()),
     }
-}
-
-fn end(intent: Intent, lock: Lock) {
-    if let Err(error) = intent.done() {
-        tracing::warn!(%error, "a finished operation stays in the journal until it is settled");
-    }
-    drop(lock);
 }

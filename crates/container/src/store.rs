@@ -80,6 +80,7 @@ impl Store {
         if config.access == Access::ReadWrite {
             // As Docker makes it: its group may pass through.
             create_dir_all(&layout.containers(), 0o710)?;
+            create_dir_all(&layout.tmp(), 0o700)?;
         }
         Ok(Self {
             layout,
@@ -208,7 +209,7 @@ impl Store {
         // Those being created first: who is done in between is found as a container.
         for entry in self.journal.alive::<serde_json::Value>()? {
             names.extend(entry.notes.iter().filter_map(|note| match crate::Note::of(note) {
-                crate::Note::Create { container, name } => Some((name, container)),
+                crate::Note::Create { container, name, .. } => Some((name, container)),
                 _ => None,
             }));
         }

@@ -77,11 +77,11 @@ mod tests {
         let scratch = strata_testkit::scratch();
         let root = scratch.join("root");
         fs::create_dir_all(root.join("data/sub")).unwrap();
-        fs::create_dir_all(scratch.join("strata/tmp")).unwrap();
         fs::write(root.join("data/sub/file"), "x").unwrap();
         fs::write(root.join("file"), "").unwrap();
         fs::set_permissions(root.join("data"), PermissionsExt::from_mode(0o1750)).unwrap();
         let layout = Layout::new(scratch.path());
+        fs::create_dir_all(layout.tmp()).unwrap();
         let dir = Dir::open(&root).unwrap();
         make(&layout, "one", &dir, "/data").unwrap();
         assert_eq!(fs::read(scratch.join("volumes/one/_data/sub/file")).unwrap(), b"x");
@@ -90,6 +90,6 @@ mod tests {
         assert!(scratch.join("volumes/two/_data").is_dir());
         assert!(make(&layout, "three", &dir, "/file").unwrap_err().to_string().contains("file exists /file"));
         assert!(!scratch.join("volumes/three").exists());
-        assert_eq!(fs::read_dir(scratch.join("strata/tmp")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(layout.tmp()).unwrap().count(), 0);
     }
 }

@@ -77,13 +77,14 @@ fn act(root: &Path, command: &str, args: &[String]) -> Result<u8, Error> {
         "create" | "run" => {
             let request = request(args);
             let image_id = find(&images, &request.image)?;
-            let created = containers.create(image_id, &images.get(image_id)?, &request)?;
-            for warning in created.warnings {
-                eprintln!("WARNING: {warning}");
-            }
+            let image = images.get(image_id)?;
+            let warn = |warnings: &[String]| warnings.iter().for_each(|warning| eprintln!("WARNING: {warning}"));
             if command == "run" {
-                return Ok(containers.run(&created.container.id)?.code as u8);
+                let exit = containers.create_and_run(image_id, &image, &request, |created| warn(&created.warnings))?;
+                return Ok(exit.code as u8);
             }
+            let created = containers.create(image_id, &image, &request)?;
+            warn(&created.warnings);
             println!("{}", created.container.id);
         }
         "start" => return Ok(containers.run(&containers.resolve(text(0))?)?.code as u8),

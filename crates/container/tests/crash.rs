@@ -1,0 +1,125 @@
+//! After a crash at any write a container or an image is there whole or not at all, and nothing else is left.
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::*;
+use strata_container::{CommitRequest, Container, RemoveOptions};
+use strata_graphdriver::Access;
+use strata_layer::Depth;
+use strata_testkit::crash;
+
+/// Runs `run` on a root with what `prepare` made, and opens every disk that a crash may leave; then `check`.
+fn survive(
+    prepare: impl FnOnce(&Bench) -> Option<Container>,
+    run: impl FnOnce(&Bench, Option<&Container>),
+    check: impl Fn(&Stores, &Path, &crash::Image),
+) {
+    let Some(bench) = bench() else { return };
+    let prepared = prepare(&bench);
+    let root = bench.root();
+    let run = crash::record(&root, || run(&bench, prepared.as_ref()));
+    let mut images = 0;
+    for disk in run.images() {
+        let stores = open(disk.root());
+        let listing = stores.containers.list().expect("list");
+        assert!(listing.damaged.is_empty(), "after {disk}: {:?}", listing.damaged);
+        for container in &listing.containers {
+            let root =
+                stores.containers.mount(container, Access::ReadOnly).unwrap_or_else(|e| panic!("after {disk}: {e}"));
+            assert!(root.path().join(".dockerenv").exists(), "after {disk}");
+        }
+        let mounts = stores.containers.layers().list_mounts().expect("list");
+        assert_eq!(mounts.len(), listing.containers.len(), "after {disk}: a layer a container");
+        let layers = stores.containers.layers().list().expect("list").len();
+        let folders = stores.containers.layers().driver().list().expect("list").len();
+        assert_eq!(folders, layers + 2 * mounts.len(), "after {disk}: no folder is left over");
+        let left = fs::read_dir(disk.root().join("strata/journal")).into_iter().flatten().count();
+        assert_eq!(left, 0, "after {disk}: the journal is settled");
+        check(&stores, disk.root(), &disk);
+        images += 1;
+    }
+    assert!(images > 10, "only {images} disks of {} writes", run.len());
+}
+
+fn volumes(root: &Path) -> usize {
+    fs::read_dir(root.join("volumes")).into_iter().flatten().count()
+}
+
+#[test]
+fn creating_survives_a_crash_at_any_write() {
+    survive(
+        |bench| {
+            bench.stores.import(&bench.scratch.join("tree"), "vol", &["CMD [\"sh\"]", "VOLUME /data", "WORKDIR /w"]);
+            None
+        },
+        |bench, _| {
+            let reference = strata_spec::Reference::parse("vol").unwrap();
+            let image = bench.stores.images.tags().read().unwrap().get(&reference).unwrap();
+            bench.stores.create(image, &request("one", &[])).expect("create");
+            crash::mark(&bench.root(), "created");
+        },
+        |stores, root, disk| match stores.containers.get("one") {
+            Ok(container) => {
+                let data = container.record.mount_points["/data"].host_path(stores.containers.layout());
+                // The record says where it was recorded; the disk is elsewhere.
+                assert!(data.starts_with(root));
+                assert_eq!(fs::read(data.join("sub/seed")).unwrap_or_else(|e| panic!("after {disk}: {e}")), b"seed\n");
+            }
+            Err(_) => {
+                assert!(!disk.is_after("created"), "after {disk}: lost");
+                assert_eq!(volumes(root), 0, "after {disk}: a volume is left");
+            }
+        },
+    );
+}
+
+#[test]
+fn removing_survives_a_crash_at_any_write() {
+    survive(
+        |bench| {
+            let image = bench.stores.import(&bench.scratch.join("tree"), "vol", &["CMD [\"sh\"]", "VOLUME /data"]);
+            let container = bench.stores.create(image, &request("one", &[])).expect("create");
+            bench.stores.containers.layers().driver().sync().expect("sync");
+            Some(container)
+        },
+        |bench, container| {
+            let options = RemoveOptions { force: false, volumes: true };
+            bench.stores.containers.remove(&container.unwrap().id, options).expect("remove");
+            crash::mark(&bench.root(), "removed");
+        },
+        |stores, root, disk| {
+            let there = stores.containers.get("one").is_ok();
+            assert!(!there || !disk.is_after("removed"), "after {disk}: back again");
+            assert_eq!(volumes(root), usize::from(there), "after {disk}");
+        },
+    );
+}
+
+#[test]
+fn committing_survives_a_crash_at_any_write() {
+    survive(
+        |bench| {
+            let container = bench.stores.create(bench.image, &request("one", &[])).expect("create");
+            let mounted = bench.stores.containers.mount(&container, Access::ReadWrite).expect("mount");
+            fs::write(mounted.path().join("made"), "x").expect("write");
+            drop(mounted);
+            bench.stores.containers.layers().driver().sync().expect("sync");
+            Some(container)
+        },
+        |bench, container| {
+            let request = CommitRequest::default();
+            bench.stores.containers.commit(&bench.stores.images, container.unwrap(), &request).expect("commit");
+            crash::mark(&bench.root(), "committed");
+        },
+        |stores, _, disk| {
+            let images = stores.images.list().expect("list").len();
+            let layers = stores.containers.layers();
+            assert_eq!(layers.list().expect("list").len(), images, "after {disk}: a layer an image");
+            assert!(images == 2 || !disk.is_after("committed"), "after {disk}: lost");
+            let findings = layers.verify(Depth::Contents);
+            assert!(findings.is_empty(), "after {disk}: {findings:?}");
+        },
+    );
+}
