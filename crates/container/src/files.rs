@@ -69,10 +69,10 @@ fn read_host(path: &str) -> Vec<u8> {
 fn host_resolv_conf() -> Vec<u8> {
     let own = read_host("/etc/resolv.conf");
     let servers = name_servers(&String::from_utf8_lossy(&own));
-    if servers == ["127.0.0.53"] {
-        if let Ok(behind) = fs::read("/run/systemd/resolve/resolv.conf") {
-            return behind;
-        }
+    if servers == ["127.0.0.53"]
+        && let Ok(behind) = fs::read("/run/systemd/resolve/resolv.conf")
+    {
+        return behind;
     }
     own
 }

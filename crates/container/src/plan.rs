@@ -75,13 +75,11 @@ fn check_platform(image: &Document, request: &Request) -> Result<Vec<String>, Er
     let host = Platform::host();
     let found =
         Platform::new(known(&image.os, "linux"), known(&image.architecture, &host.architecture), image.variant.clone());
-    if let Some(asked) = &request.platform {
-        if !found.runs_on(asked) {
-            return Err(Error::invalid(format!(
-                "image with reference {} was found but does not match the specified platform: wanted {asked}, actual: {found}",
-                request.image
-            )));
-        }
+    if let Some(asked) = request.platform.as_ref().filter(|asked| !found.runs_on(asked)) {
+        return Err(Error::invalid(format!(
+            "image with reference {} was found but does not match the specified platform: wanted {asked}, actual: {found}",
+            request.image
+        )));
     }
     if found.runs_on(&host) {
         return Ok(Vec::new());

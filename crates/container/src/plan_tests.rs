@@ -31,7 +31,7 @@ fn same_as_docker(name: &str, request: Request) {
     // What depends on the machine or on a later start.
     their_host.cgroupns_mode.clone_from(&ours.host.cgroupns_mode);
     assert_eq!(ours.host, their_host, "{name}");
-    if !theirs.state.finished().is_some() && theirs.log_path.is_empty() {
+    if theirs.state.finished().is_none() && theirs.log_path.is_empty() {
         ours.record.created.clone_from(&theirs.created);
         ours.record.name.clone_from(&theirs.name);
         ours.record.network_settings.is_anonymous_endpoint = name == "unnamed";

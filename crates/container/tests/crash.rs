@@ -1,5 +1,7 @@
 //! After a crash at any write a container or an image is there whole or not at all, and nothing else is left.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{fs, path::Path};

@@ -1,5 +1,7 @@
 //! One root, used in turns by this crate and by a real dockerd 20.10.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{

@@ -1,5 +1,7 @@
 //! Containers run, by the test's program, which is this crate and little else.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{

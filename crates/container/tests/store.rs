@@ -1,5 +1,7 @@
 //! Containers are made, found, changed, committed, copied into and out of, and removed; nothing of them runs here.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{fs, path::Path};
@@ -101,7 +103,7 @@ fn a_damaged_record_is_told_and_harms_no_other() {
         let bad = bench.stores.create(bench.image, &request(name, &[])).unwrap();
         fs::write(store.layout().container(&bad.id).record(), content).unwrap();
         let listing = store.list().unwrap();
-        assert_eq!(listing.containers, [good.clone()]);
+        assert_eq!(listing.containers, std::slice::from_ref(&good));
         assert_eq!(listing.damaged.len(), 1, "{name}");
         assert!(listing.damaged[0].path.ends_with("config.v2.json"), "{:?}", listing.damaged);
         assert_eq!(store.get("good").unwrap(), good);

@@ -158,10 +158,8 @@ fn xattrs(dir: &Dir, file: &OsStr, kind: Kind) -> io::Result<Vec<(Vec<u8>, Vec<u
         let bytes = name.as_bytes();
         let wanted =
             bytes.starts_with(b"user.") || bytes == b"security.capability" || bytes.starts_with(b"system.posix_acl_");
-        if wanted {
-            if let Some(value) = xattr::get(&path, &name)? {
-                found.push((bytes.to_vec(), value));
-            }
+        if wanted && let Some(value) = xattr::get(&path, &name)? {
+            found.push((bytes.to_vec(), value));
         }
     }
     found.sort();

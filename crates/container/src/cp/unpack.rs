@@ -116,10 +116,10 @@ impl Unpacker<'_> {
     /// Opens the folder of `path`, which is relative, making what is missing of it.
     fn parent_of(&mut self, path: &Path) -> Result<Dir, Error> {
         let parent = path.parent().unwrap_or(Path::new(""));
-        if let Some((at, dir)) = &self.parent {
-            if at == parent {
-                return Ok(dir.try_clone().context("open", parent)?);
-            }
+        if let Some((at, dir)) = &self.parent
+            && at == parent
+        {
+            return Ok(dir.try_clone().context("open", parent)?);
         }
         let full = self.top.join(parent);
         let dir = self.open_or_make(&full).context("open", &full)?;
@@ -257,11 +257,7 @@ fn plain(name: &[u8]) -> Option<PathBuf> {
     for part in Path::new(OsStr::from_bytes(name)).components() {
         match part {
             Component::Normal(name) => path.push(name),
-            Component::ParentDir => {
-                if !path.pop() {
-                    return None;
-                }
-            }
+            Component::ParentDir if !path.pop() => return None,
             _ => {}
         }
     }
