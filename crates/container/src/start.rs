@@ -3,6 +3,7 @@
 //! ```text
 //! <exec root>/bundles/<ID>/config.json    what its runtime is told; gone with the run
 //! <exec root>/runtime/<ID>/               the runtime's own state
+//! <exec root>/filters/                    compiled seccomp filters, for all containers
 //! ```
 //!
 //! The lock `container-<ID>.run` is held by the process that runs a container, for as long as it does. A record that says that its
@@ -106,10 +107,12 @@ impl Store {
         create_dir_all(&self.exec_root, 0o711)?;
         fs::create_dir_all(&bundle).context("make", &bundle)?;
         let (id, state_root, runtime) = (container.id.clone(), self.state_root(), runtime_of(&container.host.runtime));
+        let filters = self.exec_root.join("filters");
         let task = Task {
             id: id.as_str(),
             bundle: &bundle,
             state_root: &state_root,
+            filters: &filters,
             spec: &spec,
             stdin: if container.record.config.open_stdin { Stdin::Attached } else { Stdin::Null },
             runtime: &runtime,

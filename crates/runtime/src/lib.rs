@@ -36,6 +36,7 @@
 mod attach;
 mod cgroup;
 mod error;
+mod filter;
 mod protocol;
 mod shim;
 pub mod spec;

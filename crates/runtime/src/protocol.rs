@@ -31,11 +31,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     Exit,
     error::{Error, Refusal},
+    shim::Lent,
 };
 
 /// No message is longer; texts of errors are cut to fit.
 const MAX_MESSAGE: usize = 64 << 10;
 const MAX_REASON: usize = 16 << 10;
+
+/// The compiled seccomp filter, in the bundle of a container of the built-in runtime.
+pub(crate) const FILTER: &str = "seccomp.bpf";
 
 /// All that the watcher needs to know of a container; also kept in its state folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +57,8 @@ pub(crate) struct CreateTask {
     /// Whom the container's pipes are to belong to.
     pub uid: u32,
     pub cgroup: PathBuf,
+    /// Whether the seccomp filter is ours to load, from the bundle's [`FILTER`], and what was lent for that.
+    pub filter: Option<Lent>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

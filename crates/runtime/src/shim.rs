@@ -4,6 +4,7 @@
 //! the container's first process. [`init`] turns a process into a watcher if it was started as one.
 
 mod builtin;
+mod confine;
 mod executor;
 mod external;
 mod log;
@@ -19,6 +20,8 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
 };
+
+pub(crate) use confine::Lent;
 
 use crate::{
     error::{Context, Error},

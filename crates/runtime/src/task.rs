@@ -10,7 +10,8 @@ use std::{
 use crate::{
     Exit, Spec, cgroup,
     error::{Context, Error},
-    protocol::{Channel, CreateTask, Report, Request},
+    filter,
+    protocol::{Channel, CreateTask, FILTER, Report, Request},
     shim,
     state::StateDir,
 };
@@ -44,6 +45,8 @@ pub struct Task<'a> {
     pub bundle: &'a Path,
     /// Where running containers are known, on a tmpfs: `/run/strata/runtime`.
     pub state_root: &'a Path,
+    /// Where compiled seccomp filters are kept for the next container; made when needed, and to be trusted as `state_root` is.
+    pub filters: &'a Path,
     pub spec: &'a Spec,
     pub stdin: Stdin,
     pub runtime: &'a Runtime,
@@ -58,7 +61,7 @@ impl Task<'_> {
     pub fn create(&self) -> Result<Created, Error> {
         let state = StateDir::of(self.state_root, self.id)?;
         let bundle = fs::canonicalize(self.bundle).context("find", self.bundle)?;
-        self.write_config(&bundle)?;
+        let filter = self.write_config(&bundle)?;
         let request = CreateTask {
             id: self.id.to_owned(),
             bundle,
@@ -71,6 +74,7 @@ impl Task<'_> {
             own_network: self.spec.linux.namespaces.iter().any(|ns| ns.kind == "network" && ns.path.is_none()),
             uid: self.spec.process.user.uid,
             cgroup: self.spec.linux.cgroups_path.clone(),
+            filter,
         };
         let (child, channel) = shim::spawn()?;
         let mut shim = Shim { id: self.id.to_owned(), state_root: self.state_root.to_owned(), child, channel };
@@ -83,18 +87,27 @@ impl Task<'_> {
         }
     }
 
-    fn write_config(&self, bundle: &Path) -> Result<(), Error> {
+    /// Writes what the runtime reads. What it returns is the watcher's to do instead of the runtime.
+    fn write_config(&self, bundle: &Path) -> Result<Option<shim::Lent>, Error> {
         let file = bundle.join("config.json");
-        let fitted;
+        let mut fitted;
+        let mut lent = None;
         let spec = match self.runtime {
             Runtime::BuiltIn => {
                 fitted = fit_to_builtin(self.spec);
+                let profile = fitted.linux.seccomp.as_ref();
+                if let Some(program) = profile.and_then(|profile| filter::program(profile, self.filters)) {
+                    let path = bundle.join(FILTER);
+                    fs::write(&path, program).context("write", &path)?;
+                    lent = Some(shim::Lent::to(&mut fitted));
+                }
                 &fitted
             }
             Runtime::External(_) => self.spec,
         };
         let text = serde_json::to_vec(spec).map_err(|error| Error::Protocol { reason: error.to_string() })?;
-        Ok(fs::write(&file, text).context("write", &file)?)
+        fs::write(&file, text).context("write", &file)?;
+        Ok(lent)
     }
 }
 

@@ -398,3 +398,72 @@ fn a_terminal_needs_one_to_type_on() {
     let output_only = bench.run(&["-t"], &["sh", "-c", "test -t 1 && echo yes"]);
     assert_eq!(output_only.stdout, "yes\r\n", "{output_only:?}");
 }
+
+/// What the kernel says of the first process's rights, as the process itself sees it.
+fn rights(bench: &Bench, flags: &[&str]) -> Vec<String> {
+    let outcome = bench.run(flags, &["cat", "/proc/self/status"]);
+    assert_eq!(outcome.code, 0, "{flags:?}: {outcome:?}");
+    let wanted = ["Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp"];
+    let lines = outcome.stdout.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
+    lines.map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn capabilities_and_seccomp_are_what_runc_gives() {
+    let Some(bench) = Bench::new() else { return };
+    if !bench.has_program("runc") {
+        println!("skip: runc is not installed");
+        return;
+    }
+    let people: [&[&str]; 2] = [&[], &["--user", "1000:1001"]];
+    let changes: [&[&str]; 7] = [
+        &[],
+        &["--no-new-privileges"],
+        &["--unconfined"],
+        &["--cap-add", "SYS_ADMIN"],
+        &["--cap-add", "NET_ADMIN", "--cap-drop", "CHOWN"],
+        &["--cap-drop", "ALL"],
+        &["--cap-drop", "ALL", "--no-new-privileges"],
+    ];
+    for flags in people.iter().flat_map(|who| changes.iter().map(|change| [*who, *change].concat())) {
+        let ours = rights(&bench, &flags);
+        assert!(ours.len() >= 9, "{ours:?}");
+        assert_eq!(ours, rights(&bench, &[RUNC, &flags].concat()), "{flags:?}");
+    }
+}
+
+#[test]
+fn what_was_lent_to_load_the_filter_is_gone() {
+    let Some(bench) = Bench::new() else { return };
+    let people: [&[&str]; 2] = [&[], &["--user", "1000:1001"]];
+    for (flags, admin) in
+        people.into_iter().flat_map(|who| [(who.to_vec(), false), ([who, &["--cap-add", "SYS_ADMIN"]].concat(), true)])
+    {
+        let lines = rights(&bench, &flags);
+        let bit = |set: &str| {
+            let line = lines.iter().find_map(|line| line.strip_prefix(set)).expect("listed");
+            u64::from_str_radix(line.trim(), 16).expect("hex") >> 21 & 1 == 1
+        };
+        let held = admin && !flags.contains(&"--user");
+        assert_eq!(["CapEff:", "CapPrm:", "CapBnd:", "CapInh:", "CapAmb:"].map(bit), [held, held, admin, false, false]);
+        assert!(lines.contains(&"Seccomp:\t2".to_owned()), "{lines:?}");
+        let outcome = bench.run(&flags, &["unshare", "-m", "true"]);
+        assert_eq!(outcome.code == 0, held, "{flags:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_filter_that_cannot_be_loaded_keeps_the_command_from_running() {
+    let Some(bench) = Bench::new() else { return };
+    assert_eq!(bench.run(PLAIN, &["true"]).code, 0);
+    let programs: Vec<_> = fs::read_dir(bench.state().with_extension("filters")).expect("kept").collect();
+    assert_eq!(programs.len(), 1);
+    // Whole by its digest, and no program to the kernel: it ends without a verdict.
+    let path = programs[0].as_ref().expect("an entry").path();
+    let nonsense = [0; 8];
+    let digest = strata_spec::Digest::sha256(nonsense).hex();
+    fs::write(path, [digest.as_bytes(), &nonsense].concat()).expect("write");
+    let outcome = bench.run(PLAIN, &["echo", "ran"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (125, ""), "{outcome:?}");
+    assert!(outcome.stderr.contains("cannot load the seccomp filter"), "{outcome:?}");
+}

@@ -7,6 +7,7 @@
 //! | [`xattr`] | extended attributes by path and by descriptor |
 //! | [`fs`] | what a filesystem is and can do; syncfs, reflinks, holes |
 //! | [`process`] | who is alive, who holds a lock, random bytes, rights, kernel and memory |
+//! | [`seccomp`] | putting a system call filter on this process |
 //!
 //! Functions return [`std::io::Error`]. Where one call takes several steps, the error's text says which step failed on what;
 //! its kind stays the kernel's, and [`errno`] finds the number below the text.
@@ -14,6 +15,7 @@
 pub mod fs;
 pub mod mount;
 pub mod process;
+pub mod seccomp;
 pub mod tree;
 pub mod xattr;
 

@@ -100,8 +100,16 @@ fn run() -> Result<u8, Error> {
     let bundle = std::env::temp_dir().join(format!("strata-bundle-{id}-{}", std::process::id()));
     std::fs::create_dir(&bundle).expect("a bundle folder");
     let state = args.state.unwrap_or_else(|| "/run/strata-example".into());
-    let task =
-        Task { id: &id, bundle: &bundle, state_root: &state, spec: &spec, stdin: args.stdin, runtime: &args.runtime };
+    let filters = state.with_extension("filters");
+    let task = Task {
+        id: &id,
+        bundle: &bundle,
+        state_root: &state,
+        filters: &filters,
+        spec: &spec,
+        stdin: args.stdin,
+        runtime: &args.runtime,
+    };
     let ended = strata_runtime::run(&task, |_| Ok::<(), Error>(()), |_| {});
     let _ = std::fs::remove_dir_all(&bundle);
     Ok(u8::try_from(ended?.code).unwrap_or(255))

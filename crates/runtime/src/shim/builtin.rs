@@ -8,11 +8,11 @@ use libcontainer::{
     syscall::syscall::SyscallType,
 };
 
-use super::{executor::Command, log};
+use super::{confine::Confinement, executor::Command, log};
 use crate::{
     cgroup,
     error::{Context, Error, Refusal},
-    protocol::CreateTask,
+    protocol::{CreateTask, FILTER},
     state::StateDir,
 };
 
@@ -21,7 +21,7 @@ pub(super) fn create(task: &CreateTask, console: Option<&Path>) -> Result<(Conta
     cgroup::check_writable()?;
     let (log, records) = log::pipe().context("make a pipe for", &task.state)?;
     log.install();
-    match build(task, console, Command::new(log)) {
+    match build(task, console, Command::new(log, confinement(task)?)) {
         Ok(container) => match container.pid() {
             Some(pid) => {
                 let pid = pid.as_raw();
@@ -31,6 +31,14 @@ pub(super) fn create(task: &CreateTask, console: Option<&Path>) -> Result<(Conta
         },
         Err(error) => Err(explain(&error, records.read())),
     }
+}
+
+/// Reads the filter that is ours to load.
+fn confinement(task: &CreateTask) -> Result<Option<Confinement>, Error> {
+    let Some(lent) = task.filter.clone() else { return Ok(None) };
+    let path = task.bundle.join(FILTER);
+    let program = std::fs::read(&path).context("read", &path)?;
+    Ok(Some(Confinement { program, lent }))
 }
 
 fn build(task: &CreateTask, console: Option<&Path>, command: Command) -> Result<Container, LibcontainerError> {

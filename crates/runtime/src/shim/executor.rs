@@ -14,7 +14,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use oci_spec::runtime::Spec;
 use rustix::{fs::Access, io::Errno};
 
-use super::log::Log;
+use super::{confine::Confinement, log::Log};
 use crate::error::Refusal;
 
 /// The exit code of a command that was found and that the kernel then refused to execute.
@@ -23,16 +23,24 @@ const EXEC_FAILED: i32 = 1;
 #[derive(Clone)]
 pub(super) struct Command {
     log: Log,
+    /// Absent where libcontainer has confined the process, or nothing does.
+    confinement: Option<Confinement>,
 }
 
 impl Command {
-    pub fn new(log: Log) -> Self {
-        Self { log }
+    pub fn new(log: Log, confinement: Option<Confinement>) -> Self {
+        Self { log, confinement }
     }
 }
 
 impl Executor for Command {
+    /// The last that libcontainer asks before the process waits for its start: from here on it is as its command will find it.
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        if let Some(Err(error)) = self.confinement.as_ref().map(Confinement::apply) {
+            let text = format!("cannot load the seccomp filter: {error}");
+            self.log.refuse(Refusal::Other, &text);
+            return Err(ExecutorValidationError::ArgValidationError(text));
+        }
         let (name, search) = name_and_path(spec);
         find(name, search).map(drop).map_err(|error| {
             let text = error.text(name);
