@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+use strata_runtime::spec::{MASKED_PATHS, READONLY_PATHS};
 use strata_spec::gojson as go;
 
 use crate::gojson::go_struct;
@@ -124,23 +125,6 @@ go_struct! {
     }
 }
 
-/// Paths of `/proc` and `/sys` that a container does not see.
-pub const MASKED_PATHS: &[&str] = &[
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-];
-
-/// Paths of `/proc` that a container cannot change.
-pub const READONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 /// Bytes of `/dev/shm`.
 const SHM_SIZE: i64 = 64 << 20;
 
@@ -168,8 +152,8 @@ impl HostConfig {
             blkio_weight_device: Value::Array(Vec::new()),
             devices: Value::Array(Vec::new()),
             oom_kill_disable: Some(false),
-            masked_paths: owned(MASKED_PATHS),
-            readonly_paths: owned(READONLY_PATHS),
+            masked_paths: owned(&MASKED_PATHS),
+            readonly_paths: owned(&READONLY_PATHS),
             ..Self::default()
         }
     }

@@ -250,7 +250,8 @@ impl SpecBuilder {
     }
 }
 
-const MASKED_PATHS: [&str; 10] = [
+/// Paths of `/proc` and `/sys` that a container does not see.
+pub const MASKED_PATHS: [&str; 10] = [
     "/proc/asound",
     "/proc/acpi",
     "/proc/kcore",
@@ -263,7 +264,8 @@ const MASKED_PATHS: [&str; 10] = [
     "/sys/firmware",
 ];
 
-const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Paths of `/proc` that a container cannot change.
+pub const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|text| (*text).to_owned()).collect()

@@ -1,8 +1,9 @@
 //! Sizes and times in Docker's words.
 //!
-//! Source: docker/go-units, `size.go`, `duration.go`.
+//! Source: docker/go-units, `size.go`.
 
 use jiff::Timestamp;
+use strata_container::ps::human_duration;
 
 /// `1.5kB`, `217MB`: powers of 1000, four significant digits, as Docker shows sizes.
 pub fn size(bytes: u64) -> String {
@@ -45,29 +46,11 @@ fn significant(value: f64, digits: usize) -> String {
     }
 }
 
-/// `3 minutes`, `About an hour`, `2 weeks`: how long, as Docker says it.
-pub fn duration(seconds: i64) -> String {
-    let (minutes, hours) = (seconds / 60, (seconds as f64 / 3600.0).round() as i64);
-    match seconds {
-        i64::MIN..=0 => "Less than a second".to_owned(),
-        1 => "1 second".to_owned(),
-        2..60 => format!("{seconds} seconds"),
-        _ if minutes == 1 => "About a minute".to_owned(),
-        _ if minutes < 60 => format!("{minutes} minutes"),
-        _ if hours == 1 => "About an hour".to_owned(),
-        _ if hours < 48 => format!("{hours} hours"),
-        _ if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
-        _ if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
-        _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
-        _ => format!("{} years", hours / 24 / 365),
-    }
-}
-
 /// `3 minutes ago`; `N/A` for Go's zero time and for a text that is no time.
 pub fn ago(rfc3339: &str, now: Timestamp) -> String {
     match rfc3339.parse::<Timestamp>() {
         Ok(then) if then.as_second() > -62_135_596_800 => {
-            format!("{} ago", duration(now.as_second() - then.as_second()))
+            format!("{} ago", human_duration(now.as_second() - then.as_second()))
         }
         _ => "N/A".to_owned(),
     }
@@ -99,26 +82,6 @@ mod tests {
         ];
         for (bytes, four, three) in cases {
             assert_eq!((size(bytes).as_str(), size3(bytes).as_str()), (four, three), "{bytes}");
-        }
-    }
-
-    #[test]
-    fn durations_are_said_as_docker_says_them() {
-        let cases = [
-            (0, "Less than a second"),
-            (1, "1 second"),
-            (59, "59 seconds"),
-            (60, "About a minute"),
-            (150, "2 minutes"),
-            (3600, "About an hour"),
-            (2 * 3600, "2 hours"),
-            (3 * 86_400, "3 days"),
-            (15 * 86_400, "2 weeks"),
-            (70 * 86_400, "2 months"),
-            (800 * 86_400, "2 years"),
-        ];
-        for (seconds, expected) in cases {
-            assert_eq!(duration(seconds), expected, "{seconds}");
         }
     }
 }

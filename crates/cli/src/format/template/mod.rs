@@ -51,11 +51,6 @@ impl Template {
     pub fn render(&self, value: &Value) -> Result<String, Error> {
         eval::render(&self.nodes, value)
     }
-
-    /// The field paths (`.Names`, `.State.Status`) at the template's top level, in order: the columns of a table.
-    pub fn fields(&self) -> Vec<String> {
-        parse::fields(&self.nodes)
-    }
 }
 
 #[cfg(test)]

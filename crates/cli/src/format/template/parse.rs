@@ -63,25 +63,6 @@ pub fn parse(tokens: Vec<Token>) -> Result<Vec<Node>, Error> {
     }
 }
 
-/// See [`super::Template::fields`].
-pub fn fields(nodes: &[Node]) -> Vec<String> {
-    fn of_operand(operand: &Operand, out: &mut Vec<String>) {
-        match operand {
-            Operand::Fields(base, names) if **base == Operand::Dot => out.push(format!(".{}", names.join("."))),
-            Operand::Fields(base, _) => of_operand(base, out),
-            Operand::Parens(pipeline) => pipeline.commands.iter().flatten().for_each(|o| of_operand(o, out)),
-            _ => {}
-        }
-    }
-    let mut out = Vec::new();
-    for node in nodes {
-        if let Node::Action(pipeline) = node {
-            pipeline.commands.iter().flatten().for_each(|operand| of_operand(operand, &mut out));
-        }
-    }
-    out
-}
-
 enum End {
     Input,
     End,
