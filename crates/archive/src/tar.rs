@@ -39,5 +39,6 @@ mod sparse;
 mod writer;
 
 pub use entry::{Entry, Extent, Header, Kind, Time};
+pub(crate) use reader::Buffer;
 pub use reader::Reader;
 pub use writer::Writer;

@@ -6,6 +6,7 @@
 //! | [`store`] | opening, looking up, listing |
 //! | [`lease`] | what running operations hold, and waiting for one that makes the same layer |
 //! | [`register`] | a tar becomes a layer |
+//! | [`flush`] | early write-back |
 //! | [`mounts`] | a container's init and read-write layer |
 //! | [`release`] | a layer that nobody needs goes |
 //! | [`settle`] | what dead operations left is undone or finished |
@@ -21,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+mod flush;
 pub mod layout;
 pub mod lease;
 pub mod mounts;

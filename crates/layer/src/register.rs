@@ -17,6 +17,7 @@ use strata_spec::{CacheId, ChainId, DiffId};
 
 use crate::{
     Error, Layer, Lease, Note, Store,
+    flush::Counted,
     layout::{chain, damaged},
     lease::Registered,
     mounts::random_id,
@@ -96,7 +97,7 @@ impl Store {
         let folder = self.driver.folder(&cache_id)?;
         content(&folder.path);
         let options = Options { marks: folder.marks, limits: limits.clone() };
-        let applied = apply(input, &folder.path, &mut split, &options)?;
+        let applied = self.flushing(|due| Ok(apply(Counted::new(input, due), &folder.path, &mut split, &options)?))?;
         content(&folder.path);
         split.flush().context("write", record.path().join("tar-split.json.gz"))?;
         drop(split);

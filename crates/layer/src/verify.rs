@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use strata_archive::split::Check;
 use strata_graphdriver::Fault;
 use strata_spec::{CacheId, ChainId, ContainerId};
 
@@ -132,13 +133,13 @@ impl Store {
 
     fn verify_contents(&self, layer: &Layer) -> Option<Finding> {
         let object = Object::Layer(layer.chain_id);
-        match self.assemble(layer, io::sink()) {
-            Ok(found) if found == layer.diff_id => None,
-            Ok(found) => Some(Finding {
+        match self.assemble(layer, io::sink(), Check::Digest) {
+            Ok(Some(found)) if found != layer.diff_id => Some(Finding {
                 object,
                 path: self.layout.tar_split(layer.chain_id),
                 reason: format!("rebuilds the layer {found}, not {}", layer.diff_id),
             }),
+            Ok(_) => None,
             Err(error) => {
                 let folder = self.driver.folder(&layer.cache_id).map(|folder| folder.path);
                 Some(finding(object, &folder.unwrap_or_else(|_| self.layout.tar_split(layer.chain_id)), error))

@@ -8,6 +8,8 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use strata_spec::{Digest, digest::Hasher};
 
+use crate::tar::Buffer;
+
 /// Bytes of one piece. Fits the second-level cache, so that the second reader finds it there.
 const PIECE: usize = 256 * 1024;
 /// Pieces under way at once.
@@ -29,12 +31,10 @@ pub(super) struct Hash {
     free: Sender<Vec<u8>>,
 }
 
-/// Reads the input again, as the tar reader wants it.
+/// Lends the input to the tar reader.
 pub(super) struct Feed {
     from: Receiver<io::Result<Shared>>,
     free: Sender<Vec<u8>>,
-    piece: Option<Shared>,
-    position: usize,
 }
 
 /// Makes the three ends.
@@ -45,7 +45,7 @@ pub(super) fn feed() -> (Pump, Hash, Feed) {
     (
         Pump { free: free_in, made: 0, to_hash, to_tar },
         Hash { from: hash_in, free: free.clone() },
-        Feed { from: tar_in, free, piece: None, position: 0 },
+        Feed { from: tar_in, free },
     )
 }
 
@@ -94,30 +94,16 @@ impl Hash {
     }
 }
 
-impl Read for Feed {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if into.is_empty() {
-            return Ok(0);
+impl Feed {
+    /// Puts the next piece in `buffer`'s place: it is not copied.
+    pub fn refill(&mut self, buffer: &mut Buffer) -> io::Result<usize> {
+        if let Buffer::Shared(done) = std::mem::replace(buffer, Buffer::Own(Box::default())) {
+            give_back(&self.free, done);
         }
-        let piece = match self.piece.take() {
-            Some(piece) => piece,
-            None => match self.from.recv() {
-                Ok(piece) => {
-                    self.position = 0;
-                    piece?
-                }
-                Err(_) => return Ok(0),
-            },
-        };
-        let rest = &piece[self.position..];
-        let len = rest.len().min(into.len());
-        into[..len].copy_from_slice(&rest[..len]);
-        self.position += len;
-        if self.position == piece.len() {
-            give_back(&self.free, piece);
-        } else {
-            self.piece = Some(piece);
-        }
+        let Ok(piece) = self.from.recv() else { return Ok(0) };
+        let piece = piece?;
+        let len = piece.len();
+        *buffer = Buffer::Shared(piece);
         Ok(len)
     }
 }

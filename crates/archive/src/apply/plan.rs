@@ -3,18 +3,14 @@
 //! Directories are made here, at once, because what follows needs them. All else is handed to the crew, whose threads work
 //! in any order: which is safe, because a path that this layer may have made before waits until all earlier work is done.
 
-use std::{
-    ffi::OsStr,
-    io::{Read, Write},
-    os::unix::ffi::OsStrExt,
-    sync::Arc,
-};
+use std::{ffi::OsStr, io::Write, os::unix::ffi::OsStrExt, sync::Arc};
 
 use strata_sys::tree::{Device, Dir, Kind as FileKind, Time};
 
 use super::{
     Options, acl,
     batch::{Crew, DATA, Op, What},
+    feed::Feed,
     folder::{Folder, Lost},
     make::{During, Failed, Late, Maker, Meta},
     name::{Inside, Wish, display},
@@ -37,9 +33,9 @@ pub(super) struct Counted {
     pub claimed: u64,
 }
 
-pub(super) struct Plan<'a, R, W: Write> {
+pub(super) struct Plan<'a, W: Write> {
     options: &'a Options,
-    tar: Reader<R>,
+    tar: Reader<Feed>,
     split: Packer<W>,
     folder: Folder,
     maker: &'a Maker,
@@ -51,11 +47,11 @@ pub(super) struct Plan<'a, R, W: Write> {
     counted: Counted,
 }
 
-impl<'a, R: Read, W: Write> Plan<'a, R, W> {
-    pub fn new(input: R, split: W, options: &'a Options, folder: Folder, maker: &'a Maker, crew: Crew) -> Self {
+impl<'a, W: Write> Plan<'a, W> {
+    pub fn new(input: Feed, split: W, options: &'a Options, folder: Folder, maker: &'a Maker, crew: Crew) -> Self {
         Self {
             options,
-            tar: Reader::new(input, &options.limits),
+            tar: Reader::lent(input, Feed::refill, &options.limits),
             split: Packer::new(split),
             folder,
             maker,

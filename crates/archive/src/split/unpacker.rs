@@ -71,25 +71,45 @@ impl<R: Read> Unpacker<R> {
         Self { lines: BufReader::with_capacity(256 << 10, inflate), line: Vec::new(), decoded: Vec::new(), position: 0 }
     }
 
-    /// Returns the next record; `None` at the end.
-    pub fn next_record(&mut self) -> Result<Option<Record<'_>>, Error> {
+    /// Reads the rest of the record and returns the bytes of the tar that it gives; payloads are measured, not decoded.
+    pub fn tar_size(mut self) -> Result<u64, Error> {
+        let mut size = 0u64;
+        while self.next_line()? {
+            let at = self.position;
+            let line = parse(&self.line, at)?;
+            let bytes = match line.kind {
+                1 => u64::try_from(line.size).map_err(|_| damaged(format!("gives a negative size at record {at}")))?,
+                _ => line.payload.map_or(0, |payload| decoded_len(payload.0.as_bytes())),
+            };
+            size = size.saturating_add(bytes);
+            self.position += 1;
+        }
+        Ok(size)
+    }
+
+    /// Reads one line that is not blank; `false` at the end.
+    fn next_line(&mut self) -> Result<bool, Error> {
         self.line.clear();
         while self.line.trim_ascii().is_empty() {
             self.line.clear();
             let read = self.lines.by_ref().take(LINE).read_until(b'\n', &mut self.line);
             match read {
-                Ok(0) => return Ok(None),
+                Ok(0) => return Ok(false),
                 Ok(len) if len as u64 == LINE => return Err(damaged("has a line of more than 64 MiB".into())),
                 Ok(_) => {}
                 Err(source) => return Err(reading(source)),
             }
         }
-        let at = self.position;
-        let line: Line<'_> = serde_json::from_slice(&self.line)
-            .map_err(|e| damaged(format!("is not understood at record {at}: {e}")))?;
-        if line.position != at {
-            return Err(damaged(format!("has record {} where {at} is due", line.position)));
+        Ok(true)
+    }
+
+    /// Returns the next record; `None` at the end.
+    pub fn next_record(&mut self) -> Result<Option<Record<'_>>, Error> {
+        if !self.next_line()? {
+            return Ok(None);
         }
+        let at = self.position;
+        let line = parse(&self.line, at)?;
         self.position += 1;
         self.decoded.clear();
         let base64 = |text: &Text<'_>, into: &mut Vec<u8>| {
@@ -126,6 +146,22 @@ impl<R: Read> Unpacker<R> {
             other => Err(damaged(format!("has type {other} at record {at}, only 1 and 2 are known"))),
         }
     }
+}
+
+/// Reads the line of record `at`.
+fn parse(line: &[u8], at: u64) -> Result<Line<'_>, Error> {
+    let line: Line<'_> =
+        serde_json::from_slice(line).map_err(|e| damaged(format!("is not understood at record {at}: {e}")))?;
+    match line.position == at {
+        true => Ok(line),
+        false => Err(damaged(format!("has record {} where {at} is due", line.position))),
+    }
+}
+
+/// Bytes that padded base64 holds.
+fn decoded_len(text: &[u8]) -> u64 {
+    let padding = text.iter().rev().take(2).filter(|byte| **byte == b'=').count();
+    (text.len() / 4 * 3).saturating_sub(padding) as u64
 }
 
 pub(super) fn damaged(what: String) -> Error {

@@ -1,6 +1,10 @@
 //! Reading a stream, every byte once.
 
-use std::io::{ErrorKind, Read};
+use std::{
+    io::{self, ErrorKind, Read},
+    ops::Deref,
+    sync::Arc,
+};
 
 use super::{
     Entry, Kind,
@@ -24,7 +28,10 @@ const BLOCKS: u64 = 16 * BLOCK as u64;
 /// stream once and in order. Content that is not taken is skipped. After an error nothing more is read.
 pub struct Reader<R> {
     input: R,
-    buffer: Box<[u8]>,
+    refill: Refill<R>,
+    /// Reads past the buffer, where the input can.
+    direct: Option<Direct<R>>,
+    buffer: Buffer,
     /// The part of `buffer` that is read and not yet consumed.
     start: usize,
     end: usize,
@@ -41,6 +48,29 @@ pub struct Reader<R> {
     entries: u64,
     bytes: u64,
 }
+
+/// Bytes read and not yet all consumed.
+pub(crate) enum Buffer {
+    Own(Box<[u8]>),
+    /// The input's own, where others read it too.
+    Shared(Arc<Vec<u8>>),
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+type Direct<R> = fn(&mut R, &mut [u8]) -> io::Result<usize>;
+
+/// Puts what comes next at the buffer's beginning, or another buffer in its place, and returns how much it is; zero at the end.
+pub(crate) type Refill<R> = fn(&mut R, &mut Buffer) -> io::Result<usize>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -66,9 +96,26 @@ impl Pending {
 impl<R: Read> Reader<R> {
     /// Reads from `input`, in large pieces: it needs no buffer of its own.
     pub fn new(input: R, limits: &Limits) -> Self {
+        let refill: Refill<R> = |input, buffer| match buffer {
+            Buffer::Own(bytes) => input.read(bytes),
+            Buffer::Shared(_) => unreachable!("only an input that lends its buffers has such"),
+        };
+        Self::with(input, Buffer::Own(vec![0; BUFFER].into_boxed_slice()), refill, Some(R::read), limits)
+    }
+}
+
+impl<R> Reader<R> {
+    /// Reads from an input that lends its buffers.
+    pub(crate) fn lent(input: R, refill: Refill<R>, limits: &Limits) -> Self {
+        Self::with(input, Buffer::Own(Box::default()), refill, None, limits)
+    }
+
+    fn with(input: R, buffer: Buffer, refill: Refill<R>, direct: Option<Direct<R>>, limits: &Limits) -> Self {
         Self {
             input,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
+            refill,
+            direct,
+            buffer,
             start: 0,
             end: 0,
             offset: 0,
@@ -128,8 +175,11 @@ impl<R: Read> Reader<R> {
         let mut filled = 0;
         while filled < wanted {
             let rest = &mut into[filled..wanted];
-            if self.start == self.end && rest.len() >= BUFFER / 8 {
-                let got = read(&mut self.input, rest)?;
+            if self.start == self.end
+                && rest.len() >= BUFFER / 8
+                && let Some(direct) = self.direct
+            {
+                let got = read(|| direct(&mut self.input, rest))?;
                 if got == 0 {
                     return Err(self.cut_off_content());
                 }
@@ -409,7 +459,7 @@ impl<R: Read> Reader<R> {
     fn fill(&mut self) -> Result<usize, Error> {
         self.start = 0;
         self.end = 0;
-        self.end = read(&mut self.input, &mut self.buffer)?;
+        self.end = read(|| (self.refill)(&mut self.input, &mut self.buffer))?;
         Ok(self.end)
     }
 
@@ -431,9 +481,9 @@ fn padding_of(size: u64) -> usize {
     (size.wrapping_neg() % BLOCK as u64) as usize
 }
 
-fn read(input: &mut impl Read, into: &mut [u8]) -> Result<usize, Error> {
+fn read(mut once: impl FnMut() -> io::Result<usize>) -> Result<usize, Error> {
     loop {
-        match input.read(into) {
+        match once() {
             Ok(len) => return Ok(len),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(source) => return Err(crate::compression::unwrap_error(source, "read the archive")),

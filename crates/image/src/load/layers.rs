@@ -24,6 +24,8 @@ use crate::{Error, Store};
 
 /// Layers that unpack at the same time: each takes several threads and a bounded memory of its own.
 const AT_ONCE: usize = 2;
+/// How much the layers after the biggest give way to it.
+const NICE: i32 = 10;
 /// Bytes that tell how a stream is compressed.
 const HEAD: usize = 6;
 
@@ -139,21 +141,29 @@ pub(super) fn unpack_missing(
         done: Mutex::new(BTreeMap::new()),
         failed: Mutex::new(None),
     };
-    let one = || {
-        while let Some((_, job)) = work.take(&jobs) {
+    let one = |first: Option<&(u64, Job<'_>)>| {
+        let mut next = first;
+        while let Some((_, job)) = next {
             match unpack(store, source, job, None, Some(&work.stop), options) {
                 Ok(unpacked) => drop(
                     work.done.lock().expect("no worker panics").insert(job.chain, Ready::Unpacked(Box::new(unpacked))),
                 ),
                 Err(error) => work.fail(error),
             }
+            next = work.take(&jobs);
         }
     };
     std::thread::scope(|scope| {
+        // The biggest layer's digest takes longest, and has to run all the time: the others only get what that leaves.
+        let biggest = work.take(&jobs);
         for _ in 1..AT_ONCE.min(jobs.len()) {
-            scope.spawn(one);
+            scope.spawn(|| {
+                // Threads that this one starts inherit it. Nothing depends on it.
+                let _ = rustix::process::nice(NICE);
+                one(work.take(&jobs));
+            });
         }
-        one();
+        one(biggest);
     });
     match work.failed.into_inner().expect("no worker panics") {
         Some(error) => Err(error),

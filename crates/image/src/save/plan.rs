@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs::File};
 
 use strata_archive::{
-    split::{Record, Unpacker},
+    split::Unpacker,
     tar::{Header, Kind, Writer},
 };
 use strata_durable::Context;
@@ -128,14 +128,5 @@ fn tar_size(store: &Store, chain: ChainId) -> Result<u64, Error> {
         }
         other => other.context("open", &path)?,
     };
-    let mut records = Unpacker::new(file);
-    let mut size = 0u64;
-    let damaged = |error: strata_archive::Error| Error::damaged(&path, error.to_string());
-    while let Some(record) = records.next_record().map_err(damaged)? {
-        size = size.saturating_add(match record {
-            Record::Segment(bytes) => bytes.len() as u64,
-            Record::File(file) => file.size,
-        });
-    }
-    Ok(size)
+    Unpacker::new(file).tar_size().map_err(|error| Error::damaged(&path, error.to_string()))
 }
