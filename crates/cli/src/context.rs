@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use strata_engine::{Engine, Options, Purpose};
+use strata_spec::ErrorKind;
 
 use crate::args::Global;
 
@@ -25,6 +26,14 @@ impl Context {
     /// Opens the root to look at it: works beside a live dockerd, on a read-only disk and without rights, as far as files can be read.
     pub fn read(&self) -> anyhow::Result<Engine> {
         Ok(Engine::open(&self.options, Purpose::Read)?)
+    }
+
+    /// Opens the root to look at it for a while: what is read is held against removal, where the root allows that.
+    pub fn hold(&self) -> anyhow::Result<Engine> {
+        match Engine::open(&self.options, Purpose::Write) {
+            Err(error) if matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::PermissionDenied) => self.read(),
+            result => Ok(result?),
+        }
     }
 
     /// Opens the root to change it.

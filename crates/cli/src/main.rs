@@ -56,7 +56,11 @@ fn report(command: &Command, error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<commands::Said>().is_none() {
         eprintln!("strata: {error:#}");
     }
-    match error.downcast_ref::<strata_container::Error>() {
+    let container = match error.downcast_ref::<strata_engine::Error>() {
+        Some(strata_engine::Error::Container(error)) => Some(error),
+        _ => error.downcast_ref::<strata_container::Error>(),
+    };
+    match container {
         Some(error) if runs => error.exit_code(),
         _ if runs => 125,
         _ => 1,

@@ -11,7 +11,7 @@ const RECORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/recor
 
 /// The store that the fixtures say they come from; nothing of it is there.
 fn store(scratch: &Path) -> Store {
-    let driver = strata_graphdriver::open("overlay2", scratch).unwrap();
+    let driver = strata_graphdriver::open("overlay2", scratch, strata_graphdriver::Access::ReadWrite).unwrap();
     let journal = Journal::open(&scratch.join("strata/journal")).unwrap();
     let locks = scratch.join("strata/locks");
     let layers = strata_layer::Config { root: scratch, driver, journal: journal.clone(), locks: &locks };

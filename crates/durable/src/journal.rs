@@ -74,6 +74,11 @@ impl Journal {
         }
     }
 
+    /// The journal in `dir` for somebody who only reads: nothing is made, nothing begins, nothing is settled.
+    pub fn reader(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), refused: Some(io::ErrorKind::ReadOnlyFilesystem) }
+    }
+
     /// Whether operations can begin here.
     pub fn is_writable(&self) -> bool {
         self.refused.is_none()

@@ -1,24 +1,36 @@
 //! `create`: an image by name becomes a container.
 
 use strata_container::{Created, Request};
-use strata_spec::{ImageConfig, Platform, chain_id};
+use strata_runtime::Exit;
+use strata_spec::{ImageConfig, ImageId, Platform};
 
 use crate::{Engine, Error};
 
 impl Engine {
     /// Creates a container of the image that `request.image` names. What the user should know stands in its warnings.
     pub fn create_container(&self, request: &Request) -> Result<Created, Error> {
-        let id = self.images().resolve(&request.image)?;
-        let image = self.images().get(id)?;
-        // Held until the container's own layers stand on the image's.
-        let mut lease = self.layers().lease()?;
-        if let Some(top) = chain_id(image.diff_ids()) {
-            lease.hold(top)?;
-        }
+        let (id, image) = self.image_of(request)?;
         let mut created = self.containers().create(id, &image, request)?;
-        lease.done()?;
         created.warnings.extend(platform_warning(&image, request.platform.as_ref()));
         Ok(created)
+    }
+
+    /// Creates a container and runs it to its end in the foreground; `ready` is called in between.
+    pub fn run_container(&self, request: &Request, ready: impl FnOnce(&Created)) -> Result<Exit, Error> {
+        let (id, image) = self.image_of(request)?;
+        let warning = platform_warning(&image, request.platform.as_ref());
+        let exit = self.containers().create_and_run(id, &image, request, |created| {
+            let mut created = created.clone();
+            created.warnings.extend(warning);
+            ready(&created);
+        })?;
+        Ok(exit)
+    }
+
+    /// Its layers need no hold from here: making the container's own layer looks them up and holds them in one step.
+    fn image_of(&self, request: &Request) -> Result<(ImageId, ImageConfig), Error> {
+        let id = self.images().resolve(&request.image)?;
+        Ok((id, self.images().get(id)?))
     }
 }
 

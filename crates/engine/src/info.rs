@@ -61,7 +61,7 @@ impl Engine {
         let features: Vec<Feature> = driver
             .probe()
             .into_iter()
-            .map(|probe| Feature { name: probe.name.to_owned(), works: probe.works, detail: probe.why.into() })
+            .map(|probe| Feature { name: probe.name.to_owned(), works: probe.works, detail: probe.why })
             .collect();
         let daemon = root::live_daemon(self.root().path())?;
         let mut warnings: Vec<String> =

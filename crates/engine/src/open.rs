@@ -46,7 +46,11 @@ impl Engine {
     /// Costs the same however much the root holds, unless there is something to settle.
     pub fn open(options: &Options, purpose: Purpose) -> Result<Self, Error> {
         let root = Root::open(&options.data_root, options.driver.as_deref(), purpose)?;
-        let driver = strata_graphdriver::open(root.driver(), root.path())?;
+        let access = match purpose {
+            Purpose::Read => Access::ReadOnly,
+            Purpose::Write => Access::ReadWrite,
+        };
+        let driver = strata_graphdriver::open(root.driver(), root.path(), access)?;
         let journal = root.journal()?;
         let layers = Arc::new(strata_layer::Store::open(strata_layer::store::Config {
             root: root.path(),
@@ -68,10 +72,7 @@ impl Engine {
             journal: journal.clone(),
             locks: &root.locks(),
             exec_root: exec_root.unwrap_or_else(|| strata_container::store::default_exec_root(root.path())),
-            access: match purpose {
-                Purpose::Read => Access::ReadOnly,
-                Purpose::Write => Access::ReadWrite,
-            },
+            access,
         })?;
         let engine = Self { root, journal, layers, images, containers };
         if purpose == Purpose::Write {

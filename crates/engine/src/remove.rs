@@ -57,14 +57,13 @@ impl Engine {
             }
         } else {
             let reference = Reference::parse(name).map_err(strata_image::Error::from)?.with_default_tag();
-            if !options.force && is_single(&references) {
-                if let Some(user) = users.iter().find(|user| user.image == Some(id)) {
-                    return Err(Error::Conflict(format!(
-                        "conflict: unable to remove repository reference {name:?} (must force) - container {} is using its referenced image {}",
-                        user.container.short(),
-                        id.short()
-                    )));
-                }
+            let used = users.iter().find(|user| user.image == Some(id));
+            if let Some(user) = used.filter(|_| !options.force && is_single(&references)) {
+                return Err(Error::Conflict(format!(
+                    "conflict: unable to remove repository reference {name:?} (must force) - container {} is using its referenced image {}",
+                    user.container.short(),
+                    id.short()
+                )));
             }
             self.untag(std::slice::from_ref(&reference), &mut removed)?;
             if !self.untag_orphaned_digests(id, &reference, &mut removed)?.is_empty() {

@@ -85,13 +85,13 @@ impl Root {
         &self.driver
     }
 
-    pub fn journal_dir(&self) -> PathBuf {
-        self.own("journal")
-    }
-
     /// Opens `strata/journal`.
     pub fn journal(&self) -> Result<Journal, Error> {
-        Ok(Journal::open(&self.journal_dir())?)
+        let dir = self.own("journal");
+        match self.purpose {
+            Purpose::Read => Ok(Journal::reader(&dir)),
+            Purpose::Write => Ok(Journal::open(&dir)?),
+        }
     }
 
     pub fn locks(&self) -> PathBuf {

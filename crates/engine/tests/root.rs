@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use strata_durable::{Lock, lock::Mode};
-use strata_engine::{Error, Purpose, Root};
+use strata_engine::{Engine, Error, Options, Purpose, Root};
 use strata_spec::ErrorKind;
 use strata_testkit::{require, scratch};
 
@@ -59,7 +59,8 @@ fn a_newer_format_is_left_alone() {
 
 #[test]
 fn the_driver_is_the_roots_own() {
-    let cases: &[(&[&str], Option<&str>, Result<&str, ErrorKind>)] = &[
+    type Case<'a> = (&'a [&'a str], Option<&'a str>, Result<&'a str, ErrorKind>);
+    let cases: &[Case<'_>] = &[
         (&[], None, Ok("overlay2")),
         (&["overlay2"], None, Ok("overlay2")),
         (&["aufs", "overlay2"], None, Ok("overlay2")),
@@ -75,5 +76,24 @@ fn the_driver_is_the_roots_own() {
         let opened = Root::open(dir.path(), *asked, Purpose::Read);
         let got = opened.as_ref().map(Root::driver).map_err(Error::kind);
         assert_eq!(got, *expected, "{there:?} {asked:?}");
+    }
+}
+
+#[test]
+fn an_engine_for_reading_makes_nothing_either() {
+    let dir = scratch();
+    for root in [dir.path().join("none"), dir.path().join("bare")] {
+        let exists = root.ends_with("bare");
+        if exists {
+            fs::create_dir(&root).unwrap();
+        }
+        let options = Options { data_root: root.clone(), exec_root: None, driver: None };
+        let engine = Engine::open(&options, Purpose::Read).unwrap();
+        assert!(engine.images().images().unwrap().images.is_empty());
+        assert!(engine.users().unwrap().is_empty());
+        assert!(engine.usage().unwrap().images.is_empty());
+        engine.info().unwrap();
+        assert_eq!(root.exists(), exists);
+        assert!(!exists || fs::read_dir(&root).unwrap().next().is_none(), "something was made in {}", root.display());
     }
 }

@@ -23,10 +23,10 @@ use std::{path::Path, sync::Arc};
 /// Drivers this build has, best first.
 pub const DRIVERS: &[&str] = &["overlay2"];
 
-/// Opens the driver `name` on the data root `root`.
-pub fn open(name: &str, root: &Path) -> Result<Arc<dyn GraphDriver>, Error> {
+/// Opens the driver `name` on the data root `root`; with `ReadOnly` nothing is made.
+pub fn open(name: &str, root: &Path, access: Access) -> Result<Arc<dyn GraphDriver>, Error> {
     match name {
-        "overlay2" => Ok(Arc::new(overlay2::Overlay2::open(root)?)),
+        "overlay2" => Ok(Arc::new(overlay2::Overlay2::open(root, access)?)),
         _ => Err(Error::UnknownDriver(name.to_owned())),
     }
 }

@@ -23,7 +23,7 @@ use strata_spec::{ChainId, Digest, ImageConfig, ImageId, chain_id, chain_ids};
 
 use crate::{
     Error, Store,
-    layout::{DIR_MODE, FILE_MODE, id_of},
+    layout::{FILE_MODE, id_of},
     store::check_document,
 };
 
@@ -214,15 +214,17 @@ impl Store {
         serde_json::from_slice::<Cache>(body).map(|cache| cache.images).unwrap_or_default()
     }
 
-    /// Writes the cache, if that can be done: a read-only root has none.
+    /// Writes the cache where there is a folder for it: a read-only root has none, nor a root that Strata never changed.
     fn write_cache(&self, cache: &Cache) {
         let body = serde_json::to_vec(cache).expect("summaries are JSON");
         let mut bytes = header(&body).into_bytes();
         bytes.push(b'\n');
         bytes.extend(body);
         let folder = self.cache.parent().expect("the cache is a file in a folder");
-        let written = strata_durable::create_dir_all(folder, DIR_MODE)
-            .and_then(|()| strata_durable::file::sweep_files(folder))
+        if !folder.is_dir() {
+            return;
+        }
+        let written = strata_durable::file::sweep_files(folder)
             .and_then(|_| strata_durable::write(&self.cache, &bytes, FILE_MODE));
         if let Err(error) = written {
             tracing::debug!(%error, "the cache of images cannot be written");

@@ -53,7 +53,7 @@ impl Store {
     pub fn open(config: Config<'_>) -> Result<Self, Error> {
         let layout = Layout::new(config.root, config.driver_name);
         for dir in [layout.contents(), layout.metadatas()] {
-            if dir.is_dir() {
+            if dir.is_dir() || !config.layers.is_writable() {
                 continue;
             }
             match strata_durable::create_dir_all(&dir, DIR_MODE) {

@@ -59,7 +59,7 @@ fn limits(args: &image::Limits) -> Limits {
 }
 
 pub fn save(context: &Context, args: &image::Save) -> anyhow::Result<()> {
-    let engine = context.read()?;
+    let engine = context.hold()?;
     let progress = progress(args.quiet);
     let _length = match &args.output {
         Some(path) => engine.save_to(&args.images, path, &*progress)?,

@@ -246,7 +246,7 @@ pub fn history(context: &Context, args: &image::History) -> anyhow::Result<()> {
             json!({
                 "ID": id,
                 "CreatedSince": units::ago(created, Timestamp::now()),
-                "CreatedAt": if args.human { units::created_at(created) } else { created.to_owned() },
+                "CreatedAt": units::created_at_exactly(created),
                 "CreatedBy": if whole { created_by } else { ellipsis(&created_by, 45) },
                 "Size": if args.human { units::size3(entry.size) } else { entry.size.to_string() },
                 "Comment": entry.comment,

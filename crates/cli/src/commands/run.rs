@@ -3,8 +3,7 @@
 use std::{fs, io::Write, path::Path};
 
 use anyhow::{Context as _, bail};
-use strata_container::{Container, Request, env};
-use strata_engine::Engine;
+use strata_container::{Created, Request, env};
 
 use crate::{
     args::container::{Create, Options, Run, Start},
@@ -14,14 +13,20 @@ use crate::{
 pub fn run(context: &Context, args: &Run) -> anyhow::Result<u8> {
     let request = request(&args.options)?;
     let engine = context.write()?;
-    let container = make(&engine, &request, args.cidfile.as_deref())?;
-    Ok(exit_code(engine.containers().run(&container.id)?.code))
+    let cidfile = args.cidfile.as_deref().map(CidFile::begin).transpose()?;
+    let mut told = Ok(());
+    let exit = engine.run_container(&request, |created| told = tell(created, cidfile))?;
+    told?;
+    Ok(exit_code(exit.code))
 }
 
 pub fn create(context: &Context, args: &Create) -> anyhow::Result<()> {
     let request = request(&args.options)?;
-    let container = make(&context.write()?, &request, args.cidfile.as_deref())?;
-    print(&format!("{}\n", container.id))
+    let engine = context.write()?;
+    let cidfile = args.cidfile.as_deref().map(CidFile::begin).transpose()?;
+    let created = engine.create_container(&request)?;
+    tell(&created, cidfile)?;
+    print(&format!("{}\n", created.container.id))
 }
 
 pub fn start(context: &Context, args: &Start) -> anyhow::Result<u8> {
@@ -35,27 +40,50 @@ fn exit_code(code: i32) -> u8 {
     (code & 0xff) as u8
 }
 
-fn make(engine: &Engine, request: &Request, cidfile: Option<&Path>) -> anyhow::Result<Container> {
-    let cidfile = cidfile.map(new_cidfile).transpose()?;
-    let created = engine.create_container(request)?;
+/// Says what the user should know of a new container.
+fn tell(created: &Created, cidfile: Option<CidFile<'_>>) -> anyhow::Result<()> {
     for warning in &created.warnings {
         eprintln!("WARNING: {warning}");
     }
-    if let Some((mut file, path)) = cidfile {
-        write!(file, "{}", created.container.id)
-            .with_context(|| format!("cannot write the container ID to {}", path.display()))?;
+    match cidfile {
+        Some(cidfile) => cidfile.write(created.container.id.as_str()),
+        None => Ok(()),
     }
-    Ok(created.container)
 }
 
-/// Takes the file's name before anything is made: one that exists may belong to a container that lives.
-fn new_cidfile(path: &Path) -> anyhow::Result<(fs::File, &Path)> {
-    match fs::File::options().write(true).create_new(true).open(path) {
-        Ok(file) => Ok((file, path)),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            bail!("Container ID file found, make sure the other container isn't running or delete {}", path.display())
+/// The file of `--cidfile`; gone again if no container came of it.
+struct CidFile<'a> {
+    path: &'a Path,
+    file: fs::File,
+    written: bool,
+}
+
+impl<'a> CidFile<'a> {
+    /// Takes the file's name before anything is made: one that exists may belong to a container that lives.
+    fn begin(path: &'a Path) -> anyhow::Result<Self> {
+        match fs::File::options().write(true).create_new(true).open(path) {
+            Ok(file) => Ok(Self { path, file, written: false }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                bail!(
+                    "Container ID file found, make sure the other container isn't running or delete {}",
+                    path.display()
+                )
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot create the container ID file {}", path.display())),
         }
-        Err(error) => Err(error).with_context(|| format!("cannot create the container ID file {}", path.display())),
+    }
+
+    fn write(mut self, id: &str) -> anyhow::Result<()> {
+        self.written = true;
+        write!(self.file, "{id}").with_context(|| format!("cannot write the container ID to {}", self.path.display()))
+    }
+}
+
+impl Drop for CidFile<'_> {
+    fn drop(&mut self) {
+        if !self.written {
+            let _ = fs::remove_file(self.path);
+        }
     }
 }
 

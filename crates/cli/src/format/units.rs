@@ -56,10 +56,23 @@ pub fn ago(rfc3339: &str, now: Timestamp) -> String {
     }
 }
 
-/// `2026-11-22 10:00:00 +0000 UTC`, as `CreatedAt` columns show it; an unreadable text is shown as it is.
+/// `2026-11-22 10:00:00 +0000 UTC`, as `CreatedAt` columns show it, in the local time zone; an unreadable text is shown as it is.
 pub fn created_at(rfc3339: &str) -> String {
+    local(rfc3339, "%Y-%m-%d %H:%M:%S %z %Z")
+}
+
+/// `2026-11-22T10:00:00Z`, as the `CreatedAt` column of `history` shows it: seconds, in the local time zone.
+pub fn created_at_exactly(rfc3339: &str) -> String {
+    let text = local(rfc3339, "%Y-%m-%dT%H:%M:%S%:z");
+    match text.strip_suffix("+00:00") {
+        Some(utc) => format!("{utc}Z"),
+        None => text,
+    }
+}
+
+fn local(rfc3339: &str, format: &str) -> String {
     match rfc3339.parse::<Timestamp>() {
-        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime(format).to_string(),
         Err(_) => rfc3339.to_owned(),
     }
 }

@@ -43,7 +43,7 @@ fn open(root: &Path) -> Result<Stores, Error> {
     strata_durable::create_dir_all(&strata.join("tmp"), 0o700)?;
     let locks = strata.join("locks");
     let journal = Journal::open(&strata.join("journal"))?;
-    let driver = strata_graphdriver::open("overlay2", root)?;
+    let driver = strata_graphdriver::open("overlay2", root, strata_graphdriver::Access::ReadWrite)?;
     let layers = strata_layer::Config { root, driver, journal: journal.clone(), locks: &locks };
     let layers = Arc::new(strata_layer::Store::open(layers)?);
     let images = strata_image::Store::open(strata_image::Config {

@@ -30,7 +30,8 @@ pub fn open(root: &Path) -> Stores {
     fs::create_dir_all(strata.join("tmp")).expect("make strata/tmp");
     let locks = strata.join("locks");
     let journal = Journal::open(&strata.join("journal")).expect("open the journal");
-    let driver = strata_graphdriver::open("overlay2", root).expect("open the driver");
+    let driver =
+        strata_graphdriver::open("overlay2", root, strata_graphdriver::Access::ReadWrite).expect("open the driver");
     let layers = strata_layer::Config { root, driver, journal: journal.clone(), locks: &locks };
     let layers = Arc::new(strata_layer::Store::open(layers).expect("open the layers"));
     let images = strata_image::Store::open(strata_image::Config {

@@ -34,7 +34,8 @@ impl Opened {
         let path = root.canonicalize().expect("the root is there");
         let strata = path.join("strata");
         let journal = Journal::open(&strata.join("journal")).expect("open the journal");
-        let driver = strata_graphdriver::open("overlay2", &path).expect("open the driver");
+        let driver = strata_graphdriver::open("overlay2", &path, strata_graphdriver::Access::ReadWrite)
+            .expect("open the driver");
         let locks = strata.join("locks");
         let config = strata_layer::Config { root: &path, driver, journal: journal.clone(), locks: &locks };
         let layers = Arc::new(strata_layer::Store::open(config).expect("open the layer store"));

@@ -65,10 +65,13 @@ pub struct Overlay2 {
 }
 
 impl Overlay2 {
-    /// Opens the driver below `root`, making its home if missing. On a read-only root it can be read.
-    pub fn open(root: &Path) -> Result<Self, Error> {
+    /// Opens the driver below `root`, making what is missing of it. With `ReadOnly` nothing is made, and what is not there is empty.
+    pub fn open(root: &Path, access: Access) -> Result<Self, Error> {
         // Docker resolves its root once too, and shows it so in `inspect`.
-        let root = fs::canonicalize(root).context("resolve", root)?;
+        let root = match fs::canonicalize(root) {
+            Err(error) if access == Access::ReadOnly && error.kind() == io::ErrorKind::NotFound => root.to_owned(),
+            result => result.context("resolve", root)?,
+        };
         let strata = root.join("strata");
         let driver = Self {
             layout: Layout { home: root.join(NAME) },
@@ -83,6 +86,9 @@ impl Overlay2 {
             (&driver.views, 0o700),
             (&driver.locks, 0o700),
         ] {
+            if access == Access::ReadOnly {
+                break;
+            }
             match path.is_dir().then_some(()).map_or_else(|| create_dir_all(path, mode), Ok) {
                 Err(error) if !matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::PermissionDenied) => {
                     return Err(error.into());

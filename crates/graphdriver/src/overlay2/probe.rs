@@ -121,6 +121,8 @@ impl Bench {
     fn new(parent: &Path) -> io::Result<Self> {
         let name = format!("probe-{}", Link::from_random(strata_sys::process::random()?));
         let bench = Self { parent: parent.to_owned(), name };
+        // Its parent is not made: a root that is only read stays as it is.
+        fs::create_dir(bench.parent.join(&bench.name))?;
         for dir in ["below/dir", "above", "work", "merged"] {
             fs::create_dir_all(bench.path(dir))?;
         }

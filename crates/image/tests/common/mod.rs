@@ -41,7 +41,8 @@ pub struct Root {
 pub fn open(root: &Path) -> Store {
     let strata = root.join("strata");
     fs::create_dir_all(&strata).expect("make the strata folder");
-    let driver = strata_graphdriver::open("overlay2", root).expect("open the driver");
+    let driver =
+        strata_graphdriver::open("overlay2", root, strata_graphdriver::Access::ReadWrite).expect("open the driver");
     let journal = Journal::open(&strata.join("journal")).expect("open the journal");
     let locks = strata.join("locks");
     let layers = strata_layer::Config { root, driver, journal, locks: &locks };

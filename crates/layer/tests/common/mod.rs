@@ -15,7 +15,8 @@ use strata_spec::{ChainId, ContainerId, DiffId, Digest};
 pub fn open(root: &Path) -> Store {
     let strata = root.join("strata");
     fs::create_dir_all(&strata).expect("make the strata folder");
-    let driver = strata_graphdriver::open("overlay2", root).expect("open the driver");
+    let driver =
+        strata_graphdriver::open("overlay2", root, strata_graphdriver::Access::ReadWrite).expect("open the driver");
     let journal = Journal::open(&strata.join("journal")).expect("open the journal");
     Store::open(Config { root, driver, journal, locks: &strata.join("locks") }).expect("open the store")
 }
