@@ -38,7 +38,7 @@ pub struct Store {
     layers: Arc<strata_layer::Store>,
     tags: Tags,
     pub(crate) cache: PathBuf,
-    /// `strata/tmp`, for what must be set aside while an image comes in.
+    /// `strata/tmp/images`, for what must be set aside while an image comes in or goes.
     pub(crate) tmp: PathBuf,
 }
 
@@ -52,7 +52,7 @@ impl Store {
     /// Opens the store; makes its folders when the root is writable. Reads nothing: takes as long with many images as with none.
     pub fn open(config: Config<'_>) -> Result<Self, Error> {
         let layout = Layout::new(config.root, config.driver_name);
-        for dir in [layout.contents(), layout.metadatas()] {
+        for dir in [layout.contents(), layout.metadatas(), config.cache.to_owned()] {
             if dir.is_dir() || !config.layers.is_writable() {
                 continue;
             }
@@ -67,7 +67,7 @@ impl Store {
             layout,
             layers: config.layers,
             cache: config.cache.join(format!("images-{}", config.driver_name)),
-            tmp: config.root.join("strata/tmp"),
+            tmp: config.root.join("strata/tmp/images"),
         })
     }
 
@@ -77,6 +77,11 @@ impl Store {
 
     pub fn layers(&self) -> &Arc<strata_layer::Store> {
         &self.layers
+    }
+
+    /// `strata/tmp/images`.
+    pub fn tmp(&self) -> &Path {
+        &self.tmp
     }
 
     /// What images are called.
@@ -229,15 +234,21 @@ impl Store {
         Ok(previous)
     }
 
-    /// Removes temporary files that dead processes left; returns how many. For whoever settles the root after a crash.
-    pub fn sweep(&self) -> Result<usize, Error> {
-        let mut swept = 0;
-        for folder in [self.layout.root().to_owned(), self.layout.contents()] {
-            if folder.is_dir() {
-                swept += strata_durable::file::sweep_files(&folder)?;
-            }
+    /// Removes what dead processes left half-written or half-removed. For whoever settles the root after a crash.
+    pub fn sweep(&self) -> Result<(), Error> {
+        if self.tmp.is_dir() {
+            strata_durable::sweep_tmp(&self.tmp)?;
         }
-        Ok(swept)
+        let mut folders = vec![self.layout.root().to_owned(), self.layout.contents()];
+        let metadatas = self.layout.metadatas();
+        if metadatas.is_dir() {
+            let entries = fs::read_dir(&metadatas).context("list", &metadatas)?;
+            folders.extend(entries.filter_map(Result::ok).map(|entry| entry.path()));
+        }
+        for folder in folders.iter().filter(|folder| folder.is_dir()) {
+            strata_durable::file::sweep_files(folder)?;
+        }
+        Ok(())
     }
 
     fn remove_metadata(&self, id: ImageId) -> Result<(), Error> {

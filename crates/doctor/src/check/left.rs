@@ -78,7 +78,8 @@ fn journal(stores: &Stores<'_>) -> Vec<Finding> {
 fn temporary(stores: &Stores<'_>) -> Vec<Finding> {
     let own = stores.root.join("strata/tmp");
     let driver = own.join(stores.layers.driver().name());
-    let places = [stores.layers.layout().tmp(), stores.containers.layout().tmp(), driver, own];
+    let images = stores.images.tmp().to_owned();
+    let places = [stores.layers.layout().tmp(), stores.containers.layout().tmp(), images, driver, own];
     let mut findings = Vec::new();
     for place in &places {
         for entry in fs::read_dir(place).into_iter().flatten().flatten() {
