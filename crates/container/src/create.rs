@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use strata_durable::{Context, Intent, NewDir};
+use strata_durable::{Context, Deferred, Intent, NewDir};
 use strata_graphdriver::Access;
 use strata_spec::{ContainerId, ImageConfig, ImageId, Platform, chain_id};
 use strata_sys::tree::Dir;
@@ -69,20 +69,20 @@ impl Store {
     /// The appearance of its folder is the commit point: after a crash there is a whole container, or the journal says what of
     /// it must go.
     pub fn create(&self, image_id: ImageId, image: &ImageConfig, request: &Request) -> Result<Created, Error> {
-        let (created, intent) = self.begin(image_id, image, request, false)?;
+        let (created, intent, _) = self.begin(image_id, image, request, false)?;
         end(intent);
         Ok(created)
     }
 
     /// As [`Self::create`]; the operation is still in the journal, where others find it. With `passing` the container goes if
-    /// the operation dies.
+    /// the operation dies, so nothing of it needs to be on disk: the syncs are owed, to be paid before the operation ends.
     pub(crate) fn begin(
         &self,
         image_id: ImageId,
         image: &ImageConfig,
         request: &Request,
         passing: bool,
-    ) -> Result<(Created, Intent), Error> {
+    ) -> Result<(Created, Intent, Deferred), Error> {
         let random = strata_sys::process::random().context("get random bytes for", "a container's ID")?;
         let id = ContainerId::from_random(random);
         let driver = self.layers.driver().name();
@@ -91,15 +91,16 @@ impl Store {
         container.record.name = format!("/{name}");
         container.record.network_settings.is_anonymous_endpoint = request.name.is_none();
 
-        if let Err(error) = self.make(&mut container, image, &mut intent) {
+        let mut syncs = Deferred::when(passing);
+        if let Err(error) = self.make(&mut container, image, &mut intent, &mut syncs) {
             // If that fails too, the intent stays, and whoever settles the journal tries again.
-            if self.undo(&container).is_ok() {
+            if syncs.during(|| self.undo(&container)).is_ok() && syncs.finish().is_ok() {
                 end(intent);
             }
             return Err(error);
         }
         tracing::info!(container = %id, name, image = %image_id, "container created");
-        Ok((Created { container, warnings }, intent))
+        Ok((Created { container, warnings }, intent, syncs))
     }
 
     /// Takes a name that nobody has, among processes too: the journal holds it until the container's record does.
@@ -135,10 +136,27 @@ impl Store {
     }
 
     /// Makes the container's layers, its volumes, and last its folder.
-    fn make(&self, container: &mut Container, image: &ImageConfig, intent: &mut Intent) -> Result<(), Error> {
-        self.layers.create_mount(&container.id, chain_id(image.diff_ids()), init_layer::fill)?;
+    fn make(
+        &self,
+        container: &mut Container,
+        image: &ImageConfig,
+        intent: &mut Intent,
+        syncs: &mut Deferred,
+    ) -> Result<(), Error> {
+        let (id, parent) = (&container.id, chain_id(image.diff_ids()));
+        if syncs.is_on() {
+            syncs.during(|| self.layers.create_passing_mount(id, parent, init_layer::fill))?;
+        } else {
+            self.layers.create_mount(id, parent, init_layer::fill)?;
+        }
+        // Volumes are on disk, and noted before, as ever: their names are not the container's.
         self.prepare_root(container, intent)?;
 
+        syncs.during(|| self.make_folder(container))
+    }
+
+    /// Makes the container's folder: the commit point.
+    fn make_folder(&self, container: &Container) -> Result<(), Error> {
         let mut folder = NewDir::begin(&self.layout.tmp(), 0o710)?;
         let names = ContainerDir::at("");
         let name = |path: &Path| path.to_str().expect("our own names are text").to_owned();

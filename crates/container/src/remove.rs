@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strata_durable::{Intent, Lock, remove_dir};
+use strata_durable::{Deferred, Intent, Lock, remove_dir};
 use strata_spec::ContainerId;
 
 use crate::{Container, Error, Note, Status, Store, store::PATIENCE};
@@ -94,7 +94,7 @@ impl Store {
         volumes: bool,
     ) -> Result<(), Error> {
         let intent = self.journal.begin(&self.removal(id, container, volumes))?;
-        self.remove_noted(id, lock, container, volumes, intent)
+        self.remove_noted(id, lock, container, volumes, intent, Deferred::default())
     }
 
     /// What is about to go.
@@ -110,11 +110,16 @@ impl Store {
         container: Option<&Container>,
         volumes: bool,
         intent: Intent,
+        mut syncs: Deferred,
     ) -> Result<(), Error> {
         let used = self.removal_lock(id)?;
-        remove_dir(self.layout.container(id).path(), &self.layout.tmp())?;
-        self.remove_rest(id, &volumes_of(container, volumes))?;
-        intent.done()?;
+        syncs.during(|| {
+            remove_dir(self.layout.container(id).path(), &self.layout.tmp())?;
+            self.remove_rest(id, &volumes_of(container, volumes))
+        })?;
+        syncs.finish()?;
+        // Should the entry come back, there is nothing left to settle.
+        syncs.during(|| intent.done())?;
         // Only small files: one that stays is no harm.
         let _ = used.remove();
         let _ = lock.remove();

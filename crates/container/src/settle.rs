@@ -45,25 +45,18 @@ impl Store {
         let notes: Vec<Note> = notes.iter().map(Note::of).filter(|note| *note != Note::Other).collect();
         for note in &notes {
             match note {
+                Note::Create { container, passing: true, .. } => self.settle_passing(container, &notes)?,
                 Note::Create { container, .. } if !self.exists(container) => {
                     self.layers.remove_mount(container)?;
-                    for note in &notes {
-                        if let Note::Volume { name } = note {
-                            self.remove_volume(name)?;
-                        }
-                    }
+                    self.remove_volumes(&notes)?;
                     self.forget_locks(container);
                 }
-                Note::Run { container } | Note::Create { container, passing: true, .. } if self.exists(container) => {
-                    match self.read(container) {
-                        Ok(container) if container.record.state.running => drop(self.settle_running(container)?),
-                        Ok(container) if matches!(note, Note::Create { .. }) => self.settle_passing(&container.id)?,
-                        Ok(_) => {}
-                        // Listing tells of it.
-                        Err(Error::Damaged { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
+                Note::Run { container } if self.exists(container) => match self.read(container) {
+                    Ok(container) if container.record.state.running => drop(self.settle_running(container)?),
+                    // Of a damaged one listing tells.
+                    Ok(_) | Err(Error::Damaged { .. }) => {}
+                    Err(error) => return Err(error),
+                },
                 Note::Remove { container, volumes } if !self.exists(container) => {
                     self.remove_rest(container, volumes)?;
                 }
@@ -76,12 +69,35 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a container that was to go at its end, and has not even begun to run, or has ended.
-    fn settle_passing(&self, id: &ContainerId) -> Result<(), Error> {
-        let Some(lock) = self.try_run_lock(id)? else { return Ok(()) };
-        let container = self.read(id)?;
-        strata_runtime::cleanup(&self.state_root(), id.as_str())?;
-        self.remove_locked(id, lock, Some(&container), true)
+    /// Removes a container that was to go at its end, with whatever is there of it: nothing of it was put on disk for good.
+    fn settle_passing(&self, id: &ContainerId, notes: &[Note]) -> Result<(), Error> {
+        if let Ok(container) = self.read(id)
+            && container.record.state.running
+        {
+            self.settle_running(container)?;
+        }
+        if self.exists(id) {
+            let Some(lock) = self.try_run_lock(id)? else { return Ok(()) };
+            let container = self.read(id).ok();
+            if container.as_ref().is_some_and(|container| container.record.state.running) {
+                // Another engine's by now.
+                return Ok(());
+            }
+            strata_runtime::cleanup(&self.state_root(), id.as_str())?;
+            self.remove_locked(id, lock, container.as_ref(), true)?;
+        }
+        self.layers.remove_passing_mount(id)?;
+        self.remove_volumes(notes)?;
+        self.forget_locks(id);
+        Ok(())
+    }
+
+    /// Removes the volumes that an operation noted.
+    fn remove_volumes(&self, notes: &[Note]) -> Result<(), Error> {
+        notes.iter().try_for_each(|note| match note {
+            Note::Volume { name } => self.remove_volume(name),
+            _ => Ok(()),
+        })
     }
 
     pub(crate) fn exists(&self, id: &ContainerId) -> bool {

@@ -12,7 +12,7 @@
 use std::fs;
 
 use jiff::Timestamp;
-use strata_durable::{Context, Intent, Lock, create_dir_all};
+use strata_durable::{Context, Deferred, Intent, Lock, create_dir_all};
 use strata_graphdriver::Access;
 use strata_runtime::{Exit, Runtime, Stdin, Task};
 use strata_spec::{ContainerId, ImageConfig, ImageId};
@@ -41,7 +41,7 @@ impl Store {
         let container = self.read(id)?;
         may_start(&container)?;
         let intent = self.journal.begin(&Note::Run { container: id.clone() })?;
-        self.run_noted(container, lock, intent)
+        self.run_noted(container, lock, intent, Deferred::default())
     }
 
     /// Creates a container and runs it, as [`Self::create`] and [`Self::run`] do, in one operation: one that is to be removed at
@@ -53,7 +53,7 @@ impl Store {
         request: &Request,
         ready: impl FnOnce(&Created),
     ) -> Result<Exit, Error> {
-        let (created, mut intent) = self.begin(image_id, image, request, request.auto_remove)?;
+        let (created, mut intent, syncs) = self.begin(image_id, image, request, request.auto_remove)?;
         let id = &created.container.id;
         let lock = self
             .run_lock(id)?
@@ -62,19 +62,28 @@ impl Store {
         if !request.auto_remove {
             intent.note(&Note::Run { container: id.clone() })?;
         }
-        self.run_noted(created.container, lock, intent)
+        self.run_noted(created.container, lock, intent, syncs)
     }
 
     /// Runs a container whose lock is held, once the journal knows of it.
-    fn run_noted(&self, mut container: Container, lock: Lock, mut intent: Intent) -> Result<Exit, Error> {
+    fn run_noted(
+        &self,
+        mut container: Container,
+        lock: Lock,
+        mut intent: Intent,
+        mut syncs: Deferred,
+    ) -> Result<Exit, Error> {
         let id = container.id.clone();
         let before = container.record.state.clone();
-        let result = self.run_locked(&mut container);
+        let result = self.run_locked(&mut container, &mut syncs);
         self.remove_bundle(&id);
         record_end(&mut container, before, &result);
         if container.host.auto_remove {
-            intent.note(&self.removal(&id, Some(&container), true))?;
-            self.remove_noted(&id, lock, Some(&container), true, intent)?;
+            // Of a passing one the journal knows from the first that all of it goes.
+            if !syncs.is_on() {
+                intent.note(&self.removal(&id, Some(&container), true))?;
+            }
+            self.remove_noted(&id, lock, Some(&container), true, intent, syncs)?;
         } else {
             self.save(&container)?;
             end(intent);
@@ -93,7 +102,7 @@ impl Store {
         self.run_lock(id)
     }
 
-    fn run_locked(&self, container: &mut Container) -> Result<Exit, Error> {
+    fn run_locked(&self, container: &mut Container, syncs: &mut Deferred) -> Result<Exit, Error> {
         let mounted = self.mount(container, Access::ReadWrite)?;
         let dir = self.layout.container(&container.id);
         files::write(&dir, container)?;
@@ -121,7 +130,7 @@ impl Store {
             container.record.state.set_running(pid.into(), Timestamp::now());
             container.record.has_been_started_before = true;
             container.record.has_been_manually_stopped = false;
-            self.save(container)
+            syncs.during(|| self.save(container))
         };
         let exit = strata_runtime::run::<Error>(&task, on_created, |_| {})?;
         drop(mounted);

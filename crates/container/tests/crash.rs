@@ -7,7 +7,7 @@ mod common;
 use std::{fs, path::Path};
 
 use common::*;
-use strata_container::{CommitRequest, Container, RemoveOptions};
+use strata_container::{CommitRequest, Container, RemoveOptions, Request};
 use strata_graphdriver::Access;
 use strata_layer::Depth;
 use strata_testkit::crash;
@@ -122,6 +122,36 @@ fn committing_survives_a_crash_at_any_write() {
             assert!(images == 2 || !disk.is_after("committed"), "after {disk}: lost");
             let findings = layers.verify(Depth::Contents);
             assert!(findings.is_empty(), "after {disk}: {findings:?}");
+        },
+    );
+}
+
+/// A container that goes at its end is never put on disk for good: a crash may keep or lose any of its writes. Its run ends
+/// before the runtime is asked, at a user that the image does not know.
+#[test]
+fn a_passing_container_survives_no_crash_at_any_write() {
+    survive(
+        |bench| {
+            bench.stores.import(&bench.scratch.join("tree"), "vol", &["CMD [\"sh\"]", "VOLUME /data", "WORKDIR /w"]);
+            None
+        },
+        |bench, _| {
+            let reference = strata_spec::Reference::parse("vol").unwrap();
+            let id = bench.stores.images.tags().read().unwrap().get(&reference).unwrap();
+            let image = bench.stores.images.get(id).unwrap();
+            let asked =
+                Request { auto_remove: true, user: Some("nobody-here".to_owned()), ..request("one", &["true"]) };
+            let ran = bench.stores.containers.create_and_run(id, &image, &asked, |_| ());
+            ran.expect_err("there is no such user");
+            crash::mark(&bench.root(), "gone");
+        },
+        |stores, root, disk| {
+            assert!(stores.containers.ids().expect("list").is_empty(), "after {disk}: a container is left");
+            assert_eq!(volumes(root), 0, "after {disk}: a volume is left");
+            let links = fs::read_dir(root.join("overlay2/l")).expect("list");
+            for link in links.map(|entry| entry.expect("entry").path()) {
+                assert!(link.exists(), "after {disk}: {} leads nowhere", link.display());
+            }
         },
     );
 }

@@ -23,7 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use strata_sys::process::{LockMode, lock_file, try_lock_file};
 
 use crate::{
-    Context, Error, create_dir_all,
+    Context, Error, create_dir_all, defer,
     file::is_temporary,
     step::{self, TEMPORARY},
     trace::{Event, emit},
@@ -193,8 +193,10 @@ impl Intent {
         let mut line = serde_json::to_vec(note).map_err(io::Error::from).context("write a note for", &self.path)?;
         line.push(b'\n');
         let written = step::write(&mut self.file, &line, &self.path).and_then(|()| {
-            self.file.sync_data().context("sync", &self.path)?;
-            emit(Event::SyncFile(&self.path));
+            if !defer::is_on() {
+                self.file.sync_data().context("sync", &self.path)?;
+                emit(Event::SyncFile(&self.path));
+            }
             Ok(())
         });
         match written {

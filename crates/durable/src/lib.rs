@@ -6,6 +6,7 @@
 //! | [`dir`] | a folder that has no name until it is whole; removal that runs backwards |
 //! | [`lock`] | locks between processes |
 //! | [`journal`] | the intents of running operations, and what dead ones left |
+//! | [`defer`] | syncs put off, for what an operation makes and removes again |
 //! | [`trace`] | the writes as events, for the crash recorder of `testkit` |
 //! | [`error`] | I/O errors that name the action and the path |
 //!
@@ -17,6 +18,7 @@
 //! A filesystem that lies about `fsync`, or a disk with a volatile cache and barriers off, keeps no promise made here.
 #![forbid(unsafe_code)]
 
+pub mod defer;
 pub mod dir;
 pub mod error;
 pub mod file;
@@ -25,6 +27,7 @@ pub mod lock;
 mod step;
 pub mod trace;
 
+pub use defer::Deferred;
 pub use dir::{NewDir, create_dir_all, remove_dir, rename, sweep_tmp, sync_dir, sync_filesystem};
 pub use error::{Context, Error};
 pub use file::{NewFile, read, read_to_string, remove_file, sweep_files, symlink, write, write_many};

@@ -34,7 +34,27 @@ impl Store {
         parent: Option<ChainId>,
         init: impl FnOnce(&Path) -> Result<(), strata_durable::Error>,
     ) -> Result<RwLayer, Error> {
-        let mount_id = random_id()?;
+        self.create_mount_as(random_id()?, container, parent, init)
+    }
+
+    /// As [`Store::create_mount`], in folders that the container's ID tells. For one that the journal already says is to go:
+    /// whatever a crash leaves of it, [`Store::remove_passing_mount`] finds.
+    pub fn create_passing_mount(
+        &self,
+        container: &ContainerId,
+        parent: Option<ChainId>,
+        init: impl FnOnce(&Path) -> Result<(), strata_durable::Error>,
+    ) -> Result<RwLayer, Error> {
+        self.create_mount_as(passing_id(container), container, parent, init)
+    }
+
+    fn create_mount_as(
+        &self,
+        mount_id: CacheId,
+        container: &ContainerId,
+        parent: Option<ChainId>,
+        init: impl FnOnce(&Path) -> Result<(), strata_durable::Error>,
+    ) -> Result<RwLayer, Error> {
         let layer = RwLayer { container: container.clone(), init_id: Some(mount_id.init()), mount_id, parent };
         let (intent, below) = {
             let _lock = self.lock()?;
@@ -132,9 +152,22 @@ impl Store {
         Ok(())
     }
 
+    /// Removes what a crash left of a mount that [`Store::create_passing_mount`] made; nothing is no error.
+    pub fn remove_passing_mount(&self, container: &ContainerId) -> Result<(), Error> {
+        self.remove_mount(container)?;
+        let id = passing_id(container);
+        self.drop_folders(&[id.init(), id])?;
+        Ok(self.driver.tidy()?)
+    }
+
     pub(crate) fn remove_folders(&self, folders: &[CacheId]) -> Result<(), Error> {
         folders.iter().try_for_each(|id| Ok(self.driver.remove(id)?))
     }
+}
+
+/// The folder of a passing container's read-write layer.
+fn passing_id(container: &ContainerId) -> CacheId {
+    container.as_str().parse().expect("both are 64 hex digits")
 }
 
 /// Whichever of the two IDs still can be read gives both.

@@ -64,7 +64,7 @@ impl Store {
     }
 
     /// Removes the folders that no layer and no container names and that no live operation works on.
-    fn drop_folders(&self, folders: &[CacheId]) -> Result<(), Error> {
+    pub(crate) fn drop_folders(&self, folders: &[CacheId]) -> Result<(), Error> {
         let mut left: Vec<&CacheId> = folders.iter().filter(|id| self.driver.exists(id)).collect();
         if left.is_empty() {
             return Ok(());
