@@ -83,6 +83,9 @@ changes() {
   docker run --name changed --network none --entrypoint sh app -c "$change"
   ours run --name changed --network none --entrypoint sh app -c "$change"
   for run in $(seq "$RUNS"); do
+    # One more change each time: a layer that exists already would be measured being thrown away.
+    echo "$run" > "$DISK/out/mark"
+    docker cp -q "$DISK/out/mark" changed:/mark; ours cp -q "$DISK/out/mark" changed:/mark
     theirs+=("$(seconds "docker commit -p=false changed c$run && sync")")
     mine+=("$(seconds "$ours_cmd commit changed c$run && sync")")
   done

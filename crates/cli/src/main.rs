@@ -9,7 +9,7 @@ mod progress;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command, container::ContainerCommand};
 use context::Context;
@@ -34,8 +34,19 @@ fn main() -> ExitCode {
 
 /// Shows help where it was asked for, else what is wrong with the command line: 125 for a flag, 1 for an argument, as Docker has it.
 fn usage(error: &clap::Error) -> ExitCode {
-    use clap::error::ErrorKind;
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    // `strata` or `strata image` alone asks what there is.
+    if error.kind() == ErrorKind::MissingSubcommand
+        && let Some(mut group) = named_command(Cli::command())
+    {
+        let _ = group.print_help();
+        return ExitCode::SUCCESS;
+    }
     let _ = error.print();
+    let is_flag = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => argument.starts_with('-'),
+        _ => true,
+    };
     ExitCode::from(match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => 0,
         ErrorKind::MissingRequiredArgument
@@ -43,8 +54,15 @@ fn usage(error: &clap::Error) -> ExitCode {
         | ErrorKind::InvalidSubcommand
         | ErrorKind::TooManyValues
         | ErrorKind::TooFewValues => 1,
+        ErrorKind::UnknownArgument if !is_flag => 1,
         _ => 125,
     })
+}
+
+/// The command that the arguments name, if they do nothing else.
+fn named_command(mut command: clap::Command) -> Option<clap::Command> {
+    command.build();
+    std::env::args_os().skip(1).try_fold(command, |group, name| group.find_subcommand(name).cloned())
 }
 
 /// Says what went wrong and returns the exit status: Docker's 125, 126 and 127 where a container was to run.

@@ -160,8 +160,9 @@ fn bad_checksums_are_refused() {
     load_refused(&root, &outer, &[], &[]);
     // Of a header in a layer whose digest is right.
     let mut inner = layer(2, 3000);
-    inner[148] ^= 1;
-    load_refused(&root, &archive(&[("bad:1", &[inner])]), &[], &["damaged at byte 0", "checksum"]);
+    let second = inner.windows(5).position(|window| window == b"etc/\0").expect("a second header");
+    inner[second + 148] ^= 1;
+    load_refused(&root, &archive(&[("bad:1", &[inner])]), &[], &[&format!("damaged at byte {second}"), "checksum"]);
     let mut compressed = zstd::encode_all(&*whole, 1).expect("compress");
     let middle = compressed.len() / 2;
     compressed[middle] ^= 0x10;
@@ -221,7 +222,7 @@ fn bombs_are_refused_at_limits_that_can_be_set() {
     let many = archive(&[("bad:1", &[tar(&many)])]);
     load_refused(&root, &many, &["--max-entries", "20"], &["over the limit of 20", "f20"]);
     let big = archive(&[("bad:1", &[layer(2, 100_000)])]);
-    load_refused(&root, &big, &["--max-bytes", "50000"], &["over the limit of 50000", "file-2"]);
+    load_refused(&root, &big, &["--max-bytes", "50000"], &["over the limit of 50000"]);
     let zeros = archive(&[("bad:1", &[tar(&[("zeros", Item::from(vec![0; 20 << 20]))])])]);
     let bomb = zstd::encode_all(&*zeros, 1).expect("compress");
     assert!(bomb.len() * 2000 < zeros.len(), "{}", bomb.len());
@@ -247,12 +248,27 @@ fn changed(name: &str, change: impl Fn(&str) -> String) -> Vec<u8> {
 fn a_lying_config_is_refused() {
     let Some(root) = root_with_image() else { return };
     let config = format!("{}.json", hex(&tars::config(&[layer(2, 300), layer(3, 300)], "bad:1")));
-    let edit = |from: &str, to: &str| changed(&config, |text| text.replace(from, to));
-    load_refused(&root, &edit("{", "["), &[], &[&config]);
-    load_refused(&root, &edit("rootfs", "ruutfs"), &[], &["layers", "expected"]);
+    load_refused(&root, &changed(&config, |text| text.replace("2024", "2025")), &[], &[&config, "its digest is"]);
+    // Under a name that claims nothing.
+    let edit = |from: &str, to: &str| {
+        let mut files = archive_files(&[("bad:1", &[layer(2, 300), layer(3, 300)])]);
+        for (name, item) in &mut files {
+            let Item::File(bytes) = item else { continue };
+            let Ok(text) = std::str::from_utf8(bytes) else { continue };
+            if *name == config {
+                *bytes = text.replace(from, to).into_bytes();
+                *name = "some.json".to_owned();
+            } else if name == "manifest.json" {
+                *bytes = text.replace(&config, "some.json").into_bytes();
+            }
+        }
+        tar(&files)
+    };
+    load_refused(&root, &edit("{", "["), &[], &["some.json"]);
+    load_refused(&root, &edit("rootfs", "ruutfs"), &[], &["some.json"]);
     load_refused(&root, &edit(r#""linux""#, r#""windows""#), &[], &["cannot load windows image on linux"]);
-    load_refused(&root, &edit("sha256:", "sha256:../../"), &[], &[&config]);
-    load_refused(&root, &edit(r#""diff_ids":["#, r#""diff_ids":[17,"#), &[], &[&config]);
+    load_refused(&root, &edit("sha256:", "sha256:../../"), &[], &["some.json"]);
+    load_refused(&root, &edit(r#""diff_ids":["#, r#""diff_ids":[17,"#), &[], &["some.json"]);
     // More steps of history that made a layer than there are layers.
     load_refused(&root, &edit(r#""history":["#, r#""history":[{},"#), &[], &["History"]);
     // A manifest that names no file, or none inside.
@@ -335,7 +351,7 @@ fn a_disk_that_fills_up_at_any_moment_is_said_and_left_as_it_was() {
     let Some(root) = root_at(&fs.join("root")) else { return };
     let Some(busybox) = tars::busybox() else { return };
     root.import("bb", &busybox);
-    root.ok(&["run", "--name", "changed", "bb", "sh", "-c", "dd if=/dev/zero of=/big bs=1024 count=600"]);
+    root.ok(&["run", "--name", "changed", "bb", "sh", "-c", "dd if=/dev/urandom of=/big bs=1024 count=600"]);
     let bad = archive(&[("bad:1", &[layer(2, 400_000), layer(3, 300_000)])]);
     let file = root.file("bad.tar", &bad);
     let before = root.listing();
@@ -537,16 +553,27 @@ fn zero_length_names_are_reported_and_images_are_still_there() {
 fn an_image_of_another_architecture_is_warned_of() {
     let Some(root) = common::root_with_busybox() else { return };
     let host = strata_spec::Platform::host().architecture;
-    let other = if host == "arm64" { "s390x" } else { "arm64" };
-    let done = root
-        .feed(&["import", "--platform", &format!("linux/{other}"), "-", "other:1"], &tars::busybox().expect("busybox"));
+    let other = if host == "arm64" { "linux/s390x" } else { "linux/arm64" };
+    let busybox = tars::busybox().expect("busybox");
+    let done = root.feed(&["import", "--platform", other, "-", "other:1"], &busybox);
     assert_eq!(done.code, 0, "{}", done.err);
+    let before = root.listing();
     let done = root.run(&["run", "--rm", "other:1", "echo", "works"]);
-    assert_eq!((done.code, done.out.as_str()), (0, "works\n"), "{}", done.err);
-    assert!(done.err.contains("WARNING: The requested image's platform (linux/"), "{}", done.err);
-    assert!(done.err.contains("does not match the detected host platform (linux/"), "{}", done.err);
-    let quiet = root.run(&["run", "--rm", "--platform", &format!("linux/{other}"), "other:1", "true"]);
-    assert_eq!((quiet.code, quiet.err.as_str()), (0, ""));
+    if done.code == 0 {
+        // There is an emulator: Docker's warning.
+        assert!(done.err.contains("WARNING: The requested image's platform (linux/"), "{}", done.err);
+        assert!(done.err.contains("does not match the detected host platform (linux/"), "{}", done.err);
+    } else {
+        let host = format!("linux/{host}");
+        assert_clear(&done, 125, &["other:1", other, &host, "--platform"], "run");
+        assert_clear(&root.run(&["create", "other:1"]), 1, &["other:1", other, &host], "create");
+    }
+    assert_eq!(root.listing(), before);
+    // Asked for by name, it is tried; this one only says that it is of another architecture.
+    let quiet = root.run(&["run", "--rm", "--platform", other, "other:1", "echo", "works"]);
+    assert_eq!((quiet.code, quiet.out.as_str(), quiet.err.as_str()), (0, "works\n", ""));
+    let done = root.run(&["run", "--rm", "--platform", "linux/riscv64", "other:1", "echo", "works"]);
+    assert_clear(&done, 125, &["does not match the specified platform", "linux/riscv64", other], "run");
 }
 
 #[test]
@@ -561,7 +588,6 @@ fn names_and_tags_outside_the_grammar_are_refused() {
         (":1", "invalid reference format"),
         ("a//b", "invalid reference format"),
         ("../a", "invalid reference format"),
-        ("-a", "invalid reference format"),
         ("a:.x", "invalid reference format"),
         ("a b", "invalid reference format"),
         ("", "invalid reference format"),
@@ -581,7 +607,7 @@ fn names_and_tags_outside_the_grammar_are_refused() {
     );
     assert_clear(&root.run(&["tag", "keep:1", "sha256:abc"]), 1, &["digest algorithm"], "an algorithm");
     assert_clear(&root.run(&["tag", "gone:1", "x"]), 1, &["No such image: gone:1"], "nothing");
-    for name in ["../box", "a", "-box", "b/x", ""] {
+    for name in ["../box", "a", ".box", "b/x", ""] {
         let done = root.run(&["create", "--name", name, "keep:1", "x"]);
         if !name.is_empty() {
             assert_clear(&done, 1, &["Invalid container name", "are allowed"], name);

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use strata_archive::{Limits, pipe};
 use strata_layer::{Lease, RwLayer, Unpacked};
 use strata_spec::{
-    DiffId, ImageConfig, ImageId, Platform, chain_id,
+    DiffId, ImageConfig, ImageId, Platform, Reference, chain_id,
     config::{Document, History, RootFs, RunConfig},
     time,
 };
@@ -28,13 +28,15 @@ pub struct CommitRequest {
     pub changes: Vec<String>,
     /// The image's age; without it, now. The same container at the same time gives the same image.
     pub created: Option<Timestamp>,
+    /// What the image is to be called.
+    pub name: Option<Reference>,
 }
 
 /// The DiffID of a layer in which nothing changed: of a tar of two zero blocks.
 const EMPTY: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
 
 impl Store {
-    /// Makes an image of `container` and returns its ID; naming it is the caller's. The init layer is not part of it.
+    /// Makes an image of `container` and returns its ID. The init layer is not part of it.
     ///
     /// The appearance of the image's config is the commit point: after a crash there is the whole image, or none, and the journal
     /// says which layer must go.
@@ -54,7 +56,7 @@ impl Store {
         let mut lease = self.layers.lease()?;
         let new_layer = self.changed(&mut lease, &layer)?;
         let document = document(container, &parent, config, new_layer, request);
-        let id = images.create(&ImageConfig::from_document(document), parent_id)?;
+        let id = images.create_named(&ImageConfig::from_document(document), parent_id, request.name.as_ref())?;
         lease.done()?;
         tracing::info!(container = %container.id, image = %id, "container committed");
         Ok(id)

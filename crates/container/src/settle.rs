@@ -1,9 +1,14 @@
 //! What dead operations left is undone or finished.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use serde::{Deserialize, Serialize};
 use strata_spec::ContainerId;
 
-use crate::{Container, Error, Store};
+use crate::{Container, Error, Store, store::PATIENCE};
 
 /// The exit code of a container that nobody watched to its end: killed.
 const KILLED: i64 = 137;
@@ -53,8 +58,9 @@ impl Store {
                 }
                 Note::Run { container } if self.exists(container) => match self.read(container) {
                     Ok(container) if container.record.state.running => drop(self.settle_running(container)?),
+                    Ok(container) => self.settle_unstarted(&container.id)?,
                     // Of a damaged one listing tells.
-                    Ok(_) | Err(Error::Damaged { .. }) => {}
+                    Err(Error::Damaged { .. }) => {}
                     Err(error) => return Err(error),
                 },
                 Note::Remove { container, volumes } if !self.exists(container) => {
@@ -89,6 +95,29 @@ impl Store {
         self.layers.remove_passing_mount(id)?;
         self.remove_volumes(notes)?;
         self.forget_locks(id);
+        Ok(())
+    }
+
+    /// Undoes the preparations for a run that did not come to it, or the rest of one whose end is recorded.
+    fn settle_unstarted(&self, id: &ContainerId) -> Result<(), Error> {
+        let Some(_lock) = self.try_run_lock(id)? else { return Ok(()) };
+        if self.read(id)?.record.state.running {
+            return Ok(());
+        }
+        // A watcher whose master died ends by itself, in a moment.
+        let begun = Instant::now();
+        while !strata_runtime::cleanup(&self.state_root(), id.as_str())? {
+            if begun.elapsed() > PATIENCE {
+                return Err(Error::conflict(format!(
+                    "container {id} is still watched by a process of a run that died"
+                )));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        if let Ok(layer) = self.layers.mount(id) {
+            self.layers.driver().unmount(&layer.mount_id)?;
+        }
+        self.remove_bundle(id);
         Ok(())
     }
 

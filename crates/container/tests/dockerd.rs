@@ -193,6 +193,7 @@ fn we_use_what_dockerd_wrote() {
         comment: "why".into(),
         changes: strings(&["ENV C=3 D=$B", "USER bob"]),
         created: None,
+        name: None,
     };
     let id = store.commit(&bench.stores.images, &changed, &request).unwrap();
     let (own, their) =

@@ -153,12 +153,17 @@ impl Engine {
         Ok(self.layers.release(top, &|chain| self.needs(chain))?)
     }
 
-    /// Removes image `image` with its own layers; completed by the next opener after a crash.
-    pub(crate) fn delete_image(&self, image: ImageId, top: Option<ChainId>) -> Result<Vec<ChainId>, Error> {
+    /// Removes image `image`, which nobody names, with its own layers, and returns those; completed by the next opener after a crash.
+    ///
+    /// `None` if it was given a name meanwhile: then it stays.
+    pub(crate) fn delete_image(&self, image: ImageId, top: Option<ChainId>) -> Result<Option<Vec<ChainId>>, Error> {
         let intent = self.journal.begin(&Note::DeleteImage { image, top })?;
-        self.images.delete(image)?;
+        if !self.images.delete_unnamed(image)? {
+            intent.done()?;
+            return Ok(None);
+        }
         let released = top.map(|top| self.release(top)).transpose()?.unwrap_or_default();
         intent.done()?;
-        Ok(released)
+        Ok(Some(released))
     }
 }

@@ -53,13 +53,20 @@ impl Engine {
                 continue;
             }
             let sizes = self.layer_sizes(image.id);
-            let by_name = references.iter().map(|reference| reference.familiar());
-            let targets: Vec<String> = if references.is_empty() { vec![image.id.hex()] } else { by_name.collect() };
-            for target in targets {
-                match self.remove_image(&target, RemoveOptions::default()) {
+            let by_name = references.iter().map(|reference| {
+                let name = reference.familiar();
+                self.remove_image(&name, RemoveOptions::default())
+            });
+            let results: Vec<_> = match references.is_empty() {
+                // Not by its ID: that would take a name with it which it was given meanwhile.
+                true => vec![self.remove_unnamed(image.id)],
+                false => by_name.collect(),
+            };
+            for result in results {
+                match result {
                     Ok(removed) => pruned.add(removed, &sizes),
                     // In use, or gone meanwhile: that is what prune leaves alone.
-                    Err(error) => tracing::debug!(image = %target, %error, "not pruned"),
+                    Err(error) => tracing::debug!(image = %image.id, %error, "not pruned"),
                 }
             }
         }

@@ -75,6 +75,13 @@ impl Engine {
         Ok(removed)
     }
 
+    /// Removes image `id` if nobody names or uses it.
+    pub(crate) fn remove_unnamed(&self, id: ImageId) -> Result<Vec<Removed>, Error> {
+        let mut removed = Vec::new();
+        self.delete(id, &self.users()?, RemoveOptions::default(), false, &mut removed)?;
+        Ok(removed)
+    }
+
     fn untag(&self, references: &[Reference], removed: &mut Vec<Removed>) -> Result<(), Error> {
         for reference in references {
             self.images().tags().remove(reference)?;
@@ -124,7 +131,10 @@ impl Engine {
             }
             let parent = self.images().parent(id)?;
             self.untag(&references, removed)?;
-            self.delete_one(id, removed)?;
+            if !self.delete_one(id, removed)? {
+                let why = "image is referenced in multiple repositories".to_owned();
+                return if quiet { Ok(()) } else { Err(Refusal { hard: false, used: false, why }.error(id)) };
+            }
             match parent {
                 Some(parent) if !options.keep_parents => (id, quiet, force) = (parent, true, false),
                 _ => return Ok(()),
@@ -132,13 +142,14 @@ impl Engine {
         }
     }
 
-    /// Removes the image's config, then the layers that no other image, container or running operation needs.
-    fn delete_one(&self, id: ImageId, removed: &mut Vec<Removed>) -> Result<(), Error> {
+    /// Removes the image's config, then the layers that no other image, container or running operation needs; `false` if it was
+    /// given a name meanwhile.
+    fn delete_one(&self, id: ImageId, removed: &mut Vec<Removed>) -> Result<bool, Error> {
         let top = self.images().get(id).ok().and_then(|config| strata_spec::chain_id(config.diff_ids()));
-        let layers = self.delete_image(id, top)?;
+        let Some(layers) = self.delete_image(id, top)? else { return Ok(false) };
         removed.push(Removed::Deleted(id.to_string()));
         removed.extend(layers.iter().map(|chain| Removed::Deleted(chain.to_string())));
-        Ok(())
+        Ok(true)
     }
 
     fn refusal(

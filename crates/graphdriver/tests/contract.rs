@@ -24,7 +24,7 @@ impl Bench {
         require::root()?;
         require::overlay()?;
         let root = scratch();
-        let driver = open(name, root.path()).expect("opens on a fresh root");
+        let driver = open(name, root.path(), Access::ReadWrite).expect("opens on a fresh root");
         Some(Self { root, driver })
     }
 
@@ -148,7 +148,7 @@ fn users_share_a_mount_and_the_last_unmounts() {
         let driver = &bench.driver;
         let base = bench.layer(1, Parent::None, &[("a", "1")]);
         let top = bench.layer(2, Parent::Of(&base), &[]);
-        let other = open(driver.name(), bench.root.path()).expect("a second user opens the driver");
+        let other = open(driver.name(), bench.root.path(), Access::ReadWrite).expect("a second user opens the driver");
         let first = driver.mount(&top, Access::ReadWrite).expect("mount");
         let second = other.mount(&top, Access::ReadOnly).expect("mount");
         let path = first.path().to_owned();

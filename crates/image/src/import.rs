@@ -6,7 +6,7 @@ use std::io::Read;
 
 use strata_archive::{Limits, compression::decompress};
 use strata_spec::{
-    ImageConfig, ImageId,
+    ImageConfig, ImageId, Reference,
     config::{Document, History, RootFs, RunConfig},
     manifest::Platform,
     time,
@@ -26,10 +26,12 @@ pub struct Options {
     /// When it was made, RFC 3339; `None` for now.
     pub created: Option<String>,
     pub limits: Limits,
+    /// What it is to be called.
+    pub name: Option<Reference>,
 }
 
 impl Store {
-    /// Makes an image of the tar `input`, compressed or not. Not named: that is for the caller.
+    /// Makes an image of the tar `input`, compressed or not.
     ///
     /// After a crash there is no image, or all of it.
     pub fn import(&self, input: impl Read + Send, options: Options) -> Result<ImageId, Error> {
@@ -40,7 +42,7 @@ impl Store {
         let unpacked = self.layers().unpack(tar, None, &options.limits)?;
         document.rootfs = RootFs::layers(vec![unpacked.diff_id]);
         self.layers().register(&mut lease, None, vec![unpacked])?;
-        let id = self.create(&ImageConfig::from_document(document), None)?;
+        let id = self.create_named(&ImageConfig::from_document(document), None, options.name.as_ref())?;
         lease.done()?;
         Ok(id)
     }

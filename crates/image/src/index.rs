@@ -14,7 +14,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStringExt, fs::MetadataExt},
     path::PathBuf,
 };
 
@@ -96,20 +96,23 @@ struct Cached {
 impl Store {
     /// All images: each either with what is known of it or with what is wrong with it.
     pub fn images(&self) -> Result<Listing, Error> {
-        let entries = self.content_entries()?;
-        let mut cached: HashMap<ImageId, Cached> = HashMap::new();
-        if !entries.is_empty() {
-            cached.extend(self.read_cache().into_iter().map(|image| (image.summary.id, image)));
-        }
+        let mut entries = self.content_entries()?;
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let cached = if entries.is_empty() { Vec::new() } else { self.read_cache() };
         let before = cached.len();
+        let mut cached = cached.into_iter().peekable();
         let mut fresh = 0;
         let mut sizes = HashMap::new();
+        let has_metadata = self.metadata_names();
         let mut images = Vec::with_capacity(entries.len());
         let mut damaged = Vec::new();
         for entry in entries {
             let Some(id) = id_of(&entry.name) else { continue };
-            let metadata = self.metadata_time(id);
-            match cached.remove(&id).filter(|old| old.inode == entry.inode && old.metadata == metadata) {
+            let metadata = if has_metadata.contains(entry.name.as_slice()) { self.metadata_time(id) } else { 0 };
+            // Both are in the order of IDs.
+            while cached.next_if(|old| old.summary.id < id).is_some() {}
+            let old = cached.next_if(|old| old.summary.id == id);
+            match old.filter(|old| old.inode == entry.inode && old.metadata == metadata) {
                 Some(old) => images.push(old),
                 None => match self.summary(id, &mut sizes) {
                     Ok(summary) => {
@@ -122,8 +125,6 @@ impl Store {
                 },
             }
         }
-        images.sort_by_key(|image| image.summary.id);
-        damaged.sort_by_key(|damage: &Damage| damage.id);
         if fresh > 0 || images.len() != before {
             self.write_cache(&Cache { images: images.clone() });
         }
@@ -197,6 +198,12 @@ impl Store {
             }
             other => Damage { id, path: self.layout().content(id), reason: other.to_string() },
         }
+    }
+
+    /// The images that have a metadata folder: most have none, and one readdir is less than a question for each.
+    fn metadata_names(&self) -> HashSet<Vec<u8>> {
+        let entries = fs::read_dir(self.layout().metadatas()).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().into_vec()).collect()
     }
 
     fn metadata_time(&self, id: ImageId) -> i64 {

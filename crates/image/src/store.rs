@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use strata_durable::Context;
+use strata_durable::{Context, Lock, lock::Mode};
 use strata_spec::{ErrorKind, ImageConfig, ImageId, Reference, chain_id, time};
 
 use crate::{
@@ -37,6 +37,8 @@ pub struct Store {
     layout: Layout,
     layers: Arc<strata_layer::Store>,
     tags: Tags,
+    /// Held shared while images get their names, exclusively while one without a name goes.
+    naming: PathBuf,
     pub(crate) cache: PathBuf,
     /// `strata/tmp/images`, for what must be set aside while an image comes in or goes.
     pub(crate) tmp: PathBuf,
@@ -64,6 +66,7 @@ impl Store {
         }
         Ok(Self {
             tags: Tags::new(layout.repositories(), config.locks),
+            naming: config.locks.join("images"),
             layout,
             layers: config.layers,
             cache: config.cache.join(format!("images-{}", config.driver_name)),
@@ -115,6 +118,26 @@ impl Store {
             tracing::info!(image = %id, layers = config.diff_ids().len(), "image created");
         }
         Ok(id)
+    }
+
+    /// Creates an image as [`Self::create`] does, and names it: at no time can it be taken for one that nobody names.
+    pub fn create_named(
+        &self,
+        config: &ImageConfig,
+        parent: Option<ImageId>,
+        name: Option<&Reference>,
+    ) -> Result<ImageId, Error> {
+        let _naming = self.naming()?;
+        let id = self.create(config, parent)?;
+        if let Some(name) = name {
+            self.set_tag(id, name)?;
+        }
+        Ok(id)
+    }
+
+    /// Keeps images that have no name yet from being removed for it.
+    pub(crate) fn naming(&self) -> Result<Lock, Error> {
+        Ok(Lock::acquire(&self.naming, Mode::Shared)?)
     }
 
     /// Checks what Docker checks before it takes an image in: its history against its layers, its system, its layers' presence.
@@ -176,6 +199,16 @@ impl Store {
         Ok(())
     }
 
+    /// Removes the image `id` as [`Self::delete`] does, unless it has a name; returns whether it has none.
+    pub fn delete_unnamed(&self, id: ImageId) -> Result<bool, Error> {
+        let _alone = Lock::acquire(&self.naming, Mode::Exclusive)?;
+        let unnamed = self.tags.read()?.of(id).is_empty();
+        if unnamed {
+            self.delete(id)?;
+        }
+        Ok(unnamed)
+    }
+
     /// The image that `id` was built or committed from, if that is known.
     pub fn parent(&self, id: ImageId) -> Result<Option<ImageId>, Error> {
         let path = self.layout.parent(id);
@@ -226,6 +259,15 @@ impl Store {
 
     /// Names `id` as `docker tag` does: the name moves from whoever had it, and the image is marked as tagged now.
     pub fn tag(&self, id: ImageId, name: &Reference) -> Result<Previous, Error> {
+        let _naming = self.naming()?;
+        // It may have been removed since it was found.
+        if !self.contains(id) {
+            return Err(Error::NotFound(id.to_string()));
+        }
+        self.set_tag(id, name)
+    }
+
+    fn set_tag(&self, id: ImageId, name: &Reference) -> Result<Previous, Error> {
         if name.digest().is_some() {
             return Err(Error::DigestTag);
         }
@@ -244,11 +286,25 @@ impl Store {
         if metadatas.is_dir() {
             let entries = fs::read_dir(&metadatas).context("list", &metadatas)?;
             folders.extend(entries.filter_map(Result::ok).map(|entry| entry.path()));
+            self.sweep_metadata(&folders)?;
         }
         for folder in folders.iter().filter(|folder| folder.is_dir()) {
             strata_durable::file::sweep_files(folder)?;
         }
         Ok(())
+    }
+
+    /// Removes those of `folders` that are metadata of no image: its creation, or its removal, came to no end.
+    fn sweep_metadata(&self, folders: &[PathBuf]) -> Result<(), Error> {
+        let name = |folder: &PathBuf| id_of(folder.file_name().unwrap_or_default().as_encoded_bytes());
+        let stray = |id: &ImageId| !self.contains(*id) && self.layout.metadata(*id).is_dir();
+        let strays: Vec<ImageId> = folders.iter().filter_map(name).filter(stray).collect();
+        if strays.is_empty() {
+            return Ok(());
+        }
+        // Whoever is creating an image has its metadata there first.
+        let _alone = Lock::acquire(&self.naming, Mode::Exclusive)?;
+        strays.into_iter().filter(stray).try_for_each(|id| self.remove_metadata(id))
     }
 
     fn remove_metadata(&self, id: ImageId) -> Result<(), Error> {

@@ -175,7 +175,7 @@ pub struct Ps {
     #[arg(short = 'n', long, value_name = "N")]
     pub last: Option<usize>,
     /// Show the latest created container (includes all states)
-    #[arg(long)]
+    #[arg(short, long)]
     pub latest: bool,
     /// Display total file sizes
     #[arg(short, long)]

@@ -53,7 +53,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "NAME", env = "STRATA_STORAGE_DRIVER", help_heading = "Global options")]
     pub storage_driver: Option<String>,
     /// Log what happens to which object, on standard error
-    #[arg(short = 'l', long, global = true, value_name = "LEVEL", default_value = "warn", value_parser = ["error", "warn", "info", "debug"], help_heading = "Global options")]
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn", value_parser = ["error", "warn", "info", "debug"], help_heading = "Global options")]
     pub log_level: String,
 }
 

@@ -90,10 +90,8 @@ pub fn import(context: &Context, args: &image::Import) -> anyhow::Result<()> {
         platform: args.platform.as_deref().map(str::parse).transpose()?,
         created: None,
         limits: limits(&args.limits),
+        name: reference,
     };
     let id = engine.images().import(input, options)?;
-    if let Some(reference) = reference {
-        engine.images().tag(id, &reference)?;
-    }
     print(&format!("{id}\n"))
 }

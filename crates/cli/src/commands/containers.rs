@@ -180,11 +180,9 @@ pub fn commit(context: &Context, args: &container::Commit) -> anyhow::Result<()>
         comment: args.message.clone(),
         changes: args.change.clone(),
         created: source_date_epoch()?,
+        name: reference,
     };
     let id = engine.containers().commit(engine.images(), &container, &request)?;
-    if let Some(reference) = reference {
-        engine.images().tag(id, &reference)?;
-    }
     print(&format!("{id}\n"))
 }
 

@@ -180,6 +180,11 @@ fn rows_of(image: &Summary, references: &[Reference], selection: &Selection<'_>,
             references.iter().find(|other| other.name() == r.name()).and_then(Reference::digest).map(|d| d.to_string())
         })
     };
+    let id = if args.listing.no_trunc { image.id.to_string() } else { image.id.short() };
+    if args.listing.quiet && args.listing.format.is_none() {
+        // Nothing else is shown, and with thousands of images the rest takes most of the time.
+        return vec![json!({ "ID": id })];
+    }
     let row = |repository: &str, tag: &str| {
         let created = image.created.as_deref().unwrap_or_default();
         let digest = references
@@ -189,7 +194,7 @@ fn rows_of(image: &Summary, references: &[Reference], selection: &Selection<'_>,
             .map(|digest| digest.to_string())
             .or_else(|| digest_of(repository));
         json!({
-            "ID": if args.listing.no_trunc { image.id.to_string() } else { image.id.short() },
+            "ID": id,
             "Repository": repository,
             "Tag": tag,
             "Digest": digest.unwrap_or_else(|| "<none>".to_owned()),

@@ -135,7 +135,7 @@ pub fn df(context: &Context, args: &system::Df) -> anyhow::Result<()> {
 
 fn df_rows(usage: &Usage) -> Vec<Value> {
     let row = |kind: &str, total: usize, active: usize, size: u64, reclaimable: u64| {
-        let percent = if size > 0 { reclaimable * 100 / size } else { 0 };
+        let percent = (reclaimable * 100).checked_div(size).unwrap_or(0);
         let reclaimable = match size {
             0 => units::size(reclaimable),
             _ => format!("{} ({percent}%)", units::size(reclaimable)),

@@ -165,10 +165,21 @@ impl Root {
         self.assert_tidy(when);
     }
 
-    /// Fails if a folder, mount, journal entry or state is there that no layer and no running container accounts for. Looks by itself.
+    /// Fails if something is [left over](Self::left_over).
     #[track_caller]
     pub fn assert_tidy(&self, when: &dyn Display) {
+        let left = self.left_over();
+        assert!(left.is_empty(), "{when}: {left:#?}");
+    }
+
+    /// Folders, mounts, journal entries and state that no layer and no running container accounts for. Looks by itself.
+    pub fn left_over(&self) -> Vec<String> {
         let text = |path: PathBuf| fs::read_to_string(&path).unwrap_or_default();
+        let mut left = Vec::new();
+        let mut differ = |what: &str, found: &BTreeSet<String>, expected: &BTreeSet<String>| {
+            left.extend(found.difference(expected).map(|name| format!("{what}: {name} belongs to nothing")));
+            left.extend(expected.difference(found).map(|name| format!("{what}: {name} is missing")));
+        };
         let layerdb = self.join("image/overlay2/layerdb");
         let mut named = BTreeSet::new();
         for layer in names(&layerdb.join("sha256")) {
@@ -176,35 +187,37 @@ impl Root {
         }
         let containers = names(&self.join("containers"));
         let mounts = names(&layerdb.join("mounts"));
-        assert_eq!(mounts, containers, "{when}: layers of containers, and containers");
+        differ("layerdb/mounts", &mounts, &containers);
         for mount in &mounts {
             for file in ["mount-id", "init-id"] {
                 named.insert(text(layerdb.join("mounts").join(mount).join(file)));
             }
         }
         let mut folders = names(&self.join("overlay2"));
-        folders.remove("l");
-        folders.retain(|name| name != "backingFsBlockDev");
-        assert_eq!(folders, named, "{when}: folders of overlay2, and those that are named");
-        let links: BTreeSet<_> =
-            folders.iter().map(|name| text(self.join("overlay2").join(name).join("link"))).collect();
-        assert_eq!(names(&self.join("overlay2/l")), links, "{when}: short links");
-        for empty in ["image/overlay2/layerdb/tmp", "strata/tmp/overlay2", "strata/journal", "strata/mnt"] {
-            assert_eq!(names(&self.join(empty)), BTreeSet::new(), "{when}: {empty}");
+        folders.retain(|name| name != "l" && name != "backingFsBlockDev");
+        differ("overlay2", &folders, &named);
+        let links = folders.iter().map(|name| text(self.join("overlay2").join(name).join("link"))).collect();
+        differ("overlay2/l", &names(&self.join("overlay2/l")), &links);
+        let places = [
+            "image/overlay2/layerdb/tmp",
+            "strata/tmp/overlay2",
+            "strata/tmp/containers",
+            "strata/tmp/images",
+            "strata/journal",
+            "strata/mnt",
+        ];
+        for empty in places {
+            differ(empty, &names(&self.join(empty)), &BTreeSet::new());
         }
-        let more = names(&self.join("strata/tmp")).into_iter().filter(|name| name != "overlay2").collect::<Vec<_>>();
-        assert!(more.is_empty(), "{when}: strata/tmp: {more:?}");
-        let mounted = strata_sys::mount::mounts_under(&self.canonical()).expect("the mounts");
-        assert!(mounted.is_empty(), "{when}: {mounted:?}");
+        let mut more = names(&self.join("strata/tmp"));
+        more.retain(|name| !["overlay2", "containers", "images"].contains(&name.as_str()));
+        differ("strata/tmp", &more, &BTreeSet::new());
         for state in ["runtime", "bundles"] {
-            assert_eq!(names(&self.exec_root().join(state)), BTreeSet::new(), "{when}: {state}");
+            differ(state, &names(&self.exec_root().join(state)), &BTreeSet::new());
         }
-        for lock in names(&self.join("strata/locks")) {
-            if let Some(id) = lock.strip_prefix("container-") {
-                let id = id.split('.').next().unwrap_or_default();
-                assert!(containers.contains(id), "{when}: the lock {lock} of no container");
-            }
-        }
+        let mounted = strata_sys::mount::mounts_under(&self.canonical()).expect("the mounts");
+        left.extend(mounted.iter().map(|mount| format!("mounted: {}", mount.target.display())));
+        left
     }
 
     fn canonical(&self) -> PathBuf {
@@ -264,6 +277,23 @@ pub fn wait(child: &mut Child, limit: Duration) -> std::process::ExitStatus {
     }
 }
 
+/// Numbers that are the same each time (xorshift).
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// One of 0 to `below` - 1.
+    pub fn below(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % below
+    }
+}
+
 /// Names in a folder; none if there is no folder.
 pub fn names(dir: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
@@ -281,7 +311,7 @@ fn list(root: &Path, at: &Path, all: &mut BTreeMap<PathBuf, String>) {
         let Ok(stat) = whole.symlink_metadata() else { continue };
         let content = match () {
             () if stat.is_symlink() => fs::read_link(&whole).map(|to| to.display().to_string()).unwrap_or_default(),
-            () if stat.is_file() => strata_spec::Digest::sha256(&fs::read(&whole).unwrap_or_default()).hex(),
+            () if stat.is_file() => strata_spec::Digest::sha256(fs::read(&whole).unwrap_or_default()).hex(),
             () => String::new(),
         };
         all.insert(path.clone(), format!("{:o} {}:{} {} {content}", stat.mode(), stat.uid(), stat.gid(), stat.rdev()));

@@ -10,7 +10,10 @@ use strata_testkit::require;
 /// What an entry of a tar is.
 #[derive(Clone, Debug)]
 pub enum Item {
+    /// A file that everybody may execute.
     File(Vec<u8>),
+    /// A file that nobody may.
+    Plain(Vec<u8>),
     Dir,
     Symlink(&'static str),
     Hard(&'static str),
@@ -40,11 +43,14 @@ pub fn tar<N: AsRef<str>>(items: &[(N, Item)]) -> Vec<u8> {
         let linked = |kind, to: &str| Header { link: to.as_bytes().to_vec(), ..header(kind) };
         let (header, content) = match item {
             Item::File(bytes) => (Header { size: bytes.len() as u64, ..header(Kind::Regular) }, bytes.clone()),
-            Item::Dir => (header(Kind::Directory), Vec::new()),
+            Item::Plain(bytes) => {
+                (Header { size: bytes.len() as u64, mode: 0o644, ..header(Kind::Regular) }, bytes.clone())
+            }
+            Item::Dir => (header(Kind::Dir), Vec::new()),
             Item::Symlink(to) => (linked(Kind::Symlink, to), Vec::new()),
             Item::Hard(to) => (linked(Kind::HardLink, to), Vec::new()),
             Item::Device(major, minor) => {
-                (Header { dev_major: *major, dev_minor: *minor, ..header(Kind::CharDevice) }, Vec::new())
+                (Header { dev_major: *major, dev_minor: *minor, ..header(Kind::Char) }, Vec::new())
             }
             Item::Raw(header, zeros) => ((**header).clone(), vec![0; *zeros]),
         };
@@ -72,7 +78,8 @@ pub fn busybox() -> Option<Vec<u8>> {
     let mut items = vec![("bin/".to_owned(), Item::Dir), ("bin/busybox".to_owned(), Item::File(bytes))];
     items.extend(APPLETS.map(|name| (format!("bin/{name}"), Item::Symlink("busybox"))));
     items.push(("etc/".to_owned(), Item::Dir));
-    items.push(("etc/passwd".to_owned(), "root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n".into()));
+    let passwd = b"root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n".to_vec();
+    items.push(("etc/passwd".to_owned(), Item::Plain(passwd)));
     items.push(("tmp/".to_owned(), Item::Dir));
     Some(tar(&items))
 }

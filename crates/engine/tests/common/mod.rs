@@ -8,7 +8,7 @@ use strata_spec::{ImageId, Reference};
 
 pub fn engine(root: &Path) -> Engine {
     let options = Options { data_root: root.join("root"), exec_root: Some(root.join("exec")), driver: None };
-    Engine::open(&options, Purpose::Write).unwrap()
+    Engine::open(&options, Purpose::Write).expect("open the root")
 }
 
 /// A tar of one file, named and filled with `name`.
@@ -33,9 +33,10 @@ pub fn tar(name: &str) -> Vec<u8> {
 }
 
 pub fn image(engine: &Engine, content: &str, names: &[&str]) -> ImageId {
-    let id = engine.images().import(tar(content).as_slice(), import::Options::default()).unwrap();
+    let id = engine.images().import(tar(content).as_slice(), import::Options::default()).expect("import");
     for name in names {
-        engine.images().tag(id, &Reference::parse(name).unwrap().with_default_tag()).unwrap();
+        let name = Reference::parse(name).expect("a reference").with_default_tag();
+        engine.images().tag(id, &name).expect("tag");
     }
     id
 }

@@ -30,6 +30,7 @@ pub(super) fn commit(
 
 /// Creates the images and gives them their names; their layers are registered.
 pub(super) fn create(store: &Store, plan: Plan) -> Result<Vec<Loaded>, Error> {
+    let _naming = store.naming()?;
     for image in &plan.images {
         let parent = image.parent.filter(|parent| is_parent(store, &plan, *parent, &image.config));
         store.create(&image.config, parent)?;

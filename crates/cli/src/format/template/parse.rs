@@ -58,14 +58,15 @@ pub fn parse(tokens: Vec<Token>) -> Result<Vec<Node>, Error> {
     let (nodes, end) = parser.list()?;
     match end {
         End::Input => Ok(nodes),
-        End::End => error("unexpected {{end}}"),
+        End::Block => error("unexpected {{end}}"),
         End::Else(_) => error("unexpected {{else}}"),
     }
 }
 
 enum End {
     Input,
-    End,
+    /// `{{end}}`
+    Block,
     /// `{{else}}`, or `{{else if …}}` with its keyword.
     Else(Option<String>),
 }
@@ -92,7 +93,7 @@ impl Parser {
                         "end" => {
                             self.tokens.next();
                             self.close()?;
-                            return Ok((nodes, End::End));
+                            return Ok((nodes, End::Block));
                         }
                         "else" => {
                             self.tokens.next();
@@ -147,14 +148,14 @@ impl Parser {
         let (then, end) = self.list()?;
         self.ranges -= usize::from(keyword == "range");
         let otherwise = match end {
-            End::End => Vec::new(),
+            End::Block => Vec::new(),
             End::Input => {
                 return error(format!("unexpected end of the template: {{{{{keyword}}}}} has no {{{{end}}}}"));
             }
             // `else if` shares the `end` of the action that it belongs to.
             End::Else(Some(keyword)) => vec![self.block(&keyword)?],
             End::Else(None) => match self.list()? {
-                (nodes, End::End) => nodes,
+                (nodes, End::Block) => nodes,
                 _ => return error("expected {{end}} after {{else}}"),
             },
         };
