@@ -77,6 +77,10 @@ impl Store {
 
     /// Removes a container that was to go at its end, with whatever is there of it: nothing of it was put on disk for good.
     fn settle_passing(&self, id: &ContainerId, notes: &[Note]) -> Result<(), Error> {
+        {
+            let Some(_lock) = self.try_run_lock(id)? else { return Ok(()) };
+            self.await_watcher(id)?;
+        }
         if let Ok(container) = self.read(id)
             && container.record.state.running
         {
@@ -89,7 +93,6 @@ impl Store {
                 // Another engine's by now.
                 return Ok(());
             }
-            strata_runtime::cleanup(&self.state_root(), id.as_str())?;
             self.remove_locked(id, lock, container.as_ref(), true)?;
         }
         self.layers.remove_passing_mount(id)?;
@@ -98,13 +101,8 @@ impl Store {
         Ok(())
     }
 
-    /// Undoes the preparations for a run that did not come to it, or the rest of one whose end is recorded.
-    fn settle_unstarted(&self, id: &ContainerId) -> Result<(), Error> {
-        let Some(_lock) = self.try_run_lock(id)? else { return Ok(()) };
-        if self.read(id)?.record.state.running {
-            return Ok(());
-        }
-        // A watcher whose master died ends by itself, in a moment.
+    /// Ends what a dead run left running. A watcher whose master died ends by itself, in a moment.
+    fn await_watcher(&self, id: &ContainerId) -> Result<(), Error> {
         let begun = Instant::now();
         while !strata_runtime::cleanup(&self.state_root(), id.as_str())? {
             if begun.elapsed() > PATIENCE {
@@ -114,6 +112,16 @@ impl Store {
             }
             thread::sleep(Duration::from_millis(5));
         }
+        Ok(())
+    }
+
+    /// Undoes the preparations for a run that did not come to it, or the rest of one whose end is recorded.
+    fn settle_unstarted(&self, id: &ContainerId) -> Result<(), Error> {
+        let Some(_lock) = self.try_run_lock(id)? else { return Ok(()) };
+        if self.read(id)?.record.state.running {
+            return Ok(());
+        }
+        self.await_watcher(id)?;
         if let Ok(layer) = self.layers.mount(id) {
             self.layers.driver().unmount(&layer.mount_id)?;
         }
