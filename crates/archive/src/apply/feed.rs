@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use strata_spec::{Digest, digest::Hasher};
 
 use crate::tar::Buffer;
@@ -23,6 +23,8 @@ pub(super) struct Pump {
     made: usize,
     to_hash: Sender<Shared>,
     to_tar: Sender<io::Result<Shared>>,
+    /// Disconnected once the tar reader is gone.
+    tar_gone: Receiver<()>,
 }
 
 /// Hashes the input.
@@ -35,6 +37,8 @@ pub(super) struct Hash {
 pub(super) struct Feed {
     from: Receiver<io::Result<Shared>>,
     free: Sender<Vec<u8>>,
+    /// Nothing is ever sent: it only goes when this goes.
+    _here: Sender<()>,
 }
 
 /// Makes the three ends.
@@ -42,10 +46,11 @@ pub(super) fn feed() -> (Pump, Hash, Feed) {
     let (free, free_in) = bounded(PIECES);
     let (to_hash, hash_in) = bounded(PIECES);
     let (to_tar, tar_in) = bounded(PIECES);
+    let (here, tar_gone) = bounded(0);
     (
-        Pump { free: free_in, made: 0, to_hash, to_tar },
+        Pump { free: free_in, made: 0, to_hash, to_tar, tar_gone },
         Hash { from: hash_in, free: free.clone() },
-        Feed { from: tar_in, free },
+        Feed { from: tar_in, free, _here: here },
     )
 }
 
@@ -58,7 +63,12 @@ impl Pump {
                 self.made += 1;
                 vec![0; PIECE]
             } else {
-                let Ok(piece) = self.free.recv() else { return Ok(total) };
+                // A reader that goes early takes the pieces that it was to be lent with it: none may ever be free again.
+                let piece = select! {
+                    recv(self.free) -> piece => piece,
+                    recv(self.tar_gone) -> _ => return Ok(total),
+                };
+                let Ok(piece) = piece else { return Ok(total) };
                 piece
             };
             piece.resize(PIECE, 0);
@@ -127,4 +137,30 @@ fn fill(input: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_goes_early_holds_nobody_up() {
+        // Whenever it goes: with pieces read, lent and still on their way.
+        for pieces in 0..=PIECES + 1 {
+            let (pump, hash, mut feed) = feed();
+            std::thread::scope(|scope| {
+                scope.spawn(move || hash.run());
+                scope.spawn(move || {
+                    let mut buffer = Buffer::Own(Box::default());
+                    for _ in 0..pieces {
+                        feed.refill(&mut buffer).expect("a piece");
+                    }
+                    // All others are under way, and hashed, by now.
+                    std::thread::sleep(std::time::Duration::from_millis(30));
+                });
+                let sent = pump.run(io::repeat(1).take(1 << 30)).expect("no error");
+                assert!(sent < 1 << 30, "{sent}");
+            });
+        }
+    }
 }
