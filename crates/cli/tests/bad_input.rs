@@ -579,6 +579,9 @@ fn an_image_of_another_architecture_is_warned_of() {
 #[test]
 fn names_and_tags_outside_the_grammar_are_refused() {
     let Some(root) = root_with_image() else { return };
+    // The first container over a layer marks it as committed, as Docker does.
+    let container = root.ok(&["create", "keep:1", "x"]);
+    root.ok(&["rm", container.trim()]);
     let before = root.listing();
     let long = "a".repeat(260);
     let tag = format!("a:{}", "t".repeat(129));

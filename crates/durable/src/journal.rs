@@ -20,6 +20,7 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use strata_spec::ErrorKind;
 use strata_sys::process::{LockMode, lock_file, try_lock_file};
 
 use crate::{
@@ -85,10 +86,27 @@ impl Journal {
     }
 
     /// Starts an operation with its first note, which is on disk when this returns.
+    ///
+    /// On a full disk the [ballast](Journal::ballast) goes first, so that an operation which makes room can begin.
     pub fn begin<T: Serialize>(&self, first: &T) -> Result<Intent, Error> {
         if let Some(kind) = self.refused {
             return Err(io::Error::from(kind)).context("begin an operation in", &self.dir);
         }
+        match self.begin_once(first) {
+            Err(error) if error.kind() == ErrorKind::NoSpace && fs::remove_file(self.ballast()).is_ok() => {
+                self.begin_once(first)
+            }
+            result => result,
+        }
+    }
+
+    /// `ballast`, beside the journal's folder: bytes that mean nothing, kept to be given up when the disk is full. Whoever owns the
+    /// folder above makes it.
+    pub fn ballast(&self) -> PathBuf {
+        self.dir.with_file_name("ballast")
+    }
+
+    fn begin_once<T: Serialize>(&self, first: &T) -> Result<Intent, Error> {
         loop {
             let name = step::random_suffix()?;
             let temporary = self.dir.join(format!("{TEMPORARY}{name}"));

@@ -12,6 +12,7 @@
 //!     locks/                   locks between processes
 //!     tmp/                     folders being made or removed
 //!     cache/                   what can be computed again
+//!     ballast                  room for an operation on a full disk, which begins by removing it
 //! ```
 //!
 //! A dockerd keeps its volume database, `volumes/metadata.db`, open under an exclusive `flock` for as long as it lives, in
@@ -122,6 +123,7 @@ impl Root {
     }
 
     fn make_own(&self) -> Result<(), Error> {
+        self.make_ballast();
         if self.own("version").exists() && self.own("cache").exists() {
             return Ok(());
         }
@@ -129,6 +131,23 @@ impl Root {
             strata_durable::create_dir_all(&self.own(name), 0o700)?;
         }
         Ok(strata_durable::write(&self.own("version"), format!("{FORMAT}\n").as_bytes(), 0o600)?)
+    }
+}
+
+/// Bytes that are kept free for making room on a full disk.
+const BALLAST: u64 = 128 << 10;
+
+impl Root {
+    /// Keeps some room for the next operation on a full disk; without room for that there is none to keep.
+    fn make_ballast(&self) {
+        let path = self.own("ballast");
+        if path.exists() || !self.own("journal").is_dir() {
+            return;
+        }
+        let made = fs::File::create(&path).and_then(|file| strata_sys::fs::allocate(&file, 0, BALLAST));
+        if made.is_err() {
+            let _ = fs::remove_file(&path);
+        }
     }
 }
 

@@ -98,7 +98,8 @@ fn request(options: &Options) -> anyhow::Result<Request> {
         variables.push(env::parse_flag(text, ours)?);
     }
     Ok(Request {
-        name: options.name.clone(),
+        // As with Docker, an empty name is none.
+        name: options.name.clone().filter(|name| !name.is_empty()),
         image: options.image.clone(),
         tty: options.tty,
         interactive: options.interactive,
