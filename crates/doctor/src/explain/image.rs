@@ -111,7 +111,7 @@ fn layers(stores: &Stores<'_>, survey: &Survey, id: ImageId, config: &ImageConfi
             diff_id: Sourced::read(diffs[n], stores, &file, format!("rootfs.diff_ids[{n}]")),
             chain_id: Sourced::computed(*chain, how),
             facts,
-            created_by: history.get(n).map(|step| (*step).to_owned()),
+            created_by: history.get(n).filter(|step| !step.is_empty()).map(|step| (*step).to_owned()),
             shared_with: survey.images_with(*chain).into_iter().filter(|image| image.id != id).collect(),
         }
     };
@@ -160,7 +160,7 @@ impl fmt::Display for ImageExplanation {
             0..=IN_FULL => self.layers_in_full(f)?,
             _ => self.layers_in_columns(f)?,
         }
-        write!(f, "\nOf a container of it:\n{}", self.mount)?;
+        write!(f, "\nFor a container of it\n{}", self.mount)?;
         problems(f, &self.problems)
     }
 }
@@ -173,7 +173,7 @@ impl ImageExplanation {
                 f,
                 "  {}  {}",
                 layer.number,
-                one_line(layer.created_by.as_deref().unwrap_or("(no history)"), 100)
+                one_line(layer.created_by.as_deref().unwrap_or("(its history does not tell)"), 100)
             )?;
             let mut rows = Rows::default();
             rows.value("DiffID", &layer.diff_id, Some("of the config"));
