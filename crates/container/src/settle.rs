@@ -56,13 +56,7 @@ impl Store {
                     self.remove_volumes(&notes)?;
                     self.forget_locks(container);
                 }
-                Note::Run { container } if self.exists(container) => match self.read(container) {
-                    Ok(container) if container.record.state.running => drop(self.settle_running(container)?),
-                    Ok(container) => self.settle_unstarted(&container.id)?,
-                    // Of a damaged one listing tells.
-                    Err(Error::Damaged { .. }) => {}
-                    Err(error) => return Err(error),
-                },
+                Note::Run { container } if self.exists(container) => self.settle_run(container)?,
                 Note::Remove { container, volumes } if !self.exists(container) => {
                     self.remove_rest(container, volumes)?;
                 }
@@ -101,6 +95,21 @@ impl Store {
         Ok(())
     }
 
+    /// Records the end of a dead run, and clears what it left, unless somebody runs the container anew.
+    fn settle_run(&self, id: &ContainerId) -> Result<(), Error> {
+        {
+            let Some(_lock) = self.try_run_lock(id)? else { return Ok(()) };
+            self.await_watcher(id)?;
+        }
+        match self.read(id) {
+            Ok(container) if container.record.state.running => self.settle_running(container).map(drop),
+            Ok(_) => self.settle_unstarted(id),
+            // Of a damaged one listing tells.
+            Err(Error::Damaged { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Ends what a dead run left running. A watcher whose master died ends by itself, in a moment.
     fn await_watcher(&self, id: &ContainerId) -> Result<(), Error> {
         let begun = Instant::now();
@@ -121,7 +130,6 @@ impl Store {
         if self.read(id)?.record.state.running {
             return Ok(());
         }
-        self.await_watcher(id)?;
         if let Ok(layer) = self.layers.mount(id) {
             self.layers.driver().unmount(&layer.mount_id)?;
         }
