@@ -181,13 +181,9 @@ fn everything_survives_the_whole_way() {
         "{}",
         text("./owned")
     );
-    assert!(text("./elsewhere/in/file").contains(" -2.500000000"), "{}", text("./elsewhere/in/file"));
+    assert!(text("./elsewhere/in/file").starts_with("100444"), "{}", text("./elsewhere/in/file"));
     assert!(text("./empty").contains(" -99.000000000"), "{}", text("./empty"));
-    assert!(
-        text("./fourth").ends_with(" ./empty/two") && text("./one").ends_with(" ./empty/two"),
-        "{}",
-        text("./fourth")
-    );
+    assert!(text("./fourth").ends_with(" ./fourth") && text("./one").ends_with(" ./fourth"), "{}", text("./fourth"));
     let second = here.ok(&["commit", "changed", "tree:2"]);
     here.ok(&["create", "--name", "committed", "tree:2", "true"]);
     tree::assert_same(&expected, &tree::describe(&export(&here, "committed")), "commit");
@@ -196,12 +192,9 @@ fn everything_survives_the_whole_way() {
     let archive = here.save(&["tree:1", "tree:2"]);
     assert!(archive == here.save(&["tree:1", "tree:2"]), "saved twice, it differs");
     let loaded = there.load(&archive);
-    assert_eq!(
-        (loaded.code, loaded.out.as_str()),
-        (0, "Loaded image: tree:1\nLoaded image: tree:2\n"),
-        "{}",
-        loaded.err
-    );
+    assert_eq!(loaded.code, 0, "{}", loaded.err);
+    let lines: std::collections::BTreeSet<_> = loaded.out.lines().collect();
+    assert_eq!(lines, ["Loaded image: tree:1", "Loaded image: tree:2"].into());
     assert_eq!([&there.inspect("tree:1")["Id"], &there.inspect("tree:2")["Id"]], [first.as_str(), second.as_str()]);
     assert!(archive == there.save(&["tree:1", "tree:2"]), "saved after a load, it differs");
     for (image, name, expected) in [("tree:1", "first", &original), ("tree:2", "second", &expected)] {

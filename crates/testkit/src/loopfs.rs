@@ -76,10 +76,16 @@ impl LoopFs {
         use std::io::Write;
         let mut filler =
             File::options().create(true).append(true).open(self.join("filler")).expect("a file to fill with");
-        let zeros = vec![0; 4096];
-        while self.free_bytes() > left {
+        let zeros = vec![0; 1 << 20];
+        loop {
+            let piece = match self.free_bytes().saturating_sub(left) {
+                0 => break,
+                // Near the end by blocks: what the file itself needs of the filesystem counts too.
+                much if much > 4 << 20 => &zeros[..],
+                _ => &zeros[..4096],
+            };
             // Allocated at once, so that what is free shows what was written.
-            if filler.write_all(&zeros).and_then(|()| filler.sync_data()).is_err() {
+            if filler.write_all(piece).and_then(|()| filler.sync_data()).is_err() {
                 break;
             }
         }
