@@ -1,0 +1,2 @@
+//! The registry client: resolve, authenticate, pull, push.
+#![forbid(unsafe_code)]

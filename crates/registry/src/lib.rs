@@ -1,0 +1,2 @@
+//! The Registry V2 server.
+#![forbid(unsafe_code)]

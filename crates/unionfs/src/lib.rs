@@ -1,0 +1,2 @@
+//! The merged view of layers in user space.
+#![forbid(unsafe_code)]
