@@ -27,20 +27,33 @@ const BUFFER: usize = 256 * 1024;
 /// Attributes of this machine, not of the file: labels and signatures that mean nothing elsewhere.
 const LOCAL: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
 
-/// A regular file, open.
-pub(super) struct Source {
+/// What an entry is written from.
+pub(super) enum Source<'a> {
+    /// A regular file, open.
+    File(Opened),
+    /// A directory, open, and the names of its attributes.
+    Dir(&'a Dir, Vec<OsString>),
+    /// Anything else, which has no use for a descriptor.
+    Other,
+}
+
+/// A regular file, open, and the names of its attributes: listed once, though marks and tar both want to know.
+pub(super) struct Opened {
     file: File,
+    attributes: Vec<OsString>,
     /// Where its bytes are, if not in itself.
     content: Option<File>,
 }
 
-impl Source {
+impl Source<'_> {
     /// Opens `name` if it is a regular file. One that went away meanwhile is `NotFound`.
-    pub fn open(dir: &Dir, name: &OsStr, stat: &Stat) -> std::io::Result<Option<Self>> {
-        match stat.kind {
-            Kind::File => Ok(Some(Self { file: dir.open_file(name)?, content: None })),
-            _ => Ok(None),
+    pub fn open(dir: &Dir, name: &OsStr, stat: &Stat) -> std::io::Result<Self> {
+        if stat.kind != Kind::File {
+            return Ok(Self::Other);
         }
+        let file = dir.open_file(name)?;
+        let attributes = xattr::list_of(&file)?;
+        Ok(Self::File(Opened { file, attributes, content: None }))
     }
 }
 
@@ -61,8 +74,8 @@ impl<W: Write> Exporter<W> {
         self.tar.finish()
     }
 
-    /// Writes what `name` in `dir` is, as `entry`, which has no slash at its end. `path` is for errors; `source` is the open file, of a
-    /// regular one. A socket is left out: a tar has none.
+    /// Writes what `name` in `dir` is, as `entry`, which has no slash at its end. `path` is for errors. A socket is left out:
+    /// a tar has none.
     pub fn file(
         &mut self,
         dir: &Dir,
@@ -70,7 +83,7 @@ impl<W: Write> Exporter<W> {
         stat: &Stat,
         entry: &Path,
         path: &Path,
-        source: Option<Source>,
+        source: Source<'_>,
     ) -> Result<(), Error> {
         let kind = match stat.kind {
             Kind::File => tar::Kind::Regular,
@@ -105,10 +118,11 @@ impl<W: Write> Exporter<W> {
             _ => {}
         }
         header.xattrs = match &source {
-            Some(Source { file, .. }) => attributes(|| xattr::list_of(file), |name| xattr::get_of(file, name)),
-            None => {
+            Source::File(opened) => attributes(&opened.attributes, |name| xattr::get_of(&opened.file, name)),
+            Source::Dir(dir, names) => attributes(names, |name| xattr::get_of(*dir, name)),
+            Source::Other => {
                 let through = Path::new(&proc_path(dir)).join(name);
-                attributes(|| xattr::list(&through), |name| xattr::get(&through, name))
+                xattr::list(&through).and_then(|names| attributes(&names, |name| xattr::get(&through, name)))
             }
         }
         .context("read the extended attributes of", path)?;
@@ -116,8 +130,8 @@ impl<W: Write> Exporter<W> {
             header.size = stat.size;
         }
         self.tar.header(&header)?;
-        if let Some(source) = source {
-            self.content(source.content.unwrap_or(source.file), stat.size, path)?;
+        if let Source::File(opened) = source {
+            self.content(opened.content.unwrap_or(opened.file), stat.size, path)?;
         }
         if stat.kind != Kind::Dir && stat.nlink > 1 {
             self.links.insert((stat.dev, stat.inode), entry.as_os_str().as_bytes().to_vec());
@@ -158,19 +172,19 @@ impl<W: Write> Exporter<W> {
     }
 }
 
-/// The attributes that go into a tar, sorted by name.
+/// Of the attributes `names`, those that go into a tar, with their values, sorted by name.
 fn attributes(
-    list: impl Fn() -> std::io::Result<Vec<OsString>>,
+    names: &[OsString],
     get: impl Fn(&OsStr) -> std::io::Result<Option<Vec<u8>>>,
 ) -> std::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut found = Vec::new();
-    for name in list()? {
+    for name in names {
         let bytes = name.as_bytes();
         if bytes.starts_with(OVERLAY_PREFIX) || LOCAL.contains(&bytes) {
             continue;
         }
-        if let Some(value) = get(&name)? {
-            found.push((name.into_vec(), value));
+        if let Some(value) = get(name)? {
+            found.push((bytes.to_vec(), value));
         }
     }
     found.sort_unstable();
@@ -267,17 +281,19 @@ impl<'a, W: Write> Walk<'a, W> {
                 Err(error) => return Err(error).context("open", &path).map_err(Error::from),
             };
             if self.marks == Marks::Overlay
-                && let Some(source) = &mut source
-                && let Some(redirect) = metacopy(&source.file).context("read the marks of", &path)?
+                && let Source::File(opened) = &mut source
+                && let Some(redirect) =
+                    metacopy(&opened.file, &opened.attributes).context("read the marks of", &path)?
             {
                 let under = self.under(here)?;
-                source.content = Some(self.data(&under, &redirect.unwrap_or_else(|| name.into()), &path)?);
+                opened.content = Some(self.data(&under, &redirect.unwrap_or_else(|| name.into()), &path)?);
             }
             return self.out.file(dir, name, stat, &entry, &path, source);
         }
         let below = dir.open_dir(name).context("open", &path)?;
-        let below_marks = DirMarks::of_dir(&below, self.marks).context("read the marks of", &path)?;
-        self.out.file(dir, name, stat, &entry, &path, None)?;
+        let attributes = xattr::list_of(&below).context("read the extended attributes of", &path)?;
+        let below_marks = DirMarks::among(&attributes, &below, self.marks).context("read the marks of", &path)?;
+        self.out.file(dir, name, stat, &entry, &path, Source::Dir(&below, attributes))?;
         let moved = match &below_marks {
             DirMarks { opaque: true, .. } => here.moved.as_ref().map(|_| Vec::new()),
             DirMarks { redirect: Some(redirect), .. } => {
@@ -306,10 +322,10 @@ impl<'a, W: Write> Walk<'a, W> {
         let path = self.layers()?.path(&found.place, &found.name);
         let entry = here.path.join(name);
         let mut source = Source::open(&found.place.dir, &found.name, &found.stat).context("open", &path)?;
-        if let Some(source) = &mut source
-            && let Some(redirect) = metacopy(&source.file).context("read the marks of", &path)?
+        if let Source::File(opened) = &mut source
+            && let Some(redirect) = metacopy(&opened.file, &opened.attributes).context("read the marks of", &path)?
         {
-            source.content = Some(self.data(&moved, &redirect.unwrap_or_else(|| name.into()), &path)?);
+            opened.content = Some(self.data(&moved, &redirect.unwrap_or_else(|| name.into()), &path)?);
         }
         self.out.file(&found.place.dir, &found.name, &found.stat, &entry, &path, source)?;
         if found.stat.kind == Kind::Dir {

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     fs::File,
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::{
+        fd::AsFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -163,7 +166,9 @@ impl Layers {
                 return Ok(None);
             }
             let handle = found.place.dir.open_handle(&found.name).context("open", &path)?;
-            let Some(onward) = metacopy(&handle).context("read the marks of", &path)? else {
+            let Some(onward) = metacopy(&handle, &xattr::list_of(&handle).context("read the marks of", &path)?)
+                .context("read the marks of", &path)?
+            else {
                 return Ok(Some(found.place.dir.open_file(&found.name).context("open", &path)?));
             };
             first = found.place.layer + 1;
@@ -229,12 +234,18 @@ impl Layers {
 impl DirMarks {
     /// Reads what a directory says of what lies below it.
     pub fn of_dir(dir: &Dir, marks: Marks) -> std::io::Result<Self> {
+        let attributes = if marks == Marks::Overlay { xattr::list_of(dir)? } else { Vec::new() };
+        Self::among(&attributes, dir, marks)
+    }
+
+    /// The same, where the names of the directory's attributes are known.
+    pub fn among(attributes: &[OsString], dir: &Dir, marks: Marks) -> std::io::Result<Self> {
         match marks {
             Marks::None => Ok(Self::default()),
             Marks::Aufs => Ok(Self { opaque: dir.exists(OPAQUE)?, ..Self::default() }),
             Marks::Overlay => {
-                let opaque = xattr::get_of(dir, OVERLAY_OPAQUE)?;
-                let redirect = xattr::get_of(dir, OVERLAY_REDIRECT)?;
+                let opaque = get_listed(dir, attributes, OVERLAY_OPAQUE)?;
+                let redirect = get_listed(dir, attributes, OVERLAY_REDIRECT)?;
                 Ok(Self {
                     opaque: opaque.as_deref() == Some(b"y"),
                     second_form: opaque.as_deref() == Some(b"x"),
@@ -245,12 +256,21 @@ impl DirMarks {
     }
 }
 
+/// Reads an attribute whose name is among `names`: most files have none of those that are asked for.
+fn get_listed(file: &impl AsFd, names: &[OsString], name: &str) -> std::io::Result<Option<Vec<u8>>> {
+    match names.iter().any(|known| known == name) {
+        true => xattr::get_of(file, name),
+        false => Ok(None),
+    }
+}
+
 /// Where a file's content lies, if not in the file itself: `Some(None)` at the same path below, `Some(Some(_))` elsewhere.
-pub(super) fn metacopy(file: &impl std::os::fd::AsFd) -> std::io::Result<Option<Option<PathBuf>>> {
-    if xattr::get_of(file, OVERLAY_METACOPY)?.is_none() {
+/// `attributes` are the names of those it has.
+pub(super) fn metacopy(file: &impl AsFd, attributes: &[OsString]) -> std::io::Result<Option<Option<PathBuf>>> {
+    if get_listed(file, attributes, OVERLAY_METACOPY)?.is_none() {
         return Ok(None);
     }
-    let redirect = xattr::get_of(file, OVERLAY_REDIRECT)?;
+    let redirect = get_listed(file, attributes, OVERLAY_REDIRECT)?;
     Ok(Some(redirect.filter(|text| is_redirect(text)).map(|text| OsString::from_vec(text).into())))
 }
 
