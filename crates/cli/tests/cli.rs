@@ -131,7 +131,7 @@ fn a_commands_exit_status_passes_through() {
 fn what_cannot_be_run_is_125_126_or_127() {
     let Some(root) = root_with_busybox() else { return };
     for (args, code, says) in [
-        (&["run", "--rm", "missing"][..], 125, "No such image: missing:latest"),
+        (&["run", "--rm", "--pull=never", "missing"][..], 125, "No such image: missing:latest"),
         (&["run", "--rm", "--network", "bridge", "bb"], 125, "bridge"),
         (&["run", "--rm", "-v", "nowhere", "bb"], 125, "nowhere"),
         (&["run", "--rm", "-w", "relative", "bb", "true"], 125, "relative"),

@@ -236,7 +236,7 @@ fn an_image_in_use_is_not_pulled_from_under_it() {
         for _ in 0..3 {
             scope.spawn(|| {
                 while Instant::now() < deadline {
-                    let done = root.run(&["run", "--rm", "gone", "echo", "ran"]);
+                    let done = root.run(&["run", "--rm", "--pull=never", "gone", "echo", "ran"]);
                     let ran = done.code == 0 && done.out == "ran\n";
                     assert!(ran || (done.code == 125 && done.err.contains("No such image: gone")), "{done:?}");
                 }

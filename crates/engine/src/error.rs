@@ -34,6 +34,8 @@ pub enum Error {
     #[error(transparent)]
     Image(#[from] strata_image::Error),
     #[error(transparent)]
+    Distribution(#[from] strata_distribution::Error),
+    #[error(transparent)]
     Container(#[from] strata_container::Error),
 }
 
@@ -49,6 +51,7 @@ impl Error {
             Self::Driver(error) => error.kind(),
             Self::Layer(error) => error.kind(),
             Self::Image(error) => error.kind(),
+            Self::Distribution(error) => error.kind(),
             Self::Container(error) => error.kind(),
         }
     }

@@ -5,6 +5,7 @@
 //! | [`root`] | the data root: who else is on it, `strata/`, which driver |
 //! | [`open`] | the stores over one root, and settling what a dead process left |
 //! | [`create`] | an image becomes a container |
+//! | [`distribution`] | `pull` and `push` |
 //! | [`inspect`] | `inspect` of an image |
 //! | [`info`] | `info` and `version` |
 //! | [`usage`] | `system df` |
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod create;
+pub mod distribution;
 pub mod error;
 pub mod filter;
 pub mod info;

@@ -6,6 +6,14 @@ use clap::{Args, Subcommand};
 
 use super::{Filters, Listing, PruneFilters};
 
+/// When an image is pulled before a container is made of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PullPolicy {
+    Always,
+    Missing,
+    Never,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum ContainerCommand {
     /// List containers
@@ -94,6 +102,9 @@ pub struct Options {
     /// Set platform if the image has another
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
+    /// Pull image before running
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = PullPolicy::Missing)]
+    pub pull: PullPolicy,
     /// The image: a name, a digest or an ID
     pub image: String,
     /// The command and its arguments, in place of the image's

@@ -17,6 +17,10 @@ pub enum ImageCommand {
     Save(Save),
     /// Import the contents of a tarball to create a filesystem image
     Import(Import),
+    /// Pull an image or a repository from a registry
+    Pull(super::registry_client::Pull),
+    /// Push an image or a repository to a registry
+    Push(super::registry_client::Push),
     /// Show the history of an image
     History(History),
     /// Display detailed information on one or more images

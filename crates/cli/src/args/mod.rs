@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod image;
+pub mod registry_client;
 pub mod system;
 
 use std::path::PathBuf;
@@ -92,6 +93,17 @@ pub enum Command {
     Tag(image::Tag),
     /// Remove one or more images
     Rmi(image::Rmi),
+
+    /// Pull an image or a repository from a registry
+    Pull(registry_client::Pull),
+    /// Push an image or a repository to a registry
+    Push(registry_client::Push),
+    /// Log in to a registry
+    Login(registry_client::Login),
+    /// Log out from a registry
+    Logout(registry_client::Logout),
+    /// Search a registry for images
+    Search(registry_client::Search),
 
     /// Return low-level information on images and containers
     Inspect(system::Inspect),

@@ -6,6 +6,10 @@ mod cp;
 mod explain;
 mod images;
 mod inspect;
+mod layers;
+mod login;
+mod pull;
+mod push;
 mod run;
 mod shell;
 mod system;
@@ -40,6 +44,12 @@ pub fn run(context: &Context, command: &Command) -> anyhow::Result<u8> {
         Command::Rmi(args) | Command::Image(ImageCommand::Rm(args)) => images::remove(context, args),
         Command::Image(ImageCommand::Inspect(args)) => inspect::images(context, args),
         Command::Image(ImageCommand::Prune(args)) => images::prune(context, args),
+
+        Command::Pull(args) | Command::Image(ImageCommand::Pull(args)) => pull::pull(context, args),
+        Command::Push(args) | Command::Image(ImageCommand::Push(args)) => push::push(context, args),
+        Command::Login(args) => login::login(args),
+        Command::Logout(args) => login::logout(args),
+        Command::Search(args) => login::search(args),
 
         Command::Inspect(args) => inspect::any(context, args),
         Command::Explain(args) => explain::explain(context, args),

@@ -5,6 +5,7 @@ use std::{fs, io::Write, path::Path};
 use anyhow::{Context as _, bail};
 use strata_container::{Created, Request, env};
 
+use super::pull;
 use crate::{
     args::container::{Create, Options, Run, Start},
     context::{Context, print},
@@ -14,6 +15,7 @@ pub fn run(context: &Context, args: &Run) -> anyhow::Result<u8> {
     let request = request(&args.options)?;
     let engine = context.write()?;
     let cidfile = args.cidfile.as_deref().map(CidFile::begin).transpose()?;
+    pull::for_container(&engine, args.options.pull, &request.image, request.platform.as_ref())?;
     let mut told = Ok(());
     let exit = engine.run_container(&request, |created| told = tell(created, cidfile))?;
     told?;
@@ -24,6 +26,7 @@ pub fn create(context: &Context, args: &Create) -> anyhow::Result<()> {
     let request = request(&args.options)?;
     let engine = context.write()?;
     let cidfile = args.cidfile.as_deref().map(CidFile::begin).transpose()?;
+    pull::for_container(&engine, args.options.pull, &request.image, request.platform.as_ref())?;
     let created = engine.create_container(&request)?;
     tell(&created, cidfile)?;
     print(&format!("{}\n", created.container.id))

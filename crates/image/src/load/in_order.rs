@@ -4,7 +4,7 @@ use strata_spec::chain_ids;
 
 use super::{
     Loaded, Options, commit,
-    layers::{Claim, Job, unpack},
+    layers::{Claim, Job, missing, unpack},
     plan::{Plan, Planned, Source},
 };
 use crate::{Error, Store};
@@ -17,6 +17,8 @@ pub(super) fn load(
     options: &Options<'_>,
     mut claim: Claim<'_>,
 ) -> Result<Vec<Loaded>, Error> {
+    let files: Vec<_> = missing(&plan, &claim.existing).iter().map(|job| job.file).collect();
+    source.begin(&files)?;
     for image in &plan.images {
         layers(store, source, image, options, &mut claim)?;
     }

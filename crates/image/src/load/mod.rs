@@ -43,6 +43,8 @@ use strata_archive::{
 use strata_durable::Context;
 use strata_spec::{ImageId, Reference, manifest::Platform};
 
+pub use plan::{Blob, LayerFile, Plan, Planned, Source};
+
 use crate::{Error, Store};
 
 /// Bytes of the largest document (manifest, index, config) that is read from an archive.
@@ -134,7 +136,12 @@ impl Store {
 
     /// From something that can be read at any position.
     fn load_whole(&self, source: &dyn plan::Source, options: &Options<'_>) -> Result<Vec<Loaded>, Error> {
-        let plan = plan::plan(source, options)?;
+        self.load_plan(source, plan::plan(source, options)?, options)
+    }
+
+    /// Loads the images of `plan`, whose layers `source` has: for whoever reads the documents elsewhere. As [`load`](Self::load) otherwise;
+    /// layers that somebody else is making are waited for.
+    pub fn load_plan(&self, source: &dyn Source, plan: Plan, options: &Options<'_>) -> Result<Vec<Loaded>, Error> {
         let claim = layers::claim(self, &plan, true)?;
         if !self.layers().driver().is_independent() {
             return in_order::load(self, source, plan, options, claim);

@@ -8,8 +8,13 @@ use strata_spec::{DiffId, Digest, Hasher, ImageConfig, ImageId, Reference, chain
 use super::{DOCUMENT_MAX, Options, docker, legacy, names, oci};
 use crate::{Error, store::check_document};
 
-/// An archive, a folder, or what has been seen of a stream. Names are in normal form.
-pub(super) trait Source: Sync {
+/// An archive, a folder, what has been seen of a stream, or a registry. Names are in normal form.
+pub trait Source: Sync {
+    /// Told once what will be read of the layers, before the first of them is.
+    fn begin(&self, _missing: &[&LayerFile]) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The file that `name` leads to through links; `None` if there is none (yet).
     fn find(&self, name: &str) -> Result<Option<String>, Error>;
 
@@ -32,21 +37,22 @@ pub(super) trait Source: Sync {
 }
 
 /// A file of a [`Source`].
-pub(super) struct Blob<'a> {
+pub struct Blob<'a> {
+    /// Bytes of the file as it is stored; the reader may give it already unpacked.
     pub size: u64,
     pub reader: Box<dyn Read + Send + 'a>,
 }
 
 /// What an archive holds, checked as far as its documents go.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub struct Plan {
     /// In the archive's order; an image is there once.
     pub images: Vec<Planned>,
 }
 
 /// An image to load.
 #[derive(Clone, Debug)]
-pub(super) struct Planned {
+pub struct Planned {
     pub config: ImageConfig,
     /// One for each DiffID of the config, from the base up.
     pub layers: Vec<LayerFile>,
@@ -59,7 +65,7 @@ pub(super) struct Planned {
 
 /// Where a layer lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LayerFile {
+pub struct LayerFile {
     /// As the document names it, in normal form.
     pub name: String,
     /// Of the file as it lies, compressed or not, where that is promised.

@@ -1,0 +1,130 @@
+//! `pull`, and what `run` and `create` do about an image that is not there.
+
+use anyhow::bail;
+use strata_archive::Limits;
+use strata_distribution::{Client, Events, Settings, Times, events::Silent, pull::Options};
+use strata_engine::Engine;
+use strata_spec::{Platform, Reference};
+
+use super::layers::{Json, Shown, events};
+use crate::{
+    args::{
+        container::PullPolicy,
+        registry_client::{Connection, Format, Pull},
+    },
+    context::{Context, print},
+    format::units,
+};
+
+pub fn pull(context: &Context, args: &Pull) -> anyhow::Result<()> {
+    let mut reference = Reference::parse(&args.name)?;
+    let platform: Option<Platform> = args.platform.as_deref().map(str::parse).transpose()?;
+    let engine = context.write()?;
+    let client = client(&args.connection)?;
+    if args.all_tags {
+        if !reference.is_name_only() {
+            bail!("tag can't be used with --all-tags/-a");
+        }
+        let tags = client.tags(&reference)?;
+        if tags.is_empty() {
+            bail!("{} has no tags", reference.familiar_name());
+        }
+        for tag in tags {
+            one(&engine, &client, args, &reference.with_tag(&tag)?, platform.clone())?;
+        }
+        return Ok(());
+    }
+    if reference.is_name_only() {
+        reference = reference.with_default_tag();
+        if !args.quiet && args.format.is_none() {
+            print("Using default tag: latest\n")?;
+        }
+    }
+    one(&engine, &client, args, &reference, platform)
+}
+
+fn one(
+    engine: &Engine,
+    client: &Client,
+    args: &Pull,
+    reference: &Reference,
+    platform: Option<Platform>,
+) -> anyhow::Result<()> {
+    let (events, shown) = told(args.quiet, args.format);
+    let options = Options { platform, limits: Limits::default(), events: &*events };
+    let pulled = engine.pull(client, reference, &options)?;
+    drop(events);
+    match shown {
+        Shown::Json => print(&Json::end(&pulled.reference, pulled.digest, pulled.up_to_date))?,
+        Shown::Nothing => print(&format!("{reference}\n"))?,
+        Shown::Lines => {
+            let status = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+            print(&format!("Digest: {}\nStatus: {status} for {}\n{reference}\n", pulled.digest, reference.familiar()))?;
+        }
+    }
+    if args.verbose {
+        eprint!("{}", spent(&pulled.times));
+    }
+    Ok(())
+}
+
+/// Where the time went, a line each.
+pub fn spent(times: &Times) -> String {
+    let mut text = String::new();
+    for (part, time) in times.parts() {
+        text.push_str(&format!("{part:>9} {:>8.3} s\n", time.as_secs_f64()));
+    }
+    let bytes = times.bytes.load(std::sync::atomic::Ordering::Relaxed);
+    let rate = bytes as f64 / times.parts()[6].1.as_secs_f64().max(1e-9);
+    text.push_str(&format!(
+        "{:>9} {} at {}/s; all but the total are sums over threads\n",
+        "network",
+        units::size(bytes),
+        units::size(rate as u64)
+    ));
+    text
+}
+
+/// Who is told what happens, and how the end is said.
+pub fn told(quiet: bool, format: Option<Format>) -> (Box<dyn Events>, Shown) {
+    match (format, quiet) {
+        (Some(Format::Json), _) => (Box::new(Json::default()), Shown::Json),
+        (None, true) => (Box::new(Silent), Shown::Nothing),
+        (None, false) => (events(), Shown::Lines),
+    }
+}
+
+/// A client with this machine's settings.
+pub fn client(connection: &Connection) -> anyhow::Result<Client> {
+    let mut settings = Settings::of_machine()?;
+    settings.insecure_all |= connection.insecure;
+    Ok(Client::new(settings)?)
+}
+
+/// Pulls the image `name` where `policy` says so. What is said goes to standard error, as with docker: standard output is the container's.
+pub fn for_container(
+    engine: &Engine,
+    policy: PullPolicy,
+    name: &str,
+    platform: Option<&Platform>,
+) -> anyhow::Result<()> {
+    let missing = || engine.images().resolve(name).is_err_and(|e| e.kind() == strata_spec::ErrorKind::NotFound);
+    match policy {
+        PullPolicy::Never => return Ok(()),
+        PullPolicy::Missing if !missing() => return Ok(()),
+        PullPolicy::Missing | PullPolicy::Always => {}
+    }
+    let Ok(reference) = Reference::parse(name) else { return Ok(()) };
+    let reference = reference.with_default_tag();
+    if policy == PullPolicy::Missing {
+        eprintln!("Unable to find image '{}' locally", reference.familiar());
+    }
+    let client = client(&Connection { insecure: false })?;
+    let events = super::layers::events_on_stderr();
+    let options = Options { platform: platform.cloned(), limits: Limits::default(), events: &*events };
+    let pulled = engine.pull(&client, &reference, &options)?;
+    drop(events);
+    let status = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+    eprintln!("Digest: {}\nStatus: {status} for {}", pulled.digest, reference.familiar());
+    Ok(())
+}

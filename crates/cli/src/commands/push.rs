@@ -1,0 +1,57 @@
+//! `push`.
+
+use anyhow::bail;
+use strata_distribution::push::Options;
+use strata_spec::Reference;
+
+use super::{
+    layers::{Json, Shown},
+    pull::{client, spent, told},
+};
+use crate::{
+    args::registry_client::Push,
+    context::{Context, print},
+};
+
+pub fn push(context: &Context, args: &Push) -> anyhow::Result<()> {
+    let reference = Reference::parse(&args.name)?;
+    if reference.digest().is_some() {
+        bail!("cannot push a digest reference");
+    }
+    let engine = context.write()?;
+    let client = client(&args.connection)?;
+    let references = match (args.all_tags, reference.is_name_only()) {
+        (true, false) => bail!("tag can't be used with --all-tags/-a"),
+        (true, true) => {
+            let names = engine.images().tags().read()?.in_repository(&reference);
+            names.into_iter().map(|(name, _)| name).filter(|name| name.digest().is_none()).collect()
+        }
+        (false, true) => {
+            if !args.quiet && args.format.is_none() {
+                print("Using default tag: latest\n")?;
+            }
+            vec![reference.clone().with_default_tag()]
+        }
+        (false, false) => vec![reference.clone()],
+    };
+    if references.is_empty() {
+        bail!("An image does not exist locally with the tag: {}", reference.familiar_name());
+    }
+    for reference in references {
+        let (events, shown) = told(args.quiet, args.format);
+        let pushed = engine.push(&client, &reference, &Options { events: &*events })?;
+        drop(events);
+        match shown {
+            Shown::Json => print(&Json::end(&reference, pushed.digest, pushed.kept))?,
+            Shown::Nothing => print(&format!("{reference}\n"))?,
+            Shown::Lines => {
+                let tag = reference.tag().unwrap_or_default();
+                print(&format!("{tag}: digest: {} size: {}\n", pushed.digest, pushed.size))?;
+            }
+        }
+        if args.verbose {
+            eprint!("{}", spent(&pushed.times));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! What every operation shares: the network, the settings, and the registries that answered.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use reqwest::{Method, StatusCode, header::LINK};
+use serde::Deserialize;
+use strata_spec::Reference;
+
+use crate::{
+    Error, Settings,
+    auth::pull_scope,
+    endpoint::{Direction, endpoints},
+    http::{Call, Remote, failure, read_all},
+    mappings::Mappings,
+    net::Net,
+};
+
+/// Bytes of one page of a list of tags.
+const PAGE_MAX: u64 = 4 << 20;
+/// Tags of one repository.
+const TAGS_MAX: usize = 1 << 16;
+
+/// The places that answered, by domain and whether they are for pushing.
+type Known = HashMap<(String, bool), Vec<Arc<Remote>>>;
+
+/// A client of registries.
+pub struct Client {
+    pub(crate) net: Net,
+    pub(crate) settings: Settings,
+    remotes: Mutex<Known>,
+}
+
+/// Where images come from and go to on this machine.
+pub struct Stores<'a> {
+    pub images: &'a strata_image::Store,
+    pub mappings: Mappings,
+    /// `strata/partial`
+    pub partial: PathBuf,
+    /// `strata/cache/manifests`: manifests as they were served, so that an image can be pushed as what it was pulled.
+    pub manifests: PathBuf,
+}
+
+impl Client {
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        Ok(Self { net: Net::new()?, settings, remotes: Mutex::default() })
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The places that answer for `domain`, in the order in which they are to be asked. Fails if none does.
+    pub(crate) fn remotes(&self, domain: &str, direction: Direction) -> Result<Vec<Arc<Remote>>, Error> {
+        let key = (domain.to_owned(), direction == Direction::Push);
+        if let Some(known) = self.known().get(&key) {
+            return Ok(known.clone());
+        }
+        let (mut found, mut failed) = (Vec::new(), None);
+        for endpoint in endpoints(domain, direction, &self.settings)? {
+            match self.net.wait(Remote::connect(&endpoint, &self.settings)) {
+                Ok(remote) => found.push(Arc::new(remote)),
+                Err(error) => {
+                    tracing::debug!(host = endpoint.host, %error, "does not answer");
+                    failed = Some(error);
+                }
+            }
+        }
+        match (found.is_empty(), failed) {
+            (true, Some(error)) => Err(error),
+            _ => {
+                self.known().insert(key, found.clone());
+                Ok(found)
+            }
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.remotes.lock().expect("nothing panics while it holds this")
+    }
+
+    /// All tags of a repository, in the registry's order.
+    pub fn tags(&self, repository: &Reference) -> Result<Vec<String>, Error> {
+        let remotes = self.remotes(repository.domain(), Direction::Pull)?;
+        self.net.wait(tags(remotes.last().expect("there is at least one"), repository))
+    }
+}
+
+async fn tags(remote: &Remote, repository: &Reference) -> Result<Vec<String>, Error> {
+    #[derive(Deserialize)]
+    struct Page {
+        tags: Option<Vec<String>>,
+    }
+    let mut all = Vec::new();
+    let mut url = remote.url(&format!("v2/{}/tags/list", repository.path()));
+    loop {
+        let response = remote.send(Call::new(Method::GET, url.clone(), &pull_scope(repository.path()))).await?;
+        if response.status() != StatusCode::OK {
+            return Err(match failure(response).await {
+                Error::Status { status: 404, message, .. } => {
+                    Error::NotFound { reference: repository.familiar_name(), message }
+                }
+                error => error,
+            });
+        }
+        let next = response.headers().get(LINK).and_then(|link| link.to_str().ok()).and_then(next_page);
+        let object = format!("the tags of {}", repository.familiar_name());
+        let body = read_all(response, PAGE_MAX, &object).await?;
+        let page: Page = serde_json::from_slice(&body).map_err(|error| Error::invalid(&object, error.to_string()))?;
+        let page = page.tags.unwrap_or_default();
+        let brought = page.len();
+        all.extend(page);
+        if all.len() > TAGS_MAX {
+            return Err(Error::invalid(&object, format!("are more than {TAGS_MAX}")));
+        }
+        let Some(next) = next.filter(|_| brought > 0) else { return Ok(all) };
+        let to = url.join(&next).ok().filter(|to| to.origin() == url.origin());
+        url = to.ok_or_else(|| Error::invalid(&object, "lead to another host"))?;
+    }
+}
+
+/// Where a `Link` header says that the list goes on: `<path>; rel="next"`.
+fn next_page(link: &str) -> Option<String> {
+    link.split(',').find_map(|link| {
+        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let next = parameters.split(';').any(|p| matches!(p.trim(), "rel=\"next\"" | "rel=next"));
+        next.then(|| target.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_lead_on() {
+        assert_eq!(next_page(r#"</v2/a/tags/list?last=x&n=2>; rel="next""#).unwrap(), "/v2/a/tags/list?last=x&n=2");
+        assert_eq!(next_page(r#"</x>; rel="prev", </y>; rel=next"#).unwrap(), "/y");
+        assert_eq!(next_page("nonsense"), None);
+    }
+}

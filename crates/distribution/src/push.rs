@@ -1,0 +1,473 @@
+//! An image goes out: layers that the registry lacks, then the config, the manifest last.
+//!
+//! For each layer, the first of these that works:
+//!
+//! | | when |
+//! | --- | --- |
+//! | the repository has the blob | one is known to be this layer (`distribution/`, or the kept manifest) |
+//! | mounted from another repository of the registry | the same |
+//! | copied from the registry it was pulled from | the image's manifest is kept, so that its digest stays |
+//! | rebuilt and compressed | always |
+//!
+//! An image that was pulled is pushed with the manifest that it was pulled with, as long as each of its blobs can be had; else a manifest of
+//! Docker's schema 2 is made.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use reqwest::{Method, header::CONTENT_TYPE};
+use serde::Serialize;
+use strata_spec::{
+    ChainId, DiffId, Digest, ErrorKind, ImageConfig, ImageId, Reference, chain_ids, gojson,
+    manifest::{Descriptor, Manifest, media_type},
+};
+
+use crate::{
+    Client, Error, Stores,
+    auth::push_scope,
+    compress::gzip,
+    endpoint::Direction,
+    events::{Events, Phase},
+    fetch::{Fetch, Follow, Queue, Stop, Wanted},
+    http::{Call, Remote, failure},
+    mappings::Source,
+    partial::Partials,
+    pull::{keep_manifest, kept_manifest},
+    times::Times,
+    upload::Target,
+};
+
+/// Layers under way at the same time.
+const AT_ONCE: usize = 3;
+/// Blobs of one layer that a registry is asked for, the newest first.
+const CANDIDATES: usize = 5;
+
+/// How to push.
+pub struct Options<'a> {
+    pub events: &'a dyn Events,
+}
+
+/// An image that was pushed.
+#[derive(Clone, Debug)]
+pub struct Pushed {
+    pub id: ImageId,
+    pub digest: Digest,
+    /// Bytes of the manifest.
+    pub size: u64,
+    /// Whether it is the manifest that the image was pulled with.
+    pub kept: bool,
+    pub times: Arc<Times>,
+}
+
+/// One layer of the image.
+struct Layer {
+    chain: ChainId,
+    diff: DiffId,
+    /// Bytes of its files.
+    size: u64,
+    /// What the kept manifest says of it.
+    kept: Option<Descriptor>,
+}
+
+impl Layer {
+    fn short(&self) -> String {
+        self.diff.short()
+    }
+}
+
+impl Client {
+    /// Pushes the image that `reference`, a tag, names.
+    pub fn push(&self, stores: &Stores<'_>, reference: &Reference, options: &Options<'_>) -> Result<Pushed, Error> {
+        let begun = Instant::now();
+        let times = Arc::new(Times::default());
+        let Some(id) = stores.images.tags().read()?.get(reference) else {
+            return Err(Error::NotFound {
+                reference: reference.familiar(),
+                message: format!("An image does not exist locally with the tag: {}", reference.familiar_name()),
+            });
+        };
+        options.events.line(&format!("The push refers to repository [{}]", reference.name()));
+        let config = stores.images.get(id)?;
+        let mut lease = stores.images.layers().lease()?;
+        if let Some(top) = strata_spec::chain_id(config.diff_ids()) {
+            lease.hold(top)?;
+        }
+        let remotes = self.remotes(reference.domain(), Direction::Push)?;
+        times.resolve.add(begun.elapsed());
+        let stop = Stop::default();
+        let target = Target { net: &self.net, remote: &remotes[0], repository: reference.path(), stop: &stop };
+        let push = Push { client: self, stores, reference, options, target, times: &times, stop: &stop };
+        let (digest, bytes, kept) = push.run(&config).map_err(|error| denied(error, reference))?;
+        lease.done()?;
+        stores.images.tags().set(&reference.with_digest(digest), id, true)?;
+        keep_manifest(&stores.manifests, id, digest, &bytes)?;
+        times.total.add(begun.elapsed());
+        tracing::info!(image = %id, %digest, reference = %reference, "image pushed");
+        Ok(Pushed { id, digest, size: bytes.len() as u64, kept, times })
+    }
+}
+
+/// One push.
+struct Push<'a> {
+    client: &'a Client,
+    stores: &'a Stores<'a>,
+    reference: &'a Reference,
+    options: &'a Options<'a>,
+    target: Target<'a>,
+    times: &'a Arc<Times>,
+    stop: &'a Stop,
+}
+
+impl Push<'_> {
+    /// Pushes everything; returns digest and bytes of the manifest, and whether it is the one that was kept.
+    fn run(&self, config: &ImageConfig) -> Result<(Digest, Vec<u8>, bool), Error> {
+        let kept = self.kept(config);
+        let mut layers = Vec::new();
+        for (at, (chain, diff)) in chain_ids(config.diff_ids()).zip(config.diff_ids()).enumerate() {
+            let size = self.stores.images.layers().get(chain)?.size;
+            let kept = kept.as_ref().map(|(_, manifest)| manifest.layers[at].clone());
+            layers.push(Layer { chain, diff: *diff, size, kept });
+        }
+        for layer in layers.iter().rev() {
+            self.options.events.layer(&layer.short(), Phase::Preparing);
+        }
+        let sent = self.layers(&layers)?;
+        let descriptors: Vec<&Descriptor> = layers.iter().map(|layer| &sent[&layer.diff]).collect();
+        let same = |(_, manifest): &(Vec<u8>, Manifest)| {
+            manifest.layers.iter().zip(&descriptors).all(|(kept, sent)| kept.digest == sent.digest)
+        };
+        let (bytes, kind, is_kept) = match kept.filter(same) {
+            Some((bytes, manifest)) => {
+                let kind = manifest.media_type.unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned());
+                (bytes, kind, true)
+            }
+            None => (docker_manifest(config, &descriptors), media_type::DOCKER_MANIFEST.to_owned(), false),
+        };
+        let id = config.id().digest();
+        if self.target.has(id)?.is_none() {
+            self.target.send(|| config.raw(), |_| {})?;
+        }
+        let digest = Digest::sha256(&bytes);
+        self.client.net.wait(self.put(digest, &bytes, &kind))?;
+        let of_docker = |d: &&Descriptor| is_gzip(&d.media_type);
+        let found: Vec<_> = layers
+            .iter()
+            .zip(&descriptors)
+            .filter(|(_, descriptor)| of_docker(descriptor))
+            .map(|(layer, descriptor)| (layer.diff, descriptor.digest))
+            .collect();
+        self.stores.mappings.add(&self.reference.name(), &found)?;
+        Ok((digest, bytes, is_kept))
+    }
+
+    /// The manifest that the image was pulled or pushed with before, if it is of this image.
+    fn kept(&self, config: &ImageConfig) -> Option<(Vec<u8>, Manifest)> {
+        let bytes = strata_durable::read(&kept_manifest(&self.stores.manifests, config.id())).ok()?;
+        let manifest = Manifest::parse(&bytes).ok()?;
+        let fits = manifest.config.digest == config.id().digest() && manifest.layers.len() == config.diff_ids().len();
+        fits.then_some((bytes, manifest))
+    }
+
+    /// Brings all layers to the registry, the biggest first, some at once; returns what each is there.
+    fn layers(&self, layers: &[Layer]) -> Result<BTreeMap<DiffId, Descriptor>, Error> {
+        let mut jobs: BTreeMap<DiffId, &Layer> = BTreeMap::new();
+        for layer in layers {
+            jobs.insert(layer.diff, layer);
+        }
+        let mut jobs: Vec<&Layer> = jobs.into_values().collect();
+        jobs.sort_by_key(|layer| std::cmp::Reverse(layer.size));
+        let (next, done, failed) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()), Mutex::new(None));
+        let work = || {
+            while let Some(layer) = jobs.get(next.fetch_add(1, Relaxed)) {
+                match self.layer(layer) {
+                    Ok(descriptor) => {
+                        done.lock().expect("no worker panics").insert(layer.diff, descriptor);
+                    }
+                    Err(error) => {
+                        self.stop.now();
+                        next.store(jobs.len(), Relaxed);
+                        let mut failed = failed.lock().expect("no worker panics");
+                        if failed.is_none() || matches!(*failed, Some(Error::Stopped)) {
+                            *failed = Some(error);
+                        }
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..AT_ONCE.min(jobs.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        match failed.into_inner().expect("no worker panics") {
+            Some(error) => Err(error),
+            None => Ok(done.into_inner().expect("no worker panics")),
+        }
+    }
+
+    /// Brings one layer to the registry.
+    fn layer(&self, layer: &Layer) -> Result<Descriptor, Error> {
+        let sources = self.stores.mappings.sources(layer.diff);
+        if let Some(kept) = &layer.kept {
+            if let Some(found) = self.there(layer, kept.digest, &sources, kept)? {
+                return Ok(found);
+            }
+            match self.copied(layer, kept, &sources) {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::NoSpace || matches!(error, Error::Stopped) => {
+                    return Err(error);
+                }
+                Err(error) => tracing::info!(diff = %layer.diff, %error, "the blob cannot be had; compressing anew"),
+            }
+        }
+        let mut asked = Vec::new();
+        for source in sources.iter().rev() {
+            if asked.contains(&source.digest) || layer.kept.as_ref().is_some_and(|kept| kept.digest == source.digest) {
+                continue;
+            }
+            asked.push(source.digest);
+            let plain = Descriptor::new(media_type::DOCKER_LAYER_GZIP, source.digest, 0);
+            if let Some(found) = self.there(layer, source.digest, &sources, &plain)? {
+                return Ok(found);
+            }
+            if asked.len() == CANDIDATES {
+                break;
+            }
+        }
+        self.compressed(layer)
+    }
+
+    /// Finds a blob in the repository, or has it mounted there.
+    fn there(
+        &self,
+        layer: &Layer,
+        blob: Digest,
+        sources: &[Source],
+        like: &Descriptor,
+    ) -> Result<Option<Descriptor>, Error> {
+        let of_size = |size| Descriptor { size, ..like.clone() };
+        if let Some(size) = self.target.has(blob)? {
+            self.options.events.layer(&layer.short(), Phase::ExistsThere);
+            return Ok(Some(of_size(size)));
+        }
+        for source in sources.iter().rev().filter(|source| source.digest == blob) {
+            let Ok(from) = Reference::parse_name(&source.source_repository) else { continue };
+            let elsewhere = from.domain() != self.reference.domain();
+            if elsewhere || from.path() == self.reference.path() {
+                continue;
+            }
+            if self.target.mount(blob, from.path())? {
+                self.options.events.mounted(&layer.short(), from.path());
+                let size = self.target.has(blob)?;
+                return Ok(size.map(of_size));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Copies a blob from a registry that has it; `None` if none is known.
+    fn copied(&self, layer: &Layer, kept: &Descriptor, sources: &[Source]) -> Result<Option<Descriptor>, Error> {
+        let is_source = |source: &&Source| source.digest == kept.digest;
+        let repositories = sources.iter().rev().filter(is_source).map(|source| source.source_repository.clone());
+        let known = self.known_repositories(kept.digest);
+        for name in repositories.chain(known) {
+            let Ok(from) = Reference::parse_name(&name) else { continue };
+            if from.name() == self.reference.name() {
+                continue;
+            }
+            let Ok(remotes) = self.client.remotes(from.domain(), Direction::Pull) else { continue };
+            match self.copy(layer, kept, &remotes, from.path()) {
+                Ok(()) => return Ok(Some(kept.clone())),
+                Err(error @ (Error::Stopped | Error::PushDenied { .. })) => return Err(error),
+                Err(error) => tracing::debug!(%name, %error, "the blob is not to be had here"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Repositories that the image was pulled from: those of its digests.
+    fn known_repositories(&self, _blob: Digest) -> Vec<String> {
+        let Ok(names) = self.stores.images.tags().read() else { return Vec::new() };
+        let Some(id) = names.get(self.reference) else { return Vec::new() };
+        names.of(id).iter().filter(|name| name.digest().is_some()).map(Reference::name).collect()
+    }
+
+    /// Fetches a blob and sends it on as it comes.
+    fn copy(&self, layer: &Layer, kept: &Descriptor, remotes: &[Arc<Remote>], from: &str) -> Result<(), Error> {
+        let partials = Partials::open(&self.stores.partial)?;
+        let wanted = Wanted { digest: kept.digest, size: kept.size, urls: Vec::new() };
+        let queue = Queue::new(&partials, vec![wanted])?;
+        let stop = Stop::default();
+        let fetch = Fetch {
+            net: &self.client.net,
+            remotes,
+            repository: from,
+            events: &crate::events::Silent,
+            times: self.times.clone(),
+            stop: &stop,
+        };
+        let blobs = queue.blobs();
+        let (id, done) = (layer.short(), AtomicU64::new(0));
+        let result = std::thread::scope(|scope| {
+            scope.spawn(|| queue.work(&fetch));
+            let told = |bytes| {
+                let done = done.fetch_add(bytes, Relaxed) + bytes;
+                self.options.events.layer(&id, Phase::Pushing { done, total: kept.size });
+            };
+            let result = self.target.send(|| Follow::new(&blobs[0], self.times), told);
+            if result.is_err() {
+                stop.now();
+            }
+            result
+        });
+        if let Some(error) = queue.failure().filter(|error| !matches!(error, Error::Stopped)) {
+            return Err(error);
+        }
+        let (digest, _) = result?;
+        blobs[0].remove()?;
+        if digest != kept.digest {
+            // A sha512 blob: the registry has it under another name than the manifest says.
+            return Err(Error::invalid(kept.digest.to_string(), "is not named by its sha256"));
+        }
+        self.options.events.layer(&id, Phase::Pushed);
+        Ok(())
+    }
+
+    /// Rebuilds the layer's tar, compresses it on all cores, and sends it as it comes.
+    fn compressed(&self, layer: &Layer) -> Result<Descriptor, Error> {
+        let (id, begun) = (layer.short(), Instant::now());
+        let (digest, size) = std::thread::scope(|scope| {
+            let open = || {
+                let events = self.options.events;
+                let (store, id) = (self.stores.images.layers().clone(), id.clone());
+                let (chain, total) = (layer.chain, layer.size);
+                gzip(scope, move |to| {
+                    let mut counted = Counted { to, done: 0, total, id: &id, events };
+                    store.write_tar(chain, Shared(&mut counted)).map_err(io::Error::other)
+                })
+            };
+            self.target.send(open, |_| {})
+        })?;
+        self.times.inflate.add(begun.elapsed());
+        self.times.bytes.fetch_add(size, Relaxed);
+        self.options.events.layer(&id, Phase::Pushed);
+        Ok(Descriptor::new(media_type::DOCKER_LAYER_GZIP, digest, size))
+    }
+
+    /// Puts the manifest under the tag.
+    async fn put(&self, digest: Digest, bytes: &[u8], kind: &str) -> Result<(), Error> {
+        let tag = self.reference.tag().unwrap_or("latest");
+        let remote = self.target.remote;
+        let url = remote.url(&format!("v2/{}/manifests/{tag}", self.reference.path()));
+        let call = Call::new(Method::PUT, url, &push_scope(self.reference.path()))
+            .header(CONTENT_TYPE, kind)
+            .body(bytes.to_vec());
+        let response = remote.send(call).await?;
+        if !response.status().is_success() {
+            return Err(failure(response).await);
+        }
+        let found = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+        match found.and_then(|found| found.parse::<Digest>().ok()) {
+            Some(found) if found != digest => Err(Error::Digest {
+                object: format!("the manifest of {} on its registry", self.reference.familiar()),
+                expected: Box::new(digest),
+                found: Box::new(found),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_gzip(kind: &str) -> bool {
+    media_type::layer(kind).is_some_and(|layer| layer.compression == media_type::Compression::Gzip)
+}
+
+/// A refusal in words that say what to do.
+fn denied(error: Error, reference: &Reference) -> Error {
+    let repository = reference.familiar_name();
+    match error {
+        Error::Unauthorized { reason, .. } => Error::PushDenied { repository, message: reason },
+        Error::Status { status: 401 | 403, message, .. } => {
+            let message =
+                if message.is_empty() { "requested access to the resource is denied".into() } else { message };
+            Error::PushDenied { repository, message }
+        }
+        error => error,
+    }
+}
+
+/// The bytes of a manifest of schema 2, as Docker writes it.
+///
+/// Source: distribution 2.8, `manifest/schema2/manifest.go`: indented by three spaces.
+fn docker_manifest(config: &ImageConfig, layers: &[&Descriptor]) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct One {
+        media_type: String,
+        size: u64,
+        digest: String,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Whole {
+        schema_version: u32,
+        media_type: &'static str,
+        config: One,
+        layers: Vec<One>,
+    }
+    let one = |kind: &str, size, digest: Digest| One { media_type: kind.to_owned(), size, digest: digest.to_string() };
+    let whole = Whole {
+        schema_version: 2,
+        media_type: media_type::DOCKER_MANIFEST,
+        config: one(media_type::DOCKER_CONFIG, config.raw().len() as u64, config.id().digest()),
+        layers: layers.iter().map(|layer| one(&docker_type(&layer.media_type), layer.size, layer.digest)).collect(),
+    };
+    gojson::to_vec_indent(&whole, "   ").expect("strings and numbers are JSON")
+}
+
+/// Docker's media type for a layer of the same compression.
+fn docker_type(kind: &str) -> String {
+    let layer = media_type::layer(kind);
+    let own = match layer.map(|layer| layer.compression) {
+        Some(media_type::Compression::None) => media_type::DOCKER_LAYER,
+        Some(media_type::Compression::Zstd) => media_type::DOCKER_LAYER_ZSTD,
+        _ => media_type::DOCKER_LAYER_GZIP,
+    };
+    own.to_owned()
+}
+
+/// Counts what passes.
+struct Counted<'a> {
+    to: &'a mut dyn Write,
+    done: u64,
+    total: u64,
+    id: &'a str,
+    events: &'a dyn Events,
+}
+
+/// A writer by reference.
+struct Shared<'a, 'b>(&'a mut Counted<'b>);
+
+impl Write for Shared<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let counted = &mut *self.0;
+        let written = counted.to.write(bytes)?;
+        counted.done += written as u64;
+        let (done, total) = (counted.done.min(counted.total), counted.total);
+        counted.events.layer(counted.id, Phase::Pushing { done, total });
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
