@@ -1,2 +1,16 @@
 //! The merged view of layers in user space.
+//!
+//! [`Union`] is the view itself, without FUSE and without a clock: the operations of a filesystem over branches, each of
+//! which answers with what `errno` would be. It speaks two dialects of marks on disk, the kernel's overlayfs and AUFS
+//! (`docs/formats/overlay-marks.md`, `docs/formats/aufs.md`).
+//!
+//! Every method takes `&self` and may be called from many threads.
 #![forbid(unsafe_code)]
+
+mod config;
+mod types;
+mod union;
+
+pub use config::*;
+pub use types::*;
+pub use union::{DirHandle, Handle, Notifier, Union};
