@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use strata_spec::{Digest, ErrorKind, manifest::ManifestError, reference::ReferenceError};
+use strata_spec::{Digest, ErrorKind, ImageId, manifest::ManifestError, reference::ReferenceError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,6 +22,11 @@ pub enum Error {
     PullDenied { repository: String, message: String },
     #[error("push to {repository} denied: {message}; `strata login` may be required")]
     PushDenied { repository: String, message: String },
+    #[error(
+        "{reference} names image {other} here already, for another platform; \
+         give that one a tag and remove this name, then pull {wanted} again"
+    )]
+    DigestTaken { reference: String, other: Box<ImageId>, wanted: Box<ImageId> },
     #[error("{registry} wants a login: {reason}")]
     Unauthorized { registry: String, reason: String },
     #[error("{object} has more than {limit} bytes, which is more than one may have")]
@@ -81,6 +86,7 @@ impl Error {
             | Self::Config { .. } => ErrorKind::Invalid,
             Self::Manifest { source, .. } => source.kind(),
             Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::DigestTaken { .. } => ErrorKind::Conflict,
             Self::NoRoom { .. } => ErrorKind::NoSpace,
             Self::Stopped => ErrorKind::Cancelled,
             Self::Image(error) => error.kind(),

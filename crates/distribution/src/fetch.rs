@@ -387,7 +387,7 @@ impl Fetch<'_> {
             call = call.header(RANGE, &format!("bytes={}-", at.have));
         }
         let asked = call.headers.contains_key(RANGE);
-        let response = place.remote.send(call).await?;
+        let response = place.remote.try_once(&call).await?;
         let skip = match response.status().as_u16() {
             200 => at.have,
             206 if asked => match check_range(response.headers(), at.have, size) {

@@ -143,11 +143,8 @@ impl Remote {
     pub async fn send(&self, call: Call) -> Result<Response, Error> {
         let mut attempt = 0;
         loop {
-            let error = match self.once(&call).await {
-                Ok(response) => match response.status().as_u16() {
-                    408 | 425 | 429 | 500 | 502 | 503 | 504 => failure(response).await,
-                    _ => return Ok(response),
-                },
+            let error = match self.try_once(&call).await {
+                Ok(response) => return Ok(response),
                 Err(error) => error,
             };
             attempt += 1;
@@ -157,6 +154,15 @@ impl Remote {
             }
             tracing::debug!(%error, attempt, "trying again");
             pause(attempt, error.wait()).await;
+        }
+    }
+
+    /// Makes a request once, for callers that begin again by themselves. An error in passing is an error, any other answer is returned.
+    pub async fn try_once(&self, call: &Call) -> Result<Response, Error> {
+        let response = self.once(call).await?;
+        match response.status().as_u16() {
+            408 | 425 | 429 | 500 | 502 | 503 | 504 => Err(failure(response).await),
+            _ => Ok(response),
         }
     }
 

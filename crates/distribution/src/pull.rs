@@ -77,10 +77,23 @@ impl Client {
         check_layers(stores, reference, &resolved)?;
         let object = format!("the config of {}", reference.familiar());
         let config = self.net.wait(small_blob(&remotes, reference.path(), &resolved.manifest.config, &object))?;
-        let names = names(reference, resolved.top.digest);
+        let mut names = names(reference, resolved.top.digest);
         let planned = plan(&object, config, &resolved, options)?;
         let id = planned.config.id();
-        let up_to_date = stores.images.tags().read()?.get(&names[0]) == Some(id);
+        let known = stores.images.tags().read()?;
+        let up_to_date = known.get(&names[0]) == Some(id);
+        // An index is one digest for the images of all platforms, and a digest names one image: the first, as with Docker.
+        if let Some(other) = known.get(&names[names.len() - 1]).filter(|other| *other != id) {
+            let canonical = names.pop().expect("there is at least one");
+            if names.is_empty() {
+                return Err(Error::DigestTaken {
+                    reference: canonical.familiar(),
+                    other: Box::new(other),
+                    wanted: Box::new(id),
+                });
+            }
+            tracing::info!(name = %canonical, image = %other, "the digest stays with the image of another platform");
+        }
         times.resolve.add(begun.elapsed());
         let image =
             Image { stores, options, resolved: &resolved, planned: Planned { names, ..planned }, times: &times };
@@ -317,7 +330,7 @@ pub(crate) async fn small_blob(
 
 async fn blob_once(remote: &Remote, repository: &str, descriptor: &Descriptor, object: &str) -> Result<Vec<u8>, Error> {
     let url = remote.url(&format!("v2/{repository}/blobs/{}", descriptor.digest));
-    let response = remote.send(Call::new(Method::GET, url, &pull_scope(repository))).await?;
+    let response = remote.try_once(&Call::new(Method::GET, url, &pull_scope(repository))).await?;
     if !response.status().is_success() {
         return Err(failure(response).await);
     }

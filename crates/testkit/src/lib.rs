@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`crash`] | records a store's writes, and shows the disk as a power cut after any of them would leave it |
 //! | [`dockerd`] | a real dockerd on a data root |
+//! | [`registry`] | registries: a real `docker-registry`, and one in memory whose answers can be spoilt |
+//! | [`server`] | the HTTP server under that |
 //! | [`require`] | what a test needs of the machine; says `skip: …` where it lacks |
 //! | [`scratch`](mod@scratch) | temporary folders on a real disk |
 //! | [`loopfs`] | small filesystems of one's own: to fill up, to make read-only |
@@ -14,8 +16,10 @@
 pub mod crash;
 pub mod dockerd;
 pub mod loopfs;
+pub mod registry;
 pub mod require;
 pub mod scratch;
+pub mod server;
 
 pub use dockerd::Dockerd;
 pub use loopfs::LoopFs;

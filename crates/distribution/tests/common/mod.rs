@@ -1,0 +1,174 @@
+//! Data roots with their stores, clients of their own, and images to move about.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use strata_archive::Limits;
+use strata_distribution::{
+    Client, Error, Events, Phase, Settings, Stores, mappings::Mappings, pull::Options, pull::Pulled, push, push::Pushed,
+};
+use strata_durable::Journal;
+use strata_graphdriver::Access;
+use strata_spec::Reference;
+use strata_testkit::{Scratch, registry::Image, require, scratch};
+
+/// A data root.
+pub struct Root {
+    pub scratch: Arc<Scratch>,
+    pub images: strata_image::Store,
+}
+
+/// An empty data root; skips where overlay2 cannot work.
+pub fn root() -> Option<Root> {
+    require::root()?;
+    require::overlay()?;
+    let scratch = Arc::new(scratch());
+    Some(Root { images: open(scratch.path()), scratch })
+}
+
+/// The same root with stores of their own, as another process has them.
+pub fn reopened(root: &Root) -> Root {
+    Root { images: open(root.scratch.path()), scratch: root.scratch.clone() }
+}
+
+fn open(path: &Path) -> strata_image::Store {
+    let strata = path.join("strata");
+    let locks = strata.join("locks");
+    let journal = Journal::open(&strata.join("journal")).unwrap();
+    let driver = strata_graphdriver::open("overlay2", path, Access::ReadWrite).unwrap();
+    let config = strata_layer::Config { root: path, driver, journal, locks: &locks };
+    let layers = Arc::new(strata_layer::Store::open(config).unwrap());
+    let config = strata_image::Config {
+        root: path,
+        driver_name: "overlay2",
+        layers,
+        locks: &locks,
+        cache: &strata.join("cache"),
+    };
+    strata_image::Store::open(config).unwrap()
+}
+
+impl Root {
+    pub fn stores(&self) -> Stores<'_> {
+        Stores {
+            images: &self.images,
+            mappings: Mappings::new(self.scratch.path(), "overlay2"),
+            partial: self.scratch.join("strata/partial"),
+            manifests: self.scratch.join("strata/cache/manifests"),
+        }
+    }
+
+    pub fn pull(&self, client: &Client, name: &str) -> Result<Pulled, Error> {
+        self.pull_for(client, name, None)
+    }
+
+    pub fn pull_for(&self, client: &Client, name: &str, platform: Option<&str>) -> Result<Pulled, Error> {
+        self.pull_telling(client, name, platform, &strata_distribution::Silent)
+    }
+
+    pub fn pull_telling(
+        &self,
+        client: &Client,
+        name: &str,
+        platform: Option<&str>,
+        events: &dyn Events,
+    ) -> Result<Pulled, Error> {
+        let reference = Reference::parse(name).unwrap().with_default_tag();
+        let platform = platform.map(|platform| platform.parse().unwrap());
+        client.pull(&self.stores(), &reference, &Options { platform, limits: Limits::default(), events })
+    }
+
+    pub fn push(&self, client: &Client, name: &str) -> Result<Pushed, Error> {
+        self.push_telling(client, name, &strata_distribution::Silent)
+    }
+
+    pub fn push_telling(&self, client: &Client, name: &str, events: &dyn Events) -> Result<Pushed, Error> {
+        client.push(&self.stores(), &Reference::parse(name).unwrap().with_default_tag(), &push::Options { events })
+    }
+
+    /// Gives the image of a name one more.
+    pub fn tag(&self, from: &str, to: &str) {
+        let id = self.images.resolve(from).unwrap();
+        self.images.tag(id, &Reference::parse(to).unwrap().with_default_tag()).unwrap();
+    }
+
+    /// The tar of layer `at` of the image `name`, as it is rebuilt from the root.
+    pub fn layer(&self, name: &str, at: usize) -> Vec<u8> {
+        let config = self.images.get(self.images.resolve(name).unwrap()).unwrap();
+        let chain = strata_spec::chain_ids(config.diff_ids()).nth(at).unwrap();
+        let mut tar = Vec::new();
+        self.images.layers().write_tar(chain, &mut tar).unwrap();
+        tar
+    }
+
+    /// Names of the partial blobs.
+    pub fn partials(&self) -> Vec<String> {
+        names(&self.scratch.join("strata/partial"))
+    }
+
+    /// Fails unless there are so many layers and images, and no leftovers.
+    #[track_caller]
+    pub fn assert_holds(&self, images: usize, layers: usize) {
+        assert_eq!(self.images.list().unwrap().len(), images, "images");
+        assert_eq!(self.images.layers().list().unwrap().len(), layers, "layers");
+        let mut folders = names(&self.scratch.join("overlay2"));
+        folders.retain(|name| name != "l" && name != "backingFsBlockDev");
+        assert_eq!(folders.len(), layers, "folders of layers");
+        for empty in ["image/overlay2/layerdb/tmp", "strata/journal"] {
+            assert_eq!(names(&self.scratch.join(empty)), Vec::<String>::new(), "{empty}");
+        }
+    }
+}
+
+pub fn names(dir: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Settings that no file and no variable of this machine touches.
+pub fn settings() -> Settings {
+    Settings {
+        mirrors: Vec::new(),
+        insecure: Vec::new(),
+        insecure_all: false,
+        certs: "/nonexistent/certs.d".into(),
+        docker_config: "/nonexistent/config.json".into(),
+    }
+}
+
+pub fn client() -> Client {
+    Client::new(settings()).unwrap()
+}
+
+/// Two or three layers that differ from those of other `seed`s.
+pub fn tars(seed: u64, sizes: &[usize]) -> Vec<Vec<u8>> {
+    sizes.iter().enumerate().map(|(at, bytes)| Image::layer(seed * 1000 + at as u64, *bytes)).collect()
+}
+
+/// Remembers what happens.
+#[derive(Default)]
+pub struct Heard(Mutex<Vec<(String, Phase)>>);
+
+impl Heard {
+    /// How many layers came to this phase.
+    pub fn count(&self, phase: Phase) -> usize {
+        self.0.lock().unwrap().iter().filter(|(_, heard)| *heard == phase).count()
+    }
+
+    pub fn all(&self) -> Vec<(String, Phase)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Events for Heard {
+    fn layer(&self, id: &str, phase: Phase) {
+        self.0.lock().unwrap().push((id.to_owned(), phase));
+    }
+    fn mounted(&self, id: &str, _: &str) {
+        self.layer(id, Phase::Mounted);
+    }
+    fn line(&self, _: &str) {}
+}
