@@ -69,7 +69,7 @@ pub fn changes(upper: &Path, lower: &[PathBuf], marks: Marks) -> Result<Vec<Chan
 /// cannot rebuild layers with sparse entries; unpacking makes the holes again. Sockets are left out. The root has no entry.
 pub fn diff<W: Write>(upper: &Path, lower: &[PathBuf], marks: Marks, out: W) -> Result<(), Error> {
     if marks == Marks::None && !lower.is_empty() {
-        return write_changes(upper, &changes(upper, lower, marks)?, out);
+        return write(upper, &changes(upper, lower, marks)?, out);
     }
     export::Walk::new(upper, lower, marks, out).run().map(drop)
 }
@@ -79,9 +79,9 @@ pub fn tree<W: Write>(root: &Path, out: W) -> Result<(), Error> {
     export::Walk::new(root, &[], Marks::None, out).run().map(drop)
 }
 
-/// Writes only what changed, where the folder itself does not tell.
-fn write_changes<W: Write>(upper: &Path, changes: &[Change], out: W) -> Result<(), Error> {
-    let root = Dir::open(upper).context("open", upper)?;
+/// Writes only what changed, where the folder itself does not tell: `view` is the whole new view, `changes` as [`changes`] lists them.
+pub fn write<W: Write>(view: &Path, changes: &[Change], out: W) -> Result<(), Error> {
+    let root = Dir::open(view).context("open", view)?;
     let mut exporter = export::Exporter::new(out);
     for Change { path, kind } in changes {
         let entry = path.strip_prefix("/").unwrap_or(path);
@@ -93,7 +93,7 @@ fn write_changes<W: Write>(upper: &Path, changes: &[Change], out: W) -> Result<(
             exporter.mark(&parent.join(mark), 0o600, 0, 0)?;
             continue;
         }
-        let path = upper.join(entry);
+        let path = view.join(entry);
         let dir = if parent == Path::new("") { root.open_dir(".") } else { root.dir_beneath(parent) };
         let dir = dir.context("open the directory of", &path)?;
         let stat = dir.stat(name).context("look at", &path)?;

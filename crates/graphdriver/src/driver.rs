@@ -50,7 +50,7 @@ pub struct Fault {
 /// Nothing that a driver writes is on disk before [`GraphDriver::sync`] returns, and nothing may name a folder before that.
 /// Whoever creates a folder has noted it in the journal, so that what a crash leaves half-made is removed.
 pub trait GraphDriver: Send + Sync {
-    /// `overlay2`.
+    /// As it is asked for, and as its folders are called: `overlay2`.
     fn name(&self) -> &'static str;
 
     /// The driver's home, `<data root>/overlay2`.
@@ -85,10 +85,11 @@ pub trait GraphDriver: Send + Sync {
     /// All folders, in no order.
     fn list(&self) -> Result<Vec<CacheId>, Error>;
 
-    /// The folder below `id`, as the driver's own files say.
+    /// The folder below `id`, as the driver's own files say. `None` for a base layer, and where they do not say: a copy does not know
+    /// what it is a copy of.
     fn parent(&self, id: &CacheId) -> Result<Option<CacheId>, Error>;
 
-    /// Where the layer's own files lie.
+    /// Where the layer's own files lie; under [`strata_archive::Marks::None`] with all below them.
     fn folder(&self, id: &CacheId) -> Result<Folder, Error>;
 
     /// Mounts `id` over all below it and returns the merged root.
@@ -104,14 +105,15 @@ pub trait GraphDriver: Send + Sync {
     /// `GraphDriver.Data` of `docker inspect`: `LowerDir`, `MergedDir`, `UpperDir`, `WorkDir`, in Docker's order (Go map: sorted).
     fn metadata(&self, id: &CacheId) -> Result<Vec<(String, String)>, Error>;
 
-    /// What `id` changes over its parent; cost grows with what changed.
-    fn changes(&self, id: &CacheId) -> Result<Vec<Change>, Error>;
+    /// What `id` changes over `parent`, the folder that it was created over. Where layers are unions cost grows with what changed;
+    /// where they are copies, with all there is.
+    fn changes(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<Vec<Change>, Error>;
 
-    /// Writes what `id` changes over its parent as a layer's tar.
-    fn diff(&self, id: &CacheId, out: &mut (dyn std::io::Write + Send)) -> Result<(), Error>;
+    /// Writes what `id` changes over `parent` as a layer's tar.
+    fn diff(&self, id: &CacheId, parent: Option<&CacheId>, out: &mut (dyn std::io::Write + Send)) -> Result<(), Error>;
 
-    /// Bytes that `id` takes over its parent, as `docker ps --size` counts.
-    fn diff_size(&self, id: &CacheId) -> Result<u64, Error>;
+    /// Bytes that `id` takes over `parent`, as `docker ps --size` counts.
+    fn diff_size(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<u64, Error>;
 
     /// Puts everything that was written below the home on disk (one `syncfs`).
     fn sync(&self) -> Result<(), Error>;

@@ -198,16 +198,25 @@ impl RwLayer {
 
     /// What the container changed over its init layer.
     pub fn changes(&self, store: &Store) -> Result<Vec<Change>, Error> {
-        Ok(store.driver.changes(&self.mount_id)?)
+        Ok(store.driver.changes(&self.mount_id, self.below(store)?.as_ref())?)
     }
 
     /// Writes what the container changed over its init layer as a layer's tar.
     pub fn diff(&self, store: &Store, out: &mut (dyn Write + Send)) -> Result<(), Error> {
-        Ok(store.driver.diff(&self.mount_id, out)?)
+        Ok(store.driver.diff(&self.mount_id, self.below(store)?.as_ref(), out)?)
     }
 
     /// Bytes that the container wrote, as `docker ps --size` counts.
     pub fn size(&self, store: &Store) -> Result<u64, Error> {
-        Ok(store.driver.diff_size(&self.mount_id)?)
+        Ok(store.driver.diff_size(&self.mount_id, self.below(store)?.as_ref())?)
+    }
+
+    /// The folder that the read-write layer stands on.
+    fn below(&self, store: &Store) -> Result<Option<CacheId>, Error> {
+        match (&self.init_id, self.parent) {
+            (Some(init), _) => Ok(Some(init.clone())),
+            (None, Some(parent)) => Ok(Some(store.get(parent)?.cache_id)),
+            (None, None) => Ok(None),
+        }
     }
 }

@@ -6,12 +6,14 @@
 //! | [`tree`] | resolving and making files under a directory descriptor, never outside it |
 //! | [`xattr`] | extended attributes by path and by descriptor |
 //! | [`fs`] | what a filesystem is and can do; syncfs, reflinks, holes |
+//! | [`btrfs`] | subvolumes, snapshots, quota groups |
 //! | [`process`] | who is alive, who holds a lock, random bytes, rights, kernel and memory |
 //! | [`seccomp`] | putting a system call filter on this process |
 //!
 //! Functions return [`std::io::Error`]. Where one call takes several steps, the error's text says which step failed on what;
 //! its kind stays the kernel's, and [`errno`] finds the number below the text.
 
+pub mod btrfs;
 pub mod fs;
 pub mod mount;
 pub mod process;

@@ -20,7 +20,7 @@ use crate::require;
 /// How long a dockerd may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A dockerd at work on a data root with overlay2, without iptables and a bridge: its containers need `--network none` or `host`.
+/// A dockerd at work on a data root, without iptables and a bridge: its containers need `--network none` or `host`.
 ///
 /// Its socket, its state and its log lie in a folder of its own. Stopped when this drops, and what it left mounted is unmounted.
 #[derive(Debug)]
@@ -35,6 +35,11 @@ pub struct Dockerd {
 impl Dockerd {
     /// Starts it on `data_root`, which is made where it is missing. Skips where there is no dockerd, or it does not come up.
     pub fn start(data_root: &Path) -> Option<Self> {
+        Self::start_with(data_root, "overlay2")
+    }
+
+    /// As [`Dockerd::start`], with another storage driver.
+    pub fn start_with(data_root: &Path, driver: &str) -> Option<Self> {
         require::root()?;
         let (dockerd, docker) = (require::program("dockerd")?, require::program("docker")?);
         let run = tempfile::Builder::new().prefix("strata-dockerd-").tempdir().expect("a folder for dockerd").keep();
@@ -43,7 +48,7 @@ impl Dockerd {
         fs::write(&config, r#"{"features":{"containerd-snapshotter":false}}"#).expect("a configuration");
         let log = File::create(run.join("log")).expect("a log");
         let child = Command::new(dockerd)
-            .args(["--iptables=false", "--bridge=none", "--storage-driver=overlay2"])
+            .args(["--iptables=false", "--bridge=none", "--storage-driver", driver])
             .args(["--host".into(), host(&run)])
             .args([Path::new("--config-file"), &config, Path::new("--data-root"), data_root])
             .args([Path::new("--exec-root"), &run.join("exec"), Path::new("--pidfile"), &run.join("pid")])

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{Scratch, require, scratch};
 
-/// An ext4 filesystem in a file; unmounted and removed when this drops.
+/// A filesystem in a file; unmounted and removed when this drops.
 #[derive(Debug)]
 pub struct LoopFs {
     device: String,
@@ -20,14 +20,24 @@ pub struct LoopFs {
 impl LoopFs {
     /// Makes and mounts an ext4 of `bytes` (at least 1 MiB), no block kept for root. Skips where loop devices cannot be had.
     pub fn ext4(bytes: u64) -> Option<Self> {
+        Self::make(bytes, "ext4", &["-q", "-F", "-m", "0"])
+    }
+
+    /// Makes and mounts a btrfs of `bytes` (at least 128 MiB). Skips where loop devices or btrfs cannot be had.
+    pub fn btrfs(bytes: u64) -> Option<Self> {
+        Self::make(bytes, "btrfs", &["-q"])
+    }
+
+    fn make(bytes: u64, kind: &str, options: &[&str]) -> Option<Self> {
         require::root()?;
-        for name in ["mkfs.ext4", "losetup", "mount", "umount"] {
+        let mkfs = format!("mkfs.{kind}");
+        for name in [mkfs.as_str(), "losetup", "mount", "umount"] {
             require::program(name)?;
         }
         let scratch = scratch();
         let image = scratch.join("image");
         File::create(&image).and_then(|file| file.set_len(bytes)).expect("a file for the filesystem");
-        run("mkfs.ext4", &["-q", "-F", "-m", "0"], &[&image]).expect("an ext4 on it");
+        run(&mkfs, options, &[&image]).expect("a filesystem on it");
         let device = match run("losetup", &["--find", "--show"], &[&image]) {
             Ok(output) => output.trim().to_owned(),
             Err(reason) => {
@@ -38,10 +48,10 @@ impl LoopFs {
         let mounted = scratch.join("mounted");
         std::fs::create_dir(&mounted).expect("a folder to mount on");
         let fs = Self { device, mounted, _scratch: scratch };
-        match run("mount", &["-t", "ext4"], &[Path::new(&fs.device), &fs.mounted]) {
+        match run("mount", &["-t", kind], &[Path::new(&fs.device), &fs.mounted]) {
             Ok(_) => Some(fs),
             Err(reason) => {
-                require::report_skip(&format!("cannot mount ext4: {reason}"));
+                require::report_skip(&format!("cannot mount {kind}: {reason}"));
                 None
             }
         }

@@ -22,7 +22,7 @@ use strata_sys::{
 
 use super::{
     Change, ChangeKind,
-    layers::{DirMarks, Found, Layers, Under, is_deletion},
+    layers::{DirMarks, Found, Layers, Under, is_deletion, metacopy},
 };
 use crate::{
     Error,
@@ -197,6 +197,10 @@ impl<'a> Walk<'a> {
         if stat.kind != Kind::File {
             return Ok(false);
         }
+        // A time that lost its nanoseconds in a tar says nothing of a change within that second: only the content does.
+        if stat.size > 0 && old.stat.modified != stat.modified && self.contents_differ(both, name, new, old)? {
+            return Ok(true);
+        }
         let new_capability = match (new, &both.upper) {
             (New::Base(found), _) => {
                 capability(&found.place.dir, &found.name, || self.layers.path(&found.place, &found.name))?
@@ -206,6 +210,29 @@ impl<'a> Walk<'a> {
         };
         let old = capability(&old.place.dir, &old.name, || self.layers.path(&old.place, &old.name))?;
         Ok(new_capability != old)
+    }
+
+    /// Whether two files of one size hold other bytes. Those without content of their own, as after a change of attributes, do not.
+    fn contents_differ(&self, both: &Both, name: &OsStr, new: &New, old: &Found) -> Result<bool, Error> {
+        let (dir, name) = match (new, &both.upper) {
+            (New::Base(found), _) => (&found.place.dir, found.name.as_os_str()),
+            (_, Some((dir, _))) => (dir, name),
+            (_, None) => return Ok(false),
+        };
+        let compare = || -> std::io::Result<bool> {
+            let (new, old) = (dir.open_file(name)?, old.place.dir.open_file(&old.name)?);
+            for file in [&new, &old] {
+                if self.marks == Marks::Overlay && metacopy(file, &xattr::list_of(file)?)?.is_some() {
+                    return Ok(false);
+                }
+            }
+            Ok(!same_bytes(new, old)?)
+        };
+        match compare() {
+            // It went meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            result => Ok(result.context("compare", self.at(&both.path.join(name)))?),
+        }
     }
 
     /// Where a path of the view is in the read-write folder, for errors.
@@ -224,6 +251,23 @@ fn capability(dir: &Dir, name: &OsStr, path: impl Fn() -> PathBuf) -> Result<Opt
         Ok(value) => Ok(value),
         Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(None),
         Err(error) => Err(error).context("read the capabilities of", path()).map_err(Error::from),
+    }
+}
+
+fn same_bytes(a: std::fs::File, b: std::fs::File) -> std::io::Result<bool> {
+    use std::io::BufRead;
+    let (mut a, mut b) = (std::io::BufReader::with_capacity(1 << 16, a), std::io::BufReader::with_capacity(1 << 16, b));
+    loop {
+        let (left, right) = (a.fill_buf()?, b.fill_buf()?);
+        let len = left.len().min(right.len());
+        if left[..len] != right[..len] || (left.is_empty() != right.is_empty()) {
+            return Ok(false);
+        }
+        if len == 0 {
+            return Ok(true);
+        }
+        a.consume(len);
+        b.consume(len);
     }
 }
 

@@ -1,19 +1,19 @@
 //! Whether the driver's own files are as they were written, and writing them anew.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::PathBuf};
 
 use strata_durable::Context;
 use strata_spec::CacheId;
 
 use super::{
     NAME, Overlay2,
-    create::{make_dir, new_link},
+    create::new_link,
     layout::{Link, link_target},
 };
-use crate::{Error, Fault, GraphDriver};
+use crate::{
+    Error, Fault, GraphDriver,
+    home::{fault_of, is_dir, make_dir},
+};
 
 impl Overlay2 {
     pub(super) fn check_folder(&self, id: &CacheId, parent: Option<&CacheId>) -> Vec<Fault> {
@@ -168,17 +168,5 @@ impl Overlay2 {
             }
         }
         Ok(None)
-    }
-}
-
-fn is_dir(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
-}
-
-fn fault_of(error: Error) -> Fault {
-    match error {
-        Error::Damaged { path, reason } => Fault { path, reason },
-        Error::Io(error) => Fault { reason: format!("cannot {}: {}", error.action, error.source), path: error.path },
-        error => Fault { path: PathBuf::new(), reason: error.to_string() },
     }
 }

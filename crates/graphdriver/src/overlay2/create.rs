@@ -1,11 +1,6 @@
 //! A folder's beginning and end.
 
-use std::{
-    fs::{self, OpenOptions, Permissions},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
-    path::Path,
-};
+use std::{fs, io, os::unix::fs::symlink};
 
 use strata_durable::{Context, trace::content};
 use strata_spec::CacheId;
@@ -15,7 +10,10 @@ use super::{
     NAME, Overlay2,
     layout::{Link, link_target},
 };
-use crate::{Error, GraphDriver, Parent};
+use crate::{
+    Error, GraphDriver, Parent,
+    home::{make_dir, set_mode, write_new},
+};
 
 impl Overlay2 {
     pub(super) fn create_folder(&self, id: &CacheId, parent: Parent<'_>) -> Result<(), Error> {
@@ -94,28 +92,6 @@ impl Overlay2 {
             result => Ok(result?),
         }
     }
-}
-
-/// Makes a directory with exactly `mode`, whatever the umask.
-pub(super) fn make_dir(path: &Path, mode: u32) -> Result<(), Error> {
-    fs::create_dir(path).context("create", path)?;
-    set_mode(path, mode)?;
-    content(path);
-    Ok(())
-}
-
-fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
-    Ok(fs::set_permissions(path, Permissions::from_mode(mode)).context("set the mode of", path)?)
-}
-
-/// Writes a file with exactly `mode`. Not synced: what is written for a folder is on disk with its content, at `sync`.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path).context("create", path)?;
-    file.set_permissions(Permissions::from_mode(mode)).context("set the mode of", path)?;
-    file.write_all(bytes).context("write", path)?;
-    content(path);
-    Ok(())
 }
 
 /// A new short name.

@@ -42,8 +42,10 @@ use strata_archive::{Marks, diff::Change};
 use strata_durable::{Context, create_dir_all};
 use strata_spec::{CacheId, ErrorKind};
 
-use crate::{Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent};
+use crate::{Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent, seats::Seats};
 use layout::Layout;
+pub(crate) use mount::options as mount_options;
+pub(crate) use probe::features as probe_home;
 
 const NAME: &str = "overlay2";
 
@@ -60,8 +62,7 @@ pub struct Overlay2 {
     trash: PathBuf,
     /// `strata/mnt`.
     views: PathBuf,
-    /// `strata/locks`.
-    locks: PathBuf,
+    seats: Seats,
 }
 
 impl Overlay2 {
@@ -77,14 +78,14 @@ impl Overlay2 {
             layout: Layout { home: root.join(NAME) },
             trash: strata.join("tmp").join(NAME),
             views: strata.join("mnt"),
-            locks: strata.join("locks"),
+            seats: Seats::new(NAME, strata.join("locks")),
         };
         for (path, mode) in [
-            (&driver.layout.home, 0o710),
+            (driver.layout.home.as_path(), 0o710),
             (&driver.layout.links(), 0o700),
             (&driver.trash, 0o700),
             (&driver.views, 0o700),
-            (&driver.locks, 0o700),
+            (driver.seats.locks(), 0o700),
         ] {
             if access == Access::ReadOnly {
                 break;
@@ -208,18 +209,18 @@ impl GraphDriver for Overlay2 {
         Ok(data)
     }
 
-    fn changes(&self, id: &CacheId) -> Result<Vec<Change>, Error> {
+    fn changes(&self, id: &CacheId, _parent: Option<&CacheId>) -> Result<Vec<Change>, Error> {
         self.require(id)?;
         Ok(strata_archive::diff::changes(&self.layout.diff(id), &self.lower_diffs(id)?, Marks::Overlay)?)
     }
 
-    fn diff(&self, id: &CacheId, out: &mut (dyn io::Write + Send)) -> Result<(), Error> {
+    fn diff(&self, id: &CacheId, _parent: Option<&CacheId>, out: &mut (dyn io::Write + Send)) -> Result<(), Error> {
         self.require(id)?;
         strata_archive::diff::diff(&self.layout.diff(id), &self.lower_diffs(id)?, Marks::Overlay, out)?;
         Ok(())
     }
 
-    fn diff_size(&self, id: &CacheId) -> Result<u64, Error> {
+    fn diff_size(&self, id: &CacheId, _parent: Option<&CacheId>) -> Result<u64, Error> {
         self.require(id)?;
         crate::tree_size(&self.layout.diff(id))
     }

@@ -39,7 +39,7 @@ fn has_d_type(home: &Path) -> bool {
 }
 
 /// Tries each feature in a folder below `tmp`, which is on the home's filesystem.
-pub(super) fn features(tmp: &Path) -> Vec<Feature> {
+pub(crate) fn features(tmp: &Path) -> Vec<Feature> {
     let mut features = vec![in_kernel()];
     match overlay_features(tmp) {
         Ok(tried) => features.extend(tried),
