@@ -9,6 +9,7 @@
 //! | [`btrfs`] | subvolumes, snapshots, quota groups |
 //! | [`process`] | who is alive, who holds a lock, random bytes, rights, kernel and memory |
 //! | [`seccomp`] | putting a system call filter on this process |
+//! | [`union`] | file handles, filesystem identities, the limit on descriptors |
 //!
 //! Functions return [`std::io::Error`]. Where one call takes several steps, the error's text says which step failed on what;
 //! its kind stays the kernel's, and [`errno`] finds the number below the text.
@@ -19,6 +20,7 @@ pub mod mount;
 pub mod process;
 pub mod seccomp;
 pub mod tree;
+pub mod union;
 pub mod xattr;
 
 use std::{fmt, io};

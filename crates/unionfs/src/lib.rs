@@ -7,10 +7,30 @@
 //! Every method takes `&self` and may be called from many threads.
 #![forbid(unsafe_code)]
 
+mod acl;
+mod attr;
 mod config;
+mod copyup;
+mod create;
+mod dirs;
+mod handle;
+mod inos;
+mod layer;
+mod lookup;
+mod marks;
+mod open;
+mod raw;
+mod readdir;
+mod remount;
+mod remove;
+mod rename;
+mod share;
+mod table;
 mod types;
 mod union;
 
 pub use config::*;
+pub use handle::Handle;
+pub use readdir::DirHandle;
 pub use types::*;
-pub use union::{DirHandle, Handle, Notifier, Union};
+pub use union::{Notifier, Union};

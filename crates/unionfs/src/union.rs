@@ -1,274 +1,338 @@
-//! The union: what can be done with it.
+//! The union itself: what it holds, and how a node is found in its branches.
 
 use std::{
     ffi::{OsStr, OsString},
-    os::fd::OwnedFd,
-    path::Path,
-    sync::Arc,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool},
 };
 
-use crate::{config::*, types::*};
+use strata_sys::tree::Kind;
+
+use crate::{
+    config::*,
+    dirs::DirCache,
+    inos::Inos,
+    layer::Layers,
+    marks::Keys,
+    raw::{self, Statx},
+    table::{Index, Node, ROOT, Table, id_of, index_of},
+    types::*,
+};
 
 /// Called with what the front must drop from its caches, from whichever thread noticed it.
 pub type Notifier = Box<dyn Fn(Invalidation) + Send + Sync>;
 
-/// An open file. Reads see what is written after a copy-up, whoever writes it.
-pub struct Handle {
-    fd: Arc<OwnedFd>,
-}
-
-impl Handle {
-    /// Returns the descriptor of the file in its branch as it is now: after a copy-up, of the copy.
-    /// For `pread`, `pwrite` and passthrough; keep it no longer than that.
-    pub fn fd(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.fd)
-    }
-
-    /// The node it is open on.
-    pub fn node(&self) -> NodeId {
-        NodeId::ROOT
-    }
-
-    /// Whether the file lies in the writable branch, so that its descriptor will not change any more: fit for passthrough.
-    pub fn is_settled(&self) -> bool {
-        false
-    }
-}
-
-/// An open directory: its listing as of `open_dir`, or of the last read from offset 0.
-pub struct DirHandle {}
+/// Locks for copy-ups that run beside each other.
+const STRIPES: usize = 64;
 
 /// A merged view of branches.
-pub struct Union {}
+///
+/// Names change under one lock, which is not held while a file's data is copied up or moved; reading takes it shared.
+pub struct Union {
+    /// Locked for all work with names: shared to look, alone to change. Taken once by a thread, before the table.
+    pub(crate) ns: RwLock<Layers>,
+    /// Never held over a system call.
+    pub(crate) table: Mutex<Table>,
+    pub(crate) dirs: DirCache,
+    pub(crate) inos: Inos,
+    pub(crate) dialect: Dialect,
+    pub(crate) options: Options,
+    /// Whether `work/index/` may hold something.
+    pub(crate) indexed: AtomicBool,
+    pub(crate) copying: [Mutex<()>; STRIPES],
+    notify: RwLock<Option<Notifier>>,
+}
+
+/// Where the topmost object of a node is: `name` in `dir`, or `dir` itself if that is empty.
+#[derive(Clone, Debug)]
+pub(crate) struct Spot {
+    pub dir: Arc<OwnedFd>,
+    pub name: Arc<[u8]>,
+}
+
+impl Spot {
+    pub fn of(fd: Arc<OwnedFd>) -> Self {
+        Self { dir: fd, name: Arc::default() }
+    }
+
+    pub fn stat(&self) -> Result<Statx> {
+        raw::stat_at(&*self.dir, &self.name)
+    }
+
+    pub fn open(&self, flags: OFlags) -> Result<OwnedFd> {
+        if self.name.is_empty() { raw::reopen(&*self.dir, flags) } else { raw::open_at(&*self.dir, &self.name, flags) }
+    }
+}
 
 impl Union {
-    /// Opens the branches, settles what a killed union left in the work folder, and tries what the filesystem can do.
-    pub fn open(config: Config) -> std::result::Result<Self, OpenError> {
-        if config.branches.is_empty() { Err(OpenError::NoBranches) } else { Ok(Self {}) }
+    pub(crate) fn new(layers: Layers, dialect: Dialect, options: Options) -> Self {
+        Self {
+            ns: RwLock::new(layers),
+            table: Mutex::default(),
+            dirs: DirCache::default(),
+            inos: Inos::default(),
+            dialect,
+            options,
+            indexed: AtomicBool::new(false),
+            copying: [const { Mutex::new(()) }; STRIPES],
+            notify: RwLock::new(None),
+        }
     }
 
-    /// Sets who is told of invalidations; before that they are dropped.
-    pub fn set_notifier(&self, _notify: Notifier) {}
-
-    /// Finds `name` in `parent`; `ENOENT` if it is not there, `EIO` if marks contradict each other. Counts one lookup.
-    pub fn lookup(&self, _parent: NodeId, _name: &OsStr) -> Result<Entry> {
-        Err(Errno::NOSYS)
+    pub(crate) fn look(&self) -> RwLockReadGuard<'_, Layers> {
+        self.ns.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives back `count` lookups of `node`.
-    pub fn forget(&self, _node: NodeId, _count: u64) {}
-
-    /// Returns a node's attributes; `handle`, one open on it, serves when it has no name any more.
-    pub fn attr(&self, _node: NodeId, _handle: Option<&Handle>) -> Result<Attr> {
-        Err(Errno::NOSYS)
+    pub(crate) fn change(&self) -> RwLockWriteGuard<'_, Layers> {
+        self.ns.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes attributes, copying up first.
-    pub fn set_attr(&self, _node: NodeId, _handle: Option<&Handle>, _change: &SetAttr) -> Result<Attr> {
-        Err(Errno::NOSYS)
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the text of a symbolic link.
-    pub fn read_link(&self, _node: NodeId) -> Result<OsString> {
-        Err(Errno::NOSYS)
+    /// The overlay dialect's attributes; `None` in AUFS.
+    pub(crate) fn keys(&self) -> Option<&'static Keys> {
+        match self.dialect {
+            Dialect::Overlay { xattrs } => Some(xattrs.keys()),
+            Dialect::Aufs => None,
+        }
     }
 
-    /// Opens a regular file. For writing it is copied up first; with `TRUNC`, without its data.
-    pub fn open_file(&self, _node: NodeId, _flags: OFlags) -> Result<Arc<Handle>> {
-        Err(Errno::NOSYS)
+    /// Sets who is told of invalidations; before that they are dropped. It must not call the union.
+    pub fn set_notifier(&self, notify: Notifier) {
+        *self.notify.write().unwrap_or_else(PoisonError::into_inner) = Some(notify);
     }
 
-    /// Makes a regular file and opens it; `EEXIST` if the name is there. `mode` is permission bits.
-    pub fn create(
-        &self,
-        _parent: NodeId,
-        _name: &OsStr,
-        _mode: u32,
-        _flags: OFlags,
-        _caller: &Caller,
-    ) -> Result<(Entry, Arc<Handle>)> {
-        Err(Errno::NOSYS)
+    pub(crate) fn tell(&self, what: Invalidation) {
+        if let Some(notify) = &*self.notify.read().unwrap_or_else(PoisonError::into_inner) {
+            notify(what);
+        }
     }
 
-    /// Makes a file, FIFO, socket or device. `mode` has the type's bits; `rdev` is as `stat(2)` has it.
-    pub fn mknod(&self, _parent: NodeId, _name: &OsStr, _mode: u32, _rdev: u64, _caller: &Caller) -> Result<Entry> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Makes a directory.
-    pub fn mkdir(&self, _parent: NodeId, _name: &OsStr, _mode: u32, _caller: &Caller) -> Result<Entry> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Makes a symbolic link.
-    pub fn symlink(&self, _parent: NodeId, _name: &OsStr, _target: &OsStr, _caller: &Caller) -> Result<Entry> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Gives `node` a further name.
-    pub fn link(&self, _node: NodeId, _parent: NodeId, _name: &OsStr) -> Result<Entry> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Removes a name of anything but a directory.
-    pub fn unlink(&self, _parent: NodeId, _name: &OsStr) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Removes an empty directory.
-    pub fn rmdir(&self, _parent: NodeId, _name: &OsStr) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Renames, by the rules of `renameat2(2)` with `NOREPLACE` or `EXCHANGE`.
-    pub fn rename(
-        &self,
-        _parent: NodeId,
-        _name: &OsStr,
-        _new_parent: NodeId,
-        _new_name: &OsStr,
-        _flags: RenameFlags,
-    ) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Makes a file without a name (`O_TMPFILE`), which `link` can give one.
-    pub fn tmpfile(
-        &self,
-        _parent: NodeId,
-        _mode: u32,
-        _flags: OFlags,
-        _caller: &Caller,
-    ) -> Result<(Entry, Arc<Handle>)> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Reads at `offset`; fewer bytes than asked at the end of the file alone.
-    pub fn read(&self, _handle: &Handle, _offset: u64, _buffer: &mut [u8]) -> Result<usize> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Writes at `offset`.
-    pub fn write(&self, _handle: &Handle, _offset: u64, _data: &[u8], _privileges: Privileges) -> Result<usize> {
-        Err(Errno::NOSYS)
-    }
-
-    /// What `close(2)` of one descriptor reports.
-    pub fn flush(&self, _handle: &Handle) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Writes a file to disk; nothing to do if volatile.
-    pub fn fsync(&self, _handle: &Handle, _scope: SyncScope) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// `fallocate(2)`; `mode` is its flags.
-    pub fn fallocate(&self, _handle: &Handle, _mode: u32, _offset: u64, _len: u64) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Finds data or holes: `whence` is `SEEK_DATA` or `SEEK_HOLE`.
-    pub fn lseek(&self, _handle: &Handle, _offset: u64, _whence: u32) -> Result<u64> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Copies between two open files below the union.
-    pub fn copy_file_range(
-        &self,
-        _from: &Handle,
-        _from_offset: u64,
-        _to: &Handle,
-        _to_offset: u64,
-        _len: usize,
-    ) -> Result<usize> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Room on the writable branch.
-    pub fn statfs(&self) -> Result<StatFs> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Writes all of the writable branch to disk.
-    pub fn sync(&self) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Opens a directory for reading.
-    pub fn open_dir(&self, _node: NodeId) -> Result<Arc<DirHandle>> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Gives the entries after `offset` (0: from the start, and afresh) to `fill`, `.` and `..` not among them.
-    pub fn read_dir(&self, _dir: &DirHandle, _offset: u64, _fill: &mut dyn FnMut(&DirEntry) -> Fill) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// As [`Union::read_dir`], and looks each name up: an entry taken counts as one lookup.
-    pub fn read_dir_plus(
-        &self,
-        _dir: &DirHandle,
-        _offset: u64,
-        _fill: &mut dyn FnMut(&DirEntry, &Entry) -> Fill,
-    ) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Writes a directory's names to disk.
-    pub fn fsync_dir(&self, _node: NodeId) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Returns the node of a directory's parent; the root's is the root.
-    pub fn parent(&self, _node: NodeId) -> Result<NodeId> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Returns an extended attribute; `ENODATA` if there is none. Marks are not seen.
-    pub fn get_xattr(&self, _node: NodeId, _name: &OsStr) -> Result<Vec<u8>> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Returns the names of the extended attributes, without marks.
-    pub fn list_xattr(&self, _node: NodeId) -> Result<Vec<OsString>> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Sets an extended attribute, copying up first.
-    pub fn set_xattr(&self, _node: NodeId, _name: &OsStr, _value: &[u8], _flags: XattrFlags) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Removes an extended attribute, copying up first; `ENODATA` if there is none.
-    pub fn remove_xattr(&self, _node: NodeId, _name: &OsStr) -> Result<()> {
-        Err(Errno::NOSYS)
-    }
-
-    /// Whether `caller` may (`mask`: 4 read, 2 write, 1 execute), by permission bits alone; `EACCES` if not.
-    /// For fronts where the kernel does not check.
-    pub fn access(&self, _node: NodeId, _caller: &Caller, _mask: u32) -> Result<()> {
-        Err(Errno::NOSYS)
+    /// Number of nodes that are known.
+    pub fn known_nodes(&self) -> usize {
+        self.table().len()
     }
 
     /// Returns the branches from the topmost down.
     pub fn branches(&self) -> Vec<Branch> {
-        Vec::new()
+        self.look().branches()
     }
 
-    /// Puts a branch in at `index` (0 is the top; past the end means the bottom). AUFS dialect alone.
-    /// The notifier hears of every known name that shows something else now.
-    pub fn add_branch(&self, _index: usize, _branch: Branch) -> std::result::Result<(), OpenError> {
-        Err(OpenError::Fixed)
+    /// The options that are in force: what the filesystem cannot do is off.
+    pub fn options(&self) -> Options {
+        self.options
     }
 
-    /// Takes a branch out; [`OpenError::Busy`] if files of it are open. AUFS dialect alone.
-    pub fn remove_branch(&self, _path: &Path) -> std::result::Result<(), OpenError> {
-        Err(OpenError::Fixed)
+    /// Opens the part of a directory in one branch, as a base of other calls.
+    pub(crate) fn dir_fd(&self, ns: &Layers, index: Index, node: &Node, layer: u16) -> Result<Arc<OwnedFd>> {
+        let branch = ns.get(layer)?;
+        if index == ROOT {
+            return Ok(Arc::clone(&branch.root));
+        }
+        let key = (index, node.generation, layer);
+        if let Some(fd) = self.dirs.get(key) {
+            return Ok(fd);
+        }
+        let path = self.table().place(index, layer)?;
+        let fd = match raw::open_dir_path(branch.root.as_fd(), &path) {
+            Ok(fd) => Arc::new(fd),
+            Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV)) => {
+                tracing::warn!(branch = %branch.path.display(), path = %OsStr::from_bytes(&path).display(), %errno,
+                    "a directory is gone from under the union");
+                return Err(Errno::STALE);
+            }
+            Err(errno) => return Err(errno),
+        };
+        self.dirs.put(key, Arc::clone(&fd));
+        Ok(fd)
     }
 
-    /// Changes what may be done in a branch. AUFS dialect alone.
-    pub fn set_access(&self, _path: &Path, _access: Access) -> std::result::Result<(), OpenError> {
-        Err(OpenError::Fixed)
+    /// Finds the topmost object of a node.
+    pub(crate) fn spot(&self, ns: &Layers, index: Index, node: &Node) -> Result<Spot> {
+        let Some(link) = &node.link else {
+            if index == ROOT {
+                return Ok(Spot::of(Arc::clone(&ns.get(node.top)?.root)));
+            }
+            let state = self.table().open.get(&index).and_then(std::sync::Weak::upgrade).ok_or(Errno::STALE)?;
+            return state.real().map(Spot::of).ok_or(Errno::STALE);
+        };
+        if let Some(name) = &node.shared {
+            let (_, work) = ns.writable()?;
+            let dir = work.index.as_ref().ok_or(Errno::STALE)?;
+            return Ok(Spot { dir: Arc::clone(dir), name: Arc::clone(name) });
+        }
+        if let Some(stack) = &node.stack {
+            let key = (index, node.generation, node.top);
+            if let Some(fd) = self.dirs.get(key) {
+                return Ok(Spot::of(fd));
+            }
+            if stack.first().is_none_or(|below| below.at.is_some()) {
+                return Ok(Spot::of(self.dir_fd(ns, index, node, node.top)?));
+            }
+        }
+        let parent = self.table().get(link.parent)?;
+        let dir = self.dir_fd(ns, link.parent, &parent, node.top)?;
+        Ok(Spot { dir, name: Arc::clone(&link.name) })
+    }
+
+    /// Asks the branch of a node's topmost object, and checks that it is the one that was found.
+    pub(crate) fn stat_node(&self, ns: &Layers, index: Index, node: &Node) -> Result<Statx> {
+        let stat = match self.spot(ns, index, node)?.stat() {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Err(Errno::STALE),
+            result => result?,
+        };
+        if self.inos.real(&stat)? != node.real || raw::kind_of(&stat) != node.kind {
+            return Err(Errno::STALE);
+        }
+        Ok(stat)
+    }
+
+    pub(crate) fn attr_of(&self, node: &Node, stat: &Statx) -> Attr {
+        let nlink = match (&node.stack, &node.shared) {
+            (Some(stack), _) if stack.len() > 1 => 1,
+            (None, Some(name)) => {
+                let delta = self.table().shared.get(name).map_or(0, |shared| shared.delta);
+                u32::try_from(i64::from(stat.stx_nlink) + delta).unwrap_or(0)
+            }
+            _ => stat.stx_nlink,
+        };
+        Attr {
+            ino: node.ino,
+            kind: node.kind,
+            mode: u32::from(stat.stx_mode) & 0o7777,
+            nlink,
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            size: stat.stx_size,
+            blocks: stat.stx_blocks,
+            block_size: stat.stx_blksize,
+            rdev_major: stat.stx_rdev_major,
+            rdev_minor: stat.stx_rdev_minor,
+            accessed: raw::time_of(&stat.stx_atime),
+            modified: raw::time_of(&stat.stx_mtime),
+            changed: raw::time_of(&stat.stx_ctime),
+            born: (stat.stx_mask & rustix::fs::StatxFlags::BTIME.bits() != 0).then(|| raw::time_of(&stat.stx_btime)),
+        }
+    }
+
+    pub(crate) fn entry_of(&self, ns: &Layers, index: Index, node: &Node, stat: &Statx) -> Entry {
+        let own = ns.get(node.top).is_ok_and(|layer| layer.access != Access::ReadWrite) || ns.writer == Some(node.top);
+        Entry {
+            node: id_of(index),
+            generation: u64::from(node.generation),
+            attr: self.attr_of(node, stat),
+            cache: if own { Cache::Long } else { Cache::Short },
+        }
+    }
+
+    /// Returns a node's attributes; `handle`, one open on it, serves when it has no name any more.
+    pub fn attr(&self, node: NodeId, handle: Option<&crate::Handle>) -> Result<Attr> {
+        let ns = self.look();
+        self.attr_in(&ns, index_of(node)?, handle)
+    }
+
+    pub(crate) fn attr_in(&self, ns: &Layers, index: Index, handle: Option<&crate::Handle>) -> Result<Attr> {
+        let node = self.table().get(index)?;
+        if node.link.is_none() && index != ROOT {
+            let stat = match handle {
+                Some(handle) => raw::stat_at(&*handle.fd(), b"")?,
+                None => self.spot(ns, index, &node)?.stat()?,
+            };
+            let mut attr = self.attr_of(&node, &stat);
+            if node.shared.is_none() && Some(node.top) != ns.writer {
+                attr.nlink = 0;
+            }
+            return Ok(attr);
+        }
+        let stat = self.stat_node(ns, index, &node).inspect_err(|errno| {
+            if *errno == Errno::STALE {
+                self.tell(Invalidation::Node(id_of(index)));
+            }
+        })?;
+        Ok(self.attr_of(&node, &stat))
+    }
+
+    /// Gives back `count` lookups of `node`.
+    pub fn forget(&self, node: NodeId, count: u64) {
+        if let Ok(index) = index_of(node) {
+            self.table().forget(index, count);
+        }
+    }
+
+    /// Returns the text of a symbolic link.
+    pub fn read_link(&self, node: NodeId) -> Result<OsString> {
+        let ns = self.look();
+        let index = index_of(node)?;
+        let node = self.table().get(index)?;
+        if node.kind != Kind::Symlink {
+            return Err(Errno::INVAL);
+        }
+        let spot = self.spot(&ns, index, &node)?;
+        let target = rustix::fs::readlinkat(&*spot.dir, &*spot.name, Vec::new())?;
+        Ok(OsString::from_vec(target.into_bytes()))
+    }
+
+    /// Returns the node of a directory's parent; the root's is the root.
+    pub fn parent(&self, node: NodeId) -> Result<NodeId> {
+        let index = index_of(node)?;
+        let node = self.table().get(index)?;
+        node.dir()?;
+        match node.link {
+            Some(link) => Ok(id_of(link.parent)),
+            None if index == ROOT => Ok(NodeId::ROOT),
+            None => Err(Errno::STALE),
+        }
+    }
+
+    /// Room on the writable branch.
+    pub fn statfs(&self) -> Result<StatFs> {
+        let ns = self.look();
+        let layer = ns.get(ns.writer.unwrap_or(0))?;
+        let stat = rustix::fs::fstatvfs(&*layer.root)?;
+        let limit = if self.dialect == Dialect::Aufs { crate::marks::aufs::NAME_MAX as u64 } else { 255 };
+        Ok(StatFs {
+            blocks: stat.f_blocks,
+            blocks_free: stat.f_bfree,
+            blocks_available: stat.f_bavail,
+            files: stat.f_files,
+            files_free: stat.f_ffree,
+            block_size: stat.f_bsize as u32,
+            fragment_size: stat.f_frsize as u32,
+            name_max: stat.f_namemax.min(limit) as u32,
+        })
+    }
+
+    /// Writes all of the writable branch to disk; nothing to do if volatile.
+    pub fn sync(&self) -> Result<()> {
+        let ns = self.look();
+        let Ok((writer, _)) = ns.writable() else { return Ok(()) };
+        if self.options.durability == Durability::Volatile {
+            return Ok(());
+        }
+        let root = raw::open_readable(&*ns.get(writer)?.root)?;
+        rustix::fs::syncfs(root)
+    }
+
+    /// Whether `caller` may (`mask`: 4 read, 2 write, 1 execute), by permission bits alone; `EACCES` if not.
+    /// For fronts where the kernel does not check.
+    pub fn access(&self, node: NodeId, caller: &Caller, mask: u32) -> Result<()> {
+        let attr = self.attr(node, None)?;
+        if caller.uid == 0 {
+            let executable = mask & 1 == 0 || attr.kind == Kind::Dir || attr.mode & 0o111 != 0;
+            return if executable { Ok(()) } else { Err(Errno::ACCESS) };
+        }
+        let bits = if caller.uid == attr.uid {
+            attr.mode >> 6
+        } else if caller.gid == attr.gid || caller.groups.contains(&attr.gid) {
+            attr.mode >> 3
+        } else {
+            attr.mode
+        };
+        if mask & !bits & 7 == 0 { Ok(()) } else { Err(Errno::ACCESS) }
     }
 }

@@ -1,0 +1,154 @@
+//! Changing attributes, and extended attributes.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::{
+        fd::AsFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+};
+
+use rustix::fs::{self, AtFlags, Gid, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
+use strata_sys::tree::Kind;
+
+use crate::{
+    Handle, Union,
+    copyup::{Data, put_times, set_mode},
+    handle::without_privileges,
+    raw,
+    table::index_of,
+    types::*,
+    union::Spot,
+};
+
+impl Union {
+    /// Changes attributes, copying up first. `handle`, one open on it, serves when the node has no name any more.
+    pub fn set_attr(&self, node: NodeId, handle: Option<&Handle>, change: &SetAttr) -> Result<Attr> {
+        let index = index_of(node)?;
+        let kind = self.table().peek(index)?.kind;
+        if change.size.is_some() {
+            match kind {
+                Kind::File => {}
+                Kind::Dir => return Err(Errno::ISDIR),
+                _ => return Err(Errno::INVAL),
+            }
+        }
+        if change.mode.is_some() && kind == Kind::Symlink {
+            return Err(Errno::OPNOTSUPP);
+        }
+        self.raise(index, change.size.map_or(Data::All, Data::First))?;
+        if change.size.is_some() {
+            self.complete_data(index)?;
+        }
+        let ns = self.look();
+        let spot = self.spot(&ns, index, &self.table().get(index)?)?;
+        if let Some(size) = change.size {
+            let file = spot.open(OFlags::WRONLY)?;
+            fs::ftruncate(&file, size)?;
+            if change.privileges == Privileges::Clear && change.mode.is_none() {
+                crate::handle::clear_privileges(&file)?;
+            }
+        }
+        set_owner(&spot, change)?;
+        if let Some(mode) = change.mode {
+            set_mode(&spot.dir, &spot.name, mode & 0o7777)?;
+        }
+        set_times(&spot, change)?;
+        self.attr_in(&ns, index, handle)
+    }
+
+    /// Sees to it that a node of any kind lies in the writable branch.
+    fn raise(&self, index: crate::table::Index, data: Data) -> Result<()> {
+        if self.table().peek(index)?.kind != Kind::Dir {
+            return self.ensure_upper(index, data);
+        }
+        let ns = self.change();
+        let (writer, _) = ns.writable()?;
+        let node = self.table().get(index)?;
+        if node.top < writer {
+            return Err(Errno::ROFS);
+        }
+        if node.top == writer { Ok(()) } else { self.dir_up(&ns, index).map(drop) }
+    }
+
+    fn stored_name(&self, name: &OsStr) -> Vec<u8> {
+        match self.keys() {
+            Some(keys) => keys.escape(name.as_bytes()),
+            None => name.as_bytes().to_vec(),
+        }
+    }
+
+    /// Returns an extended attribute; `ENODATA` if there is none. Marks are not seen.
+    pub fn get_xattr(&self, node: NodeId, name: &OsStr) -> Result<Vec<u8>> {
+        let ns = self.look();
+        let index = index_of(node)?;
+        let spot = self.spot(&ns, index, &self.table().get(index)?)?;
+        raw::xattr_at(&*spot.dir, &spot.name, &self.stored_name(name))?.ok_or(Errno::NODATA)
+    }
+
+    /// Returns the names of the extended attributes, without marks.
+    pub fn list_xattr(&self, node: NodeId) -> Result<Vec<OsString>> {
+        let ns = self.look();
+        let index = index_of(node)?;
+        let spot = self.spot(&ns, index, &self.table().get(index)?)?;
+        let names = raw::xattrs_at(&*spot.dir, &spot.name)?;
+        let shown = |name: Vec<u8>| match self.keys() {
+            Some(keys) => keys.unescape(&name),
+            None => Some(name),
+        };
+        Ok(names.into_iter().filter_map(shown).map(OsString::from_vec).collect())
+    }
+
+    /// Sets an extended attribute, copying up first.
+    pub fn set_xattr(&self, node: NodeId, name: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
+        let index = index_of(node)?;
+        self.raise(index, Data::All)?;
+        let ns = self.look();
+        let spot = self.spot(&ns, index, &self.table().get(index)?)?;
+        raw::set_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name), value, flags)
+    }
+
+    /// Removes an extended attribute, copying up first; `ENODATA` if there is none.
+    pub fn remove_xattr(&self, node: NodeId, name: &OsStr) -> Result<()> {
+        // Not copied up for nothing.
+        self.get_xattr(node, name)?;
+        let index = index_of(node)?;
+        self.raise(index, Data::All)?;
+        let ns = self.look();
+        let spot = self.spot(&ns, index, &self.table().get(index)?)?;
+        raw::remove_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name))
+    }
+}
+
+fn set_owner(spot: &Spot, change: &SetAttr) -> Result<()> {
+    if change.uid.is_none() && change.gid.is_none() {
+        return Ok(());
+    }
+    let (uid, gid) = (change.uid.map(Uid::from_raw), change.gid.map(Gid::from_raw));
+    if spot.name.is_empty() {
+        fs::chownat(fs::CWD, &*raw::proc_path(spot.dir.as_fd(), b""), uid, gid, AtFlags::empty())?;
+    } else {
+        fs::chownat(&*spot.dir, &*spot.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    if change.mode.is_none() && change.privileges == Privileges::Clear {
+        let stat = spot.stat()?;
+        let mode = u32::from(stat.stx_mode) & 0o7777;
+        if raw::kind_of(&stat) == Kind::File && without_privileges(mode) != mode {
+            set_mode(&spot.dir, &spot.name, without_privileges(mode))?;
+        }
+    }
+    Ok(())
+}
+
+fn set_times(spot: &Spot, change: &SetAttr) -> Result<()> {
+    if change.accessed.is_none() && change.modified.is_none() {
+        return Ok(());
+    }
+    let spec = |time: Option<SetTime>| match time {
+        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        Some(SetTime::Now) => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        Some(SetTime::At(time)) => Timespec { tv_sec: time.secs, tv_nsec: time.nanos.into() },
+    };
+    let times = Timestamps { last_access: spec(change.accessed), last_modification: spec(change.modified) };
+    put_times(&spot.dir, &spot.name, &times)
+}

@@ -1,0 +1,516 @@
+//! Copy-up: a lower file or directory gets its part in the writable branch.
+//!
+//! The copy is made whole in the work folder and then renamed to its name: a killed union leaves either no copy or all of it.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, PoisonError},
+};
+
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use strata_sys::tree::Kind;
+
+use crate::{
+    Union,
+    config::{Dialect, Durability},
+    layer::{Layers, Temp, Work},
+    raw::{self, Statx},
+    share::origin_of,
+    table::{Below, Index, Node, ROOT, Real, Shared},
+    types::*,
+};
+
+/// How much of a file's data a copy-up takes along.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Data {
+    All,
+    /// The first bytes alone: the rest is about to be cut off.
+    First(u64),
+}
+
+/// A copy that has no name yet.
+struct Copy {
+    temp: Temp,
+    /// Of a regular file: open for reading and writing.
+    file: Option<OwnedFd>,
+    lower: Statx,
+    shared: Option<Arc<[u8]>>,
+}
+
+impl Union {
+    /// Sees to it that a node lies in the writable branch; `EROFS` if there is none. Data is copied without the lock on names.
+    pub(crate) fn ensure_upper(&self, index: Index, data: Data) -> Result<()> {
+        let _one = self.copying[index as usize % self.copying.len()].lock().unwrap_or_else(PoisonError::into_inner);
+        let copy = {
+            let ns = self.look();
+            let (writer, work) = ns.writable()?;
+            let node = self.table().get(index)?;
+            if node.top == writer {
+                return Ok(());
+            }
+            if node.kind != Kind::File || node.link.is_none() {
+                None
+            } else {
+                check_above(&node, writer)?;
+                let (ns_work, spot) = (Arc::clone(work), self.spot(&ns, index, &node)?);
+                let lower = self.stat_node(&ns, index, &node)?;
+                let key = self.share_key(&ns, node.top, &spot.dir, &spot.name, &lower)?;
+                let origin = origin_of(ns.get(node.top)?, &spot.dir, &spot.name);
+                let source = self.data_source(&ns, index, &node)?;
+                drop(ns);
+                let copy = self.copy_file(&ns_work, &spot.dir, &spot.name, &lower, &source, data, origin, key)?;
+                Some((copy, node))
+            }
+        };
+        let ns = self.change();
+        let node = self.table().get(index)?;
+        if Some(node.top) == ns.writer {
+            return Ok(());
+        }
+        match copy {
+            Some((copy, before)) if before.top == node.top && before.real == node.real && node.link.is_some() => {
+                self.commit(&ns, index, &node, copy)
+            }
+            _ => self.copy_up(&ns, index, data),
+        }
+    }
+
+    /// As [`Union::ensure_upper`], all under the lock on names.
+    pub(crate) fn copy_up(&self, ns: &Layers, index: Index, data: Data) -> Result<()> {
+        let (writer, work) = ns.writable()?;
+        let node = self.table().get(index)?;
+        if node.top == writer || node.kind == Kind::Dir && node.dir()?.iter().any(|part| part.layer == writer) {
+            return Ok(());
+        }
+        check_above(&node, writer)?;
+        if node.kind == Kind::Dir {
+            return self.dir_up(ns, index).map(drop);
+        }
+        if node.link.is_none() {
+            return self.copy_up_nameless(ns, index, &node, data);
+        }
+        let spot = self.spot(ns, index, &node)?;
+        let lower = self.stat_node(ns, index, &node)?;
+        let key = self.share_key(ns, node.top, &spot.dir, &spot.name, &lower)?;
+        let origin = origin_of(ns.get(node.top)?, &spot.dir, &spot.name);
+        let copy = if node.kind == Kind::File {
+            let source = self.data_source(ns, index, &node)?;
+            self.copy_file(work, &spot.dir, &spot.name, &lower, &source, data, origin, key)?
+        } else {
+            self.copy_other(work, &spot.dir, &spot.name, &lower, origin, key)?
+        };
+        self.commit(ns, index, &node, copy)
+    }
+
+    /// Opens what a lower file's data is read from.
+    fn data_source(&self, ns: &Layers, index: Index, node: &Node) -> Result<OwnedFd> {
+        let file = self.spot(ns, index, node)?.open(OFlags::RDONLY)?;
+        if self.is_metacopy(&file)? { self.metacopy_data(ns, index, node) } else { Ok(file) }
+    }
+
+    /// Whether a file holds attributes alone; `EPERM` if it does and that is not to be followed.
+    pub(crate) fn is_metacopy(&self, file: &OwnedFd) -> Result<bool> {
+        let Some(keys) = self.keys() else { return Ok(false) };
+        let mut value = [0_u8; 64];
+        match fs::fgetxattr(file, keys.metacopy, &mut value[..]) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
+            Err(errno) if errno != Errno::RANGE => Err(errno),
+            _ if self.options.metacopy == crate::config::Switch::Off => {
+                tracing::warn!("a file holds attributes alone, and the union was opened without following those");
+                Err(Errno::PERM)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all that is known of the source, looked up under the lock that is not held here"
+    )]
+    fn copy_file(
+        &self,
+        work: &Work,
+        dir: &OwnedFd,
+        name: &[u8],
+        lower: &Statx,
+        source: &OwnedFd,
+        data: Data,
+        origin: Option<Vec<u8>>,
+        shared: Option<Arc<[u8]>>,
+    ) -> Result<Copy> {
+        let mut file = None;
+        let temp = work.temp(|temp| {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            file = Some(fs::openat(&*work.dir, temp, flags, Mode::RUSR | Mode::WUSR)?);
+            Ok(())
+        })?;
+        let file = file.ok_or(Errno::IO)?;
+        let size = match data {
+            Data::All => lower.stx_size,
+            Data::First(len) => len.min(lower.stx_size),
+        };
+        copy_data(source, &file, size)?;
+        self.dress(&temp.dir, &temp.name, dir, name, lower, origin.as_deref(), shared.is_some())?;
+        if self.options.durability == Durability::CopyUpSynced && size > 0 {
+            fs::fsync(&file)?;
+        }
+        Ok(Copy { temp, file: Some(file), lower: *lower, shared })
+    }
+
+    fn copy_other(
+        &self,
+        work: &Work,
+        dir: &OwnedFd,
+        name: &[u8],
+        lower: &Statx,
+        origin: Option<Vec<u8>>,
+        shared: Option<Arc<[u8]>>,
+    ) -> Result<Copy> {
+        let temp = work.temp(|temp| match raw::kind_of(lower) {
+            Kind::Dir => fs::mkdirat(&*work.dir, temp, Mode::RWXU),
+            Kind::Symlink => {
+                let target = fs::readlinkat(dir, name, Vec::new())?;
+                fs::symlinkat(&*target, &*work.dir, temp)
+            }
+            _ => {
+                let mode = u32::from(lower.stx_mode);
+                let device = fs::makedev(lower.stx_rdev_major, lower.stx_rdev_minor);
+                fs::mknodat(&*work.dir, temp, FileType::from_raw_mode(mode), Mode::RUSR | Mode::WUSR, device)
+            }
+        })?;
+        self.dress(&temp.dir, &temp.name, dir, name, lower, origin.as_deref(), shared.is_some())?;
+        Ok(Copy { temp, file: None, lower: *lower, shared })
+    }
+
+    /// Gives a copy the owner, mode, attributes and times of the original, in the order in which none undoes another.
+    #[expect(clippy::too_many_arguments, reason = "from and to are a directory and a name each")]
+    fn dress(
+        &self,
+        to: &OwnedFd,
+        to_name: &[u8],
+        from: &OwnedFd,
+        from_name: &[u8],
+        stat: &Statx,
+        origin: Option<&[u8]>,
+        shared: bool,
+    ) -> Result<()> {
+        let made = raw::stat_at(to, to_name)?;
+        if (made.stx_uid, made.stx_gid) != (stat.stx_uid, stat.stx_gid) {
+            let (uid, gid) = (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid));
+            fs::chownat(to, to_name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        let kind = raw::kind_of(stat);
+        if kind != Kind::Symlink {
+            set_mode(to, to_name, u32::from(stat.stx_mode) & 0o7777)?;
+        }
+        for key in raw::xattrs_at(from, from_name)? {
+            if self.keys().is_some_and(|keys| keys.unescape(&key).is_none()) {
+                continue;
+            }
+            let Some(value) = raw::xattr_at(from, from_name, &key)? else { continue };
+            match raw::set_xattr_at(to, to_name, &key, &value, XattrFlags::empty()) {
+                Err(Errno::OPNOTSUPP | Errno::PERM)
+                    if !key.starts_with(b"security.capability") && !key.starts_with(b"system.") => {}
+                result => result?,
+            }
+        }
+        if let Some(keys) = self.keys() {
+            let set = |key, value: &[u8]| match raw::set_xattr_at(to, to_name, key, value, XattrFlags::empty()) {
+                // User attributes are for files and directories alone; the mark is a help, not a need.
+                Err(Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
+                result => result,
+            };
+            set(keys.origin, origin.unwrap_or_default())?;
+            if shared {
+                set(keys.nlink, b"L+0")?;
+            }
+        }
+        set_times(to, to_name, Some(stat))
+    }
+
+    /// Gives a copy its name, and the node its place.
+    fn commit(&self, ns: &Layers, index: Index, node: &Node, copy: Copy) -> Result<()> {
+        let (writer, work) = ns.writable()?;
+        let link = node.link.clone().ok_or(Errno::STALE)?;
+        let up = self.dir_up(ns, link.parent)?;
+        self.mark_impure(&up)?;
+        let before = self.keys().is_some().then(|| raw::stat_at(&*up, b"")).transpose()?;
+        let Copy { temp, file, lower, shared } = copy;
+        let stat = raw::stat_at(&*temp.dir, &temp.name)?;
+        let real = self.inos.real(&stat)?;
+        let below = node.real;
+        match &shared {
+            None => temp.rename_new(&*up, &link.name).map_err(taken)?,
+            Some(key) => {
+                let index_dir = work.index.clone().ok_or(Errno::IO)?;
+                temp.rename_new(&*index_dir, key)?;
+                fs::linkat(&*index_dir, &**key, &*up, &*link.name, AtFlags::empty()).map_err(taken)?;
+                self.indexed.store(true, std::sync::atomic::Ordering::Relaxed);
+                let delta = i64::from(lower.stx_nlink) - 2;
+                self.table().share(Arc::clone(key), Shared { lower: Some(below), upper: real, delta });
+                self.write_delta(ns, key, delta)?;
+            }
+        }
+        if let Some(before) = before {
+            set_times(&up, b"", Some(&before))?;
+        }
+        self.inos.give(real, node.ino);
+        self.move_up(index, writer, real, shared.clone(), file)?;
+        if let Some(key) = shared {
+            self.table().set_inode(real, index);
+            if self.dialect == Dialect::Aufs {
+                self.link_others(ns, index, &link.parent, &link.name, &key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn move_up(
+        &self,
+        index: Index,
+        writer: u16,
+        real: Real,
+        shared: Option<Arc<[u8]>>,
+        file: Option<OwnedFd>,
+    ) -> Result<()> {
+        let mut table = self.table();
+        let node = table.edit(index)?;
+        node.top = writer;
+        node.real = real;
+        node.shared = shared;
+        let open = table.open.get(&index).and_then(std::sync::Weak::upgrade);
+        if let (Some(state), Some(file)) = (open, file) {
+            state.moved(Arc::new(file));
+        }
+        Ok(())
+    }
+
+    /// AUFS: makes the other known names of a copied-up file links of the copy.
+    fn link_others(&self, ns: &Layers, index: Index, parent: &Index, name: &[u8], key: &Arc<[u8]>) -> Result<()> {
+        let links = self.table().links(index);
+        for link in links.into_iter().filter(|link| link.parent != *parent || &*link.name != name) {
+            let up = self.dir_up(ns, link.parent)?;
+            let index_dir = ns.writable()?.1.index.clone().ok_or(Errno::IO)?;
+            match fs::linkat(&*index_dir, &**key, &*up, &*link.name, AtFlags::empty()) {
+                Ok(()) => self.shift_links(ns, key, -1)?,
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the name `name` of a shared file, which lies in a lower branch still, its link of the copy.
+    pub(crate) fn link_up(&self, ns: &Layers, parent: Index, name: &[u8], key: &Arc<[u8]>) -> Result<()> {
+        let up = self.dir_up(ns, parent)?;
+        let index_dir = ns.writable()?.1.index.clone().ok_or(Errno::IO)?;
+        match fs::linkat(&*index_dir, &**key, &*up, name, AtFlags::empty()) {
+            Ok(()) => self.shift_links(ns, key, -1),
+            Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Opens a directory in the writable branch, after giving it and the directories above it their part there.
+    pub(crate) fn dir_up(&self, ns: &Layers, index: Index) -> Result<Arc<OwnedFd>> {
+        let (writer, work) = ns.writable()?;
+        let mut missing: Vec<(Index, Node)> = Vec::new();
+        let mut at = index;
+        loop {
+            let node = self.table().get(at)?;
+            if node.dir()?.iter().any(|part| part.layer == writer) {
+                break;
+            }
+            let link = node.link.clone().ok_or(Errno::NOENT)?;
+            missing.push((at, node));
+            at = link.parent;
+        }
+        for (index, node) in missing.into_iter().rev() {
+            let link = node.link.clone().ok_or(Errno::NOENT)?;
+            let spot = Self::dir_spot(self.dir_fd(ns, index, &node, node.top)?);
+            let lower = raw::stat_at(&*spot, b"")?;
+            let origin = origin_of(ns.get(node.top)?, &spot, b"");
+            let copy = self.copy_other(work, &spot, b"", &lower, origin, None)?;
+            let parent = self.table().get(link.parent)?;
+            let up = self.dir_fd(ns, link.parent, &parent, writer)?;
+            self.mark_impure(&up)?;
+            let before = self.keys().is_some().then(|| raw::stat_at(&*up, b"")).transpose()?;
+            let stat = raw::stat_at(&*copy.temp.dir, &copy.temp.name)?;
+            copy.temp.rename_new(&*up, &link.name).map_err(taken)?;
+            if let Some(before) = before {
+                set_times(&up, b"", Some(&before))?;
+            }
+            self.add_part(index, &node, writer, &stat)?;
+        }
+        let node = self.table().get(index)?;
+        if node.link.is_none() && index != ROOT {
+            return Err(Errno::NOENT);
+        }
+        self.dir_fd(ns, index, &node, writer)
+    }
+
+    fn dir_spot(fd: Arc<OwnedFd>) -> Arc<OwnedFd> {
+        fd
+    }
+
+    /// Notes that a directory lies in the writable branch too.
+    fn add_part(&self, index: Index, node: &Node, writer: u16, stat: &Statx) -> Result<()> {
+        let real = self.inos.real(stat)?;
+        let mut stack = node.dir()?.to_vec();
+        let place = stack.iter().position(|part| part.layer > writer).unwrap_or(stack.len());
+        stack.insert(place, Below { layer: writer, attribute_whiteouts: false, at: None });
+        let mut table = self.table();
+        let stack = table.stack(stack);
+        let live = table.edit(index)?;
+        live.stack = Some(stack);
+        live.version += 1;
+        if place == 0 {
+            live.top = writer;
+            live.real = real;
+            self.inos.give(real, node.ino);
+        }
+        Ok(())
+    }
+
+    /// Notes on a directory of the writable branch that copies are in it: the kernel looks up their inode numbers then.
+    pub(crate) fn mark_impure(&self, up: &OwnedFd) -> Result<()> {
+        let Some(keys) = self.keys() else { return Ok(()) };
+        match raw::set_xattr_at(up, b"", keys.impure, b"y", XattrFlags::CREATE) {
+            Err(Errno::EXIST | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Copies a file that has no name any more and is open: the copy has none either.
+    fn copy_up_nameless(&self, ns: &Layers, index: Index, node: &Node, data: Data) -> Result<()> {
+        let (writer, work) = ns.writable()?;
+        let spot = self.spot(ns, index, node)?;
+        let lower = spot.stat()?;
+        let source = raw::reopen(&*spot.dir, OFlags::RDONLY)?;
+        let copy = self.copy_file(work, &spot.dir, b"", &lower, &source, data, None, None)?;
+        let real = self.inos.real(&raw::stat_at(&*copy.temp.dir, &copy.temp.name)?)?;
+        drop(copy.temp);
+        self.move_up(index, writer, real, None, copy.file)
+    }
+
+    /// Gives a copied-up file that holds attributes alone its data.
+    pub(crate) fn complete_data(&self, index: Index) -> Result<()> {
+        let Some(keys) = self.keys() else { return Ok(()) };
+        let ns = self.change();
+        let node = self.table().get(index)?;
+        if node.kind != Kind::File || Some(node.top) != ns.writer || node.link.is_none() {
+            return Ok(());
+        }
+        let spot = self.spot(&ns, index, &node)?;
+        if raw::xattr_at(&*spot.dir, &spot.name, keys.metacopy)?.is_none() {
+            return Ok(());
+        }
+        let source = self.metacopy_data(&ns, index, &node)?;
+        let before = spot.stat()?;
+        let file = spot.open(OFlags::RDWR)?;
+        copy_data(&source, &file, before.stx_size)?;
+        if self.options.durability == Durability::CopyUpSynced {
+            fs::fsync(&file)?;
+        }
+        set_times(&spot.dir, &spot.name, Some(&before))?;
+        // From here on the file counts as whole.
+        raw::remove_xattr_at(&*spot.dir, &spot.name, keys.metacopy)?;
+        match raw::remove_xattr_at(&*spot.dir, &spot.name, keys.redirect) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(errno) => return Err(errno),
+        }
+        if let Some(state) = self.table().open.get(&index).and_then(std::sync::Weak::upgrade) {
+            state.moved(Arc::new(file));
+        }
+        Ok(())
+    }
+}
+
+/// A file in a read-only branch above the writable one cannot be copied up.
+fn check_above(node: &Node, writer: u16) -> Result<()> {
+    if node.top < writer { Err(Errno::ROFS) } else { Ok(()) }
+}
+
+/// A name in the writable branch that should have been seen.
+fn taken(errno: Errno) -> Errno {
+    if errno == Errno::EXIST { Errno::STALE } else { errno }
+}
+
+/// Sets permission bits of a name; `EOPNOTSUPP` on a link.
+pub(crate) fn set_mode(dir: &OwnedFd, name: &[u8], mode: u32) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    if name.is_empty() {
+        return fs::chmod(&*raw::proc_path(dir.as_fd(), b""), Mode::from_raw_mode(mode));
+    }
+    // By way of the crate that knows `fchmodat2` and what to do without it.
+    let base = strata_sys::tree::Dir::from(dir.try_clone().map_err(|error| raw::errno(&error))?);
+    base.set_mode(std::ffi::OsStr::from_bytes(name), mode).map_err(|error| raw::errno(&error))
+}
+
+/// Sets the times of a name to those of `stat`.
+pub(crate) fn set_times(dir: &OwnedFd, name: &[u8], stat: Option<&Statx>) -> Result<()> {
+    let Some(stat) = stat else { return Ok(()) };
+    let spec = |stamp: &fs::StatxTimestamp| Timespec { tv_sec: stamp.tv_sec, tv_nsec: stamp.tv_nsec.into() };
+    put_times(dir, name, &Timestamps { last_access: spec(&stat.stx_atime), last_modification: spec(&stat.stx_mtime) })
+}
+
+pub(crate) fn put_times(dir: &OwnedFd, name: &[u8], times: &Timestamps) -> Result<()> {
+    if name.is_empty() {
+        fs::utimensat(fs::CWD, &*raw::proc_path(dir.as_fd(), b""), times, AtFlags::empty())
+    } else {
+        fs::utimensat(dir, name, times, AtFlags::SYMLINK_NOFOLLOW)
+    }
+}
+
+/// Copies the first `size` bytes: shares blocks where the filesystem can, and keeps holes.
+fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<()> {
+    let whole = fs::fstat(from)?.st_size as u64;
+    if size == 0 {
+        return Ok(());
+    }
+    if size == whole && strata_sys::fs::reflink(from, to).is_ok() {
+        return Ok(());
+    }
+    let mut at = 0;
+    while at < size {
+        let (start, end) = match strata_sys::fs::next_data(from, at) {
+            Ok(Some(stretch)) => stretch,
+            Ok(None) => break,
+            Err(_) => (at, whole),
+        };
+        let end = end.min(size);
+        if start >= end {
+            break;
+        }
+        copy_stretch(from, to, start, end)?;
+        at = end;
+    }
+    fs::ftruncate(to, size)
+}
+
+fn copy_stretch(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> Result<()> {
+    let (mut source, mut target) = (start, start);
+    while source < end {
+        let len = usize::try_from(end - source).unwrap_or(usize::MAX).min(1 << 30);
+        match fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), len) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::TXTBSY) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    let mut buffer = vec![0; (1 << 17).min(usize::try_from(end - source).unwrap_or(usize::MAX))];
+    while source < end {
+        let want = usize::try_from(end - source).unwrap_or(usize::MAX).min(buffer.len());
+        let read = rustix::io::pread(from, &mut buffer[..want], source)?;
+        if read == 0 {
+            return Err(Errno::IO);
+        }
+        let mut done = 0;
+        while done < read {
+            done += rustix::io::pwrite(to, &buffer[done..read], source + done as u64)?;
+        }
+        source += read as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,488 @@
+//! Making files, directories and links.
+
+use std::{
+    ffi::OsStr,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    sync::Arc,
+};
+
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, RenameFlags, Uid, XattrFlags};
+use strata_sys::tree::Kind;
+
+use crate::{
+    Handle, Union, acl,
+    config::Dialect,
+    copyup::{Data, set_mode},
+    layer::{Layers, Temp, Work},
+    lookup::Probe,
+    marks::{aufs, check_name},
+    raw::{self, Statx},
+    table::{Below, Index, Node, ROOT, index_of},
+    types::*,
+};
+
+/// What is to be made.
+#[derive(Clone, Copy)]
+enum New<'a> {
+    File { mode: u32, flags: OFlags },
+    Node { mode: u32, rdev: u64 },
+    Dir { mode: u32 },
+    Symlink { target: &'a OsStr },
+}
+
+impl New<'_> {
+    fn kind(self) -> Kind {
+        match self {
+            Self::File { .. } => Kind::File,
+            Self::Dir { .. } => Kind::Dir,
+            Self::Symlink { .. } => Kind::Symlink,
+            Self::Node { mode, .. } => match FileType::from_raw_mode(mode) {
+                FileType::Fifo => Kind::Fifo,
+                FileType::Socket => Kind::Socket,
+                FileType::CharacterDevice => Kind::CharDevice,
+                FileType::BlockDevice => Kind::BlockDevice,
+                _ => Kind::File,
+            },
+        }
+    }
+
+    fn mode(self) -> u32 {
+        match self {
+            Self::File { mode, .. } | Self::Node { mode, .. } | Self::Dir { mode } => mode & 0o7777,
+            Self::Symlink { .. } => 0o777,
+        }
+    }
+}
+
+/// The folder that something is made in.
+pub(crate) struct Place {
+    pub up: Arc<OwnedFd>,
+    stat: Statx,
+    default_acl: Option<Vec<u8>>,
+    merged: bool,
+}
+
+/// What stands in the writable branch where something is to be put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Nothing,
+    Whiteout,
+}
+
+impl Union {
+    /// Makes a regular file and opens it; `EEXIST` if the name is there. `mode` is permission bits.
+    pub fn create(
+        &self,
+        parent: NodeId,
+        name: &OsStr,
+        mode: u32,
+        flags: OFlags,
+        caller: &Caller,
+    ) -> Result<(Entry, Arc<Handle>)> {
+        let ns = self.change();
+        let (entry, index, node, fd) = self.make(&ns, parent, name, New::File { mode, flags }, caller)?;
+        Ok((entry, self.handle(&ns, index, &node, fd.ok_or(Errno::IO)?, flags)))
+    }
+
+    /// Makes a file, FIFO, socket or device. `mode` has the type's bits; `rdev` is as `stat(2)` has it.
+    pub fn mknod(&self, parent: NodeId, name: &OsStr, mode: u32, rdev: u64, caller: &Caller) -> Result<Entry> {
+        if self.keys().is_some() && FileType::from_raw_mode(mode) == FileType::CharacterDevice && rdev == 0 {
+            // It would be a whiteout.
+            return Err(Errno::PERM);
+        }
+        let mode = if FileType::from_raw_mode(mode) == FileType::Unknown { mode | libc::S_IFREG } else { mode };
+        Ok(self.make(&self.change(), parent, name, New::Node { mode, rdev }, caller)?.0)
+    }
+
+    /// Makes a directory.
+    pub fn mkdir(&self, parent: NodeId, name: &OsStr, mode: u32, caller: &Caller) -> Result<Entry> {
+        Ok(self.make(&self.change(), parent, name, New::Dir { mode }, caller)?.0)
+    }
+
+    /// Makes a symbolic link.
+    pub fn symlink(&self, parent: NodeId, name: &OsStr, target: &OsStr, caller: &Caller) -> Result<Entry> {
+        Ok(self.make(&self.change(), parent, name, New::Symlink { target }, caller)?.0)
+    }
+
+    /// Gets ready to put something at `name`: `EEXIST` if that shows something. The folder is copied up.
+    pub(crate) fn free_place(&self, ns: &Layers, parent_index: Index, name: &[u8]) -> Result<Place> {
+        check_name(self.dialect, name)?;
+        let (writer, _) = ns.writable()?;
+        let (parent, known) = {
+            let table = self.table();
+            let parent = table.get(parent_index)?;
+            parent.dir()?;
+            (parent, table.find(parent_index, name).map(|index| (index, table.get(index))))
+        };
+        if parent.link.is_none() && parent_index != ROOT {
+            return Err(Errno::NOENT);
+        }
+        if let Some((index, node)) = known
+            && self.stat_node(ns, index, &node?).is_ok()
+        {
+            return Err(Errno::EXIST);
+        }
+        let merged = parent.has_lower(Some(writer));
+        if merged && self.resolve(ns, parent_index, &parent, name, None)?.is_some() {
+            return Err(Errno::EXIST);
+        }
+        let up = self.dir_up(ns, parent_index)?;
+        let stat = raw::stat_at(&*up, b"")?;
+        let default_acl = raw::xattr_at(&*up, b"", acl::DEFAULT)?;
+        Ok(Place { up, stat, default_acl, merged })
+    }
+
+    /// What the writable branch has at a name that shows nothing; `EEXIST` if that is no whiteout.
+    pub(crate) fn mark_at(&self, ns: &Layers, up: &OwnedFd, name: &[u8]) -> Result<Mark> {
+        let layer = ns.get(ns.writable()?.0)?;
+        let attributes = match self.keys() {
+            Some(keys) => raw::xattr_at(up, b"", keys.opaque)?.as_deref() == Some(b"x"),
+            None => false,
+        };
+        match self.probe(layer, attributes, up, name)? {
+            Probe::Absent => Ok(Mark::Nothing),
+            Probe::Whiteout => Ok(Mark::Whiteout),
+            Probe::There(_) => Err(Errno::EXIST),
+        }
+    }
+
+    fn make(
+        &self,
+        ns: &Layers,
+        parent: NodeId,
+        name: &OsStr,
+        new: New<'_>,
+        caller: &Caller,
+    ) -> Result<(Entry, Index, Node, Option<OwnedFd>)> {
+        let (parent, name) = (index_of(parent)?, name.as_bytes());
+        let place = self.free_place(ns, parent, name)?;
+        let (_, work) = ns.writable()?;
+        let mark = match self.dialect {
+            Dialect::Aufs => self.mark_at(ns, &place.up, name)?,
+            Dialect::Overlay { .. } => Mark::Nothing,
+        };
+        let umask = if place.default_acl.is_some() { 0 } else { caller.umask };
+        let mode = new.mode() & !umask;
+        let direct = if mark == Mark::Nothing { put(&place.up, name, new, mode) } else { Err(Errno::EXIST) };
+        let (stat, fd) = match direct {
+            Ok(fd) => {
+                let stat = self.own(&place, &place.up, name, new.kind(), mode, caller).inspect_err(|_| {
+                    let flags = if new.kind() == Kind::Dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+                    _ = fs::unlinkat(&*place.up, name, flags);
+                })?;
+                if new.kind() == Kind::Dir && place.merged {
+                    // Nothing of that name is below. The mark saves looking there, as the kernel's does.
+                    self.set_opaque(&place.up, name).or_else(unsupported)?;
+                }
+                (stat, fd)
+            }
+            Err(Errno::EXIST) => {
+                if mark == Mark::Nothing && self.mark_at(ns, &place.up, name)? == Mark::Nothing {
+                    return Err(Errno::EXIST);
+                }
+                self.make_over_whiteout(&place, work, name, new, mode, caller)?
+            }
+            Err(errno) => return Err(errno),
+        };
+        let (index, node) = self.made(ns, parent, name, &stat)?;
+        Ok((self.entry_of(ns, index, &node, &stat), index, node, fd))
+    }
+
+    /// Makes it in the work folder, and puts it where the whiteout is in one step.
+    fn make_over_whiteout(
+        &self,
+        place: &Place,
+        work: &Work,
+        name: &[u8],
+        new: New<'_>,
+        mode: u32,
+        caller: &Caller,
+    ) -> Result<(Statx, Option<OwnedFd>)> {
+        let mut fd = None;
+        let temp = work.temp(|temp| {
+            fd = put(&work.dir, temp, new, mode)?;
+            Ok(())
+        })?;
+        let mut mode = mode;
+        if let Some(default) = &place.default_acl
+            && new.kind() != Kind::Symlink
+        {
+            let (access, masked) = acl::inherit(default, mode)?;
+            mode = masked;
+            if let Some(access) = access {
+                raw::set_xattr_at(&*temp.dir, &temp.name, acl::ACCESS, &access, XattrFlags::empty())?;
+            }
+            if new.kind() == Kind::Dir {
+                raw::set_xattr_at(&*temp.dir, &temp.name, acl::DEFAULT, default, XattrFlags::empty())?;
+            }
+        }
+        let plain = Place { up: Arc::clone(&place.up), default_acl: None, ..*place };
+        let stat = self.own(&plain, &temp.dir, &temp.name, new.kind(), mode, caller)?;
+        if new.kind() == Kind::Dir {
+            self.set_opaque(&temp.dir, &temp.name)?;
+        }
+        self.put_over_whiteout(work, temp, &place.up, name, new.kind())?;
+        Ok((stat, fd))
+    }
+
+    /// Moves something from the work folder over the whiteout of its name.
+    pub(crate) fn put_over_whiteout(
+        &self,
+        work: &Work,
+        temp: Temp,
+        up: &OwnedFd,
+        name: &[u8],
+        kind: Kind,
+    ) -> Result<()> {
+        match self.dialect {
+            Dialect::Overlay { .. } if kind != Kind::Dir => temp.rename(up, name),
+            Dialect::Overlay { .. } if work.can.exchange => temp.exchange(up, name),
+            Dialect::Overlay { .. } => {
+                fs::unlinkat(up, name, AtFlags::empty())?;
+                temp.rename(up, name)
+            }
+            // `.wh.NAME` becomes what is new, and is still a whiteout; then it gets its name: no moment has both or neither.
+            Dialect::Aufs => {
+                let whiteout = aufs::whiteout(name);
+                if kind != Kind::Dir {
+                    temp.rename(up, &whiteout)?;
+                } else if work.can.exchange {
+                    temp.exchange(up, &whiteout)?;
+                } else {
+                    fs::unlinkat(up, &*whiteout, AtFlags::empty())?;
+                    return temp.rename(up, name);
+                }
+                fs::renameat(up, &*whiteout, up, name)
+            }
+        }
+    }
+
+    /// Marks a directory: nothing of branches below shows in it.
+    pub(crate) fn set_opaque(&self, dir: &OwnedFd, name: &[u8]) -> Result<()> {
+        match self.keys() {
+            Some(keys) => raw::set_xattr_at(dir, name, keys.opaque, b"y", XattrFlags::empty()),
+            // AUFS marks over a whiteout alone; those come by way of `set_opaque_aufs`.
+            None if name.starts_with(b"#") => self.set_opaque_aufs(dir, name),
+            None => Ok(()),
+        }
+    }
+
+    /// AUFS: makes `.wh..wh..opq` in a directory, a link of the root's `.wh..wh.aufs`.
+    pub(crate) fn set_opaque_aufs(&self, dir: &OwnedFd, name: &[u8]) -> Result<()> {
+        let inside = raw::open_dir_at(dir, name)?;
+        // The work folder lies in the branch's root.
+        let base = [b"../".as_slice(), aufs::BASE].concat();
+        let from =
+            if name.starts_with(b"#") { (dir, base) } else { return self.make_aufs_mark(&inside, aufs::OPAQUE) };
+        match fs::linkat(from.0, &*from.1, &inside, aufs::OPAQUE, AtFlags::empty()) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(_) => self.make_aufs_mark(&inside, aufs::OPAQUE),
+        }
+    }
+
+    /// AUFS: makes a mark that is a file of its own, where it cannot be a link.
+    pub(crate) fn make_aufs_mark(&self, dir: &OwnedFd, name: &[u8]) -> Result<()> {
+        match fs::mknodat(dir, name, FileType::RegularFile, Mode::from_raw_mode(0o444), 0) {
+            Err(Errno::EXIST) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Gives what was made its owner and mode, by who asked and the folder's set-group-ID bit.
+    fn own(&self, place: &Place, dir: &OwnedFd, name: &[u8], kind: Kind, mode: u32, caller: &Caller) -> Result<Statx> {
+        let mut stat = raw::stat_at(dir, name)?;
+        let by_folder = u32::from(place.stat.stx_mode) & 0o2000 != 0;
+        let gid = if by_folder { place.stat.stx_gid } else { caller.gid };
+        let mut mode = mode;
+        if by_folder && kind == Kind::Dir {
+            mode |= 0o2000;
+        } else if by_folder && mode & 0o2010 == 0o2010 {
+            let member = caller.uid == 0 || caller.gid == gid || caller.groups.contains(&gid);
+            mode &= if member { 0o7777 } else { 0o5777 };
+        }
+        let mut changed = false;
+        if (stat.stx_uid, stat.stx_gid) != (caller.uid, gid) {
+            let (uid, gid) = (Uid::from_raw(caller.uid), Gid::from_raw(gid));
+            fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+            changed = true;
+            stat = raw::stat_at(dir, name)?;
+        }
+        let have = u32::from(stat.stx_mode) & 0o7777;
+        let want = if place.default_acl.is_some() { have & 0o777 | mode & 0o7000 } else { mode };
+        if kind != Kind::Symlink && have != want {
+            set_mode(dir, name, want)?;
+            changed = true;
+        }
+        if changed { raw::stat_at(dir, name) } else { Ok(stat) }
+    }
+
+    /// Notes what was made as a node, with one lookup.
+    pub(crate) fn made(&self, ns: &Layers, parent: Index, name: &[u8], stat: &Statx) -> Result<(Index, Node)> {
+        let (writer, _) = ns.writable()?;
+        let real = self.inos.real(stat)?;
+        self.inos.drop_real(real);
+        let kind = raw::kind_of(stat);
+        let mut table = self.table();
+        let stack = (kind == Kind::Dir)
+            .then(|| table.stack(vec![Below { layer: writer, attribute_whiteouts: false, at: None }]));
+        let index = table.add(kind, writer, real, self.inos.number(real), stack);
+        table.edit(index)?.lookups = 1;
+        table.attach(index, parent, name);
+        table.edit(parent)?.version += 1;
+        Ok((index, table.get(index)?))
+    }
+
+    /// Gives `node` a further name.
+    pub fn link(&self, node: NodeId, parent: NodeId, name: &OsStr) -> Result<Entry> {
+        let (index, parent, name) = (index_of(node)?, index_of(parent)?, name.as_bytes());
+        if self.table().peek(index)?.kind == Kind::Dir {
+            return Err(Errno::PERM);
+        }
+        check_name(self.dialect, name)?;
+        self.ensure_upper(index, Data::All)?;
+        self.complete_data(index)?;
+        let ns = self.change();
+        self.copy_up(&ns, index, Data::All)?;
+        let place = self.free_place(&ns, parent, name)?;
+        let node = self.table().get(index)?;
+        let (writer, work) = ns.writable()?;
+        if self.dialect == Dialect::Aufs
+            && node.link.is_some()
+            && node.shared.is_none()
+            && raw_links(self, &ns, index, &node)? == 1
+        {
+            self.make_plink(&ns, index, &node)?;
+        }
+        let node = self.table().get(index)?;
+        let spot = self.spot(&ns, index, &node)?;
+        let make = |dir: &OwnedFd, to: &[u8]| {
+            if spot.name.is_empty() {
+                fs::linkat(
+                    fs::CWD,
+                    &*raw::proc_path(std::os::fd::AsFd::as_fd(&*spot.dir), b""),
+                    dir,
+                    to,
+                    AtFlags::SYMLINK_FOLLOW,
+                )
+            } else {
+                fs::linkat(&*spot.dir, &*spot.name, dir, to, AtFlags::empty())
+            }
+        };
+        let mark = match self.dialect {
+            Dialect::Aufs => self.mark_at(&ns, &place.up, name)?,
+            Dialect::Overlay { .. } => Mark::Nothing,
+        };
+        match if mark == Mark::Nothing { make(&place.up, name) } else { Err(Errno::EXIST) } {
+            Err(Errno::EXIST) => {
+                if mark == Mark::Nothing && self.mark_at(&ns, &place.up, name)? == Mark::Nothing {
+                    return Err(Errno::EXIST);
+                }
+                let temp = work.temp(|temp| make(&work.dir, temp))?;
+                self.put_over_whiteout(work, temp, &place.up, name, node.kind)?;
+            }
+            result => result?,
+        }
+        self.carry_impure(&ns, index, &node, &place.up)?;
+        let stat = raw::stat_at(&*place.up, name)?;
+        let mut table = self.table();
+        table.edit(index)?.lookups += 1;
+        table.attach(index, parent, name);
+        table.edit(parent)?.version += 1;
+        table.set_inode(node.real, index);
+        let node = table.get(index)?;
+        drop(table);
+        debug_assert_eq!(node.top, writer);
+        Ok(self.entry_of(&ns, index, &node, &stat))
+    }
+
+    /// AUFS: a copied-up file that gets a further name gets a pseudo-link too, as AUFS does.
+    fn make_plink(&self, ns: &Layers, index: Index, node: &Node) -> Result<()> {
+        let Some(dir) = ns.writable()?.1.index.clone() else { return Ok(()) };
+        if self.inos.number_without_gift(node.real) == node.ino {
+            return Ok(());
+        }
+        let key: Arc<[u8]> = format!("{}.{}", node.ino, node.real.ino).into_bytes().into();
+        let spot = self.spot(ns, index, node)?;
+        match fs::linkat(&*spot.dir, &*spot.name, &*dir, &*key, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(_) => return Ok(()),
+        }
+        let shared = crate::table::Shared { lower: None, upper: node.real, delta: -1 };
+        let mut table = self.table();
+        table.share(Arc::clone(&key), shared);
+        table.edit(index)?.shared = Some(key);
+        Ok(())
+    }
+
+    /// Marks a directory that a copied-up file was moved or linked into.
+    pub(crate) fn carry_impure(&self, ns: &Layers, index: Index, node: &Node, up: &OwnedFd) -> Result<()> {
+        let Some(keys) = self.keys() else { return Ok(()) };
+        let spot = self.spot(ns, index, node)?;
+        if raw::xattr_at(&*spot.dir, &spot.name, keys.origin)?.is_some() {
+            self.mark_impure(up)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a file without a name (`O_TMPFILE`), which `link` can give one.
+    pub fn tmpfile(&self, parent: NodeId, mode: u32, flags: OFlags, caller: &Caller) -> Result<(Entry, Arc<Handle>)> {
+        let ns = self.change();
+        let parent = index_of(parent)?;
+        let (writer, _) = ns.writable()?;
+        let up = self.dir_up(&ns, parent)?;
+        let stat = raw::stat_at(&*up, b"")?;
+        let default_acl = raw::xattr_at(&*up, b"", acl::DEFAULT)?;
+        let umask = if default_acl.is_some() { 0 } else { caller.umask };
+        let place = Place { up, stat, default_acl, merged: false };
+        let mode = mode & 0o7777 & !umask;
+        let open = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC | (flags & OFlags::EXCL);
+        let fd = fs::openat(&*place.up, c".", open, Mode::from_raw_mode(mode))?;
+        let gid = if u32::from(place.stat.stx_mode) & 0o2000 != 0 { place.stat.stx_gid } else { caller.gid };
+        fs::fchown(&fd, Some(Uid::from_raw(caller.uid)), Some(Gid::from_raw(gid)))?;
+        if place.default_acl.is_none() {
+            fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
+        }
+        let stat = raw::stat_at(&fd, b"")?;
+        let real = self.inos.real(&stat)?;
+        self.inos.drop_real(real);
+        let (index, node) = {
+            let mut table = self.table();
+            let index = table.add(Kind::File, writer, real, self.inos.number(real), None);
+            table.edit(index)?.lookups = 1;
+            (index, table.get(index)?)
+        };
+        let keep = rustix::io::dup(&fd)?;
+        let handle = self.handle(&ns, index, &node, fd, flags | OFlags::RDWR);
+        if let Some(state) = self.table().open.get(&index).and_then(std::sync::Weak::upgrade) {
+            state.keep(keep);
+        }
+        Ok((self.entry_of(&ns, index, &node, &stat), handle))
+    }
+}
+
+fn raw_links(union: &Union, ns: &Layers, index: Index, node: &Node) -> Result<u32> {
+    Ok(union.spot(ns, index, node)?.stat()?.stx_nlink)
+}
+
+fn unsupported(errno: Errno) -> Result<()> {
+    if errno == Errno::OPNOTSUPP || errno == Errno::PERM { Ok(()) } else { Err(errno) }
+}
+
+/// Makes something at a free name; returns a regular file open.
+fn put(dir: &OwnedFd, name: &[u8], new: New<'_>, mode: u32) -> Result<Option<OwnedFd>> {
+    let plain = Mode::from_raw_mode(mode & 0o1777);
+    match new {
+        New::File { flags, .. } => {
+            let access = flags & (OFlags::RWMODE | OFlags::DIRECT);
+            let flags = access | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+            return Ok(Some(fs::openat(dir, name, flags, plain)?));
+        }
+        New::Node { mode, rdev } => fs::mknodat(dir, name, FileType::from_raw_mode(mode), plain, rdev)?,
+        New::Dir { .. } => fs::mkdirat(dir, name, plain)?,
+        New::Symlink { target } => fs::symlinkat(target, dir, name)?,
+    }
+    Ok(None)
+}
+
+/// Flags that a rename of the union may have.
+pub(crate) const RENAMES: RenameFlags = RenameFlags::NOREPLACE.union(RenameFlags::EXCHANGE);

@@ -1,0 +1,433 @@
+//! Finding a name: which branches hold it, by their marks.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    sync::Arc,
+};
+
+use strata_sys::tree::Kind;
+
+use crate::{
+    Union,
+    config::{Dialect, RedirectDir},
+    layer::{Layer, Layers},
+    marks::{Keys, Redirect, aufs, check_name},
+    raw::{self, Statx},
+    table::{Below, Index, Node, Real, id_of, index_of},
+    types::*,
+};
+
+/// How often a redirect may lead on before it counts as a loop.
+const REDIRECTS: usize = 1024;
+
+/// What a name shows, as found in the branches.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Branch of the topmost object.
+    pub top: u16,
+    pub stat: Statx,
+    /// All parts of a directory.
+    pub stack: Option<Vec<Below>>,
+}
+
+/// A name in one branch.
+#[expect(clippy::large_enum_variant, reason = "lives for a moment on the stack")]
+pub(crate) enum Probe {
+    Absent,
+    Whiteout,
+    There(Statx),
+}
+
+/// Where to look in the branches below a directory that was found.
+enum Trail {
+    /// The parent's parts, under this name.
+    Parent(Vec<u8>),
+    /// This path from each branch's root.
+    Root(Vec<u8>),
+}
+
+/// What the marks of a directory's part say.
+struct DirMarks {
+    opaque: bool,
+    attribute_whiteouts: bool,
+    redirect: Option<Redirect>,
+}
+
+impl Union {
+    /// Finds `name` in `parent`; `ENOENT` if it is not there, `EIO` if marks contradict each other. Counts one lookup.
+    pub fn lookup(&self, parent: NodeId, name: &OsStr) -> Result<Entry> {
+        check_name(self.dialect, name.as_bytes())?;
+        let ns = self.look();
+        let (index, node, stat) = self.lookup_in(&ns, index_of(parent)?, name.as_bytes(), None)?;
+        Ok(self.entry_of(&ns, index, &node, &stat))
+    }
+
+    /// Finds a name and counts a lookup. `hint` is the topmost branch that can have it.
+    pub(crate) fn lookup_in(
+        &self,
+        ns: &Layers,
+        parent_index: Index,
+        name: &[u8],
+        hint: Option<u16>,
+    ) -> Result<(Index, Node, Statx)> {
+        let (parent, known) = {
+            let table = self.table();
+            let parent = table.get(parent_index)?;
+            parent.dir()?;
+            let known =
+                table.find(parent_index, name).map(|index| Ok::<_, Errno>((index, table.get(index)?))).transpose()?;
+            (parent, known)
+        };
+        if let Some((index, node)) = known {
+            match self.stat_node(ns, index, &node) {
+                Ok(stat) => {
+                    let mut table = self.table();
+                    if let Ok(live) = table.edit(index)
+                        && live.generation == node.generation
+                    {
+                        live.lookups += 1;
+                        return Ok((index, node, stat));
+                    }
+                }
+                Err(Errno::STALE) => self.lost(parent_index, name, index),
+                Err(errno) => return Err(errno),
+            }
+        }
+        let found = self.resolve(ns, parent_index, &parent, name, hint)?.ok_or(Errno::NOENT)?;
+        self.adopt(ns, parent_index, name, found)
+    }
+
+    /// A name shows something else than it did, and not by our doing.
+    fn lost(&self, parent: Index, name: &[u8], index: Index) {
+        tracing::warn!(name = %OsStr::from_bytes(name).display(), "a branch was changed from under the union");
+        let mut table = self.table();
+        if table.find(parent, name) == Some(index) {
+            table.detach(parent, name);
+        }
+        drop(table);
+        self.tell(Invalidation::Entry { parent: id_of(parent), name: OsString::from_vec(name.to_vec()) });
+    }
+
+    /// Makes what was found a node, or finds the one that it is; counts a lookup.
+    pub(crate) fn adopt(&self, ns: &Layers, parent: Index, name: &[u8], found: Found) -> Result<(Index, Node, Statx)> {
+        let real = self.inos.real(&found.stat)?;
+        let kind = raw::kind_of(&found.stat);
+        let shares =
+            kind != Kind::Dir && found.stat.stx_nlink > 1 && (Some(found.top) == ns.writer || self.keeps_links(ns));
+        let shared = if shares { self.find_shared(ns, parent, name, &found, real)? } else { None };
+        let mut stat = found.stat;
+        let (top, real) = match &shared {
+            Some((_, upper)) if Some(found.top) != ns.writer => {
+                stat = *upper;
+                (ns.writable()?.0, self.inos.real(upper)?)
+            }
+            _ => (found.top, real),
+        };
+        let mut table = self.table();
+        if let Some(old) = table.find(parent, name) {
+            let node = table.get(old)?;
+            if node.real == real && node.kind == kind {
+                table.edit(old)?.lookups += 1;
+                return Ok((old, table.get(old)?, stat));
+            }
+            table.detach(parent, name);
+        }
+        let known = if shares {
+            table.find_inode(real).filter(|&index| table.peek(index).is_ok_and(|node| node.kind == kind))
+        } else {
+            None
+        };
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let stack = found.stack.map(|stack| table.stack(stack));
+                let index = table.add(kind, top, real, self.inos.number(real), stack);
+                if shares {
+                    table.set_inode(real, index);
+                }
+                index
+            }
+        };
+        table.edit(index)?.lookups += 1;
+        table.attach(index, parent, name);
+        if let Some((key, _)) = shared {
+            table.edit(index)?.shared = Some(key);
+        }
+        Ok((index, table.get(index)?, stat))
+    }
+
+    /// Looks for `name` in the branches of `parent`.
+    pub(crate) fn resolve(
+        &self,
+        ns: &Layers,
+        parent_index: Index,
+        parent: &Node,
+        name: &[u8],
+        hint: Option<u16>,
+    ) -> Result<Option<Found>> {
+        let mut first: Option<(u16, Statx)> = None;
+        let mut stack: Vec<Below> = Vec::new();
+        let mut trail = Trail::Parent(name.to_vec());
+        let parts = parent.dir()?;
+        let mut turns = 0;
+        let from = hint.unwrap_or(0);
+        for part in parts.iter().filter(|part| part.layer >= from) {
+            let Trail::Parent(here) = &trail else { break };
+            let layer = ns.get(part.layer)?;
+            let dir = self.dir_fd(ns, parent_index, parent, part.layer)?;
+            let stat = match self.probe(layer, part.attribute_whiteouts, &dir, here)? {
+                Probe::Absent => continue,
+                Probe::Whiteout => break,
+                Probe::There(stat) => stat,
+            };
+            if raw::kind_of(&stat) != Kind::Dir {
+                if first.is_none() {
+                    return Ok(Some(Found { top: part.layer, stat, stack: None }));
+                }
+                if self.dialect == Dialect::Aufs {
+                    continue;
+                }
+                break;
+            }
+            let at = if &here[..] == name {
+                None
+            } else {
+                let mut at = self.table().place(parent_index, part.layer)?;
+                if !at.is_empty() {
+                    at.push(b'/');
+                }
+                at.extend_from_slice(here);
+                Some(at.into_boxed_slice())
+            };
+            let marks = self.dir_marks(ns, layer, &dir, here)?;
+            first.get_or_insert((part.layer, stat));
+            stack.push(Below { layer: part.layer, attribute_whiteouts: marks.attribute_whiteouts, at });
+            if marks.opaque {
+                break;
+            }
+            match self.follow(marks.redirect, name, &mut turns)? {
+                None => {}
+                Some(Redirect::Sibling(to)) => trail = Trail::Parent(to),
+                Some(Redirect::Absolute(path)) => trail = Trail::Root(path),
+            }
+        }
+        let Some((top, stat)) = first else { return Ok(None) };
+        if let Trail::Root(path) = trail {
+            self.resolve_from_root(ns, &mut stack, path, name, turns)?;
+        }
+        Ok(Some(Found { top, stat, stack: Some(stack) }))
+    }
+
+    /// Follows an absolute redirect: adds the parts of the directory at `path` in the branches below the last one found.
+    fn resolve_from_root(
+        &self,
+        ns: &Layers,
+        stack: &mut Vec<Below>,
+        mut path: Vec<u8>,
+        name: &[u8],
+        mut turns: usize,
+    ) -> Result<()> {
+        let after = stack.last().map_or(0, |below| below.layer);
+        for number in after + 1..=ns.last() {
+            let layer = ns.get(number)?;
+            let mut dir = Arc::clone(&layer.root);
+            let mut attribute_whiteouts = layer.attribute_whiteouts;
+            let mut stop = false;
+            let mut next = path.clone();
+            let mut at = 0;
+            let here = path.clone();
+            let mut there = true;
+            let mut walked: Vec<u8> = Vec::new();
+            for part in here.split(|&byte| byte == b'/') {
+                let last = at + part.len() == here.len();
+                match self.probe(layer, attribute_whiteouts, &dir, part)? {
+                    Probe::There(stat) if raw::kind_of(&stat) == Kind::Dir => {}
+                    Probe::Absent => {
+                        there = false;
+                        break;
+                    }
+                    Probe::Whiteout | Probe::There(_) => {
+                        (there, stop) = (false, true);
+                        break;
+                    }
+                }
+                let marks = self.dir_marks(ns, layer, &dir, part)?;
+                let rest = &here[at + part.len()..];
+                match self.follow(marks.redirect, name, &mut turns)? {
+                    None => {}
+                    Some(Redirect::Absolute(to)) => next = [&to, rest].concat(),
+                    Some(Redirect::Sibling(to)) => {
+                        let before = if walked.is_empty() { Vec::new() } else { [&walked[..], b"/"].concat() };
+                        next = [&before, &to, rest].concat();
+                    }
+                }
+                stop |= marks.opaque;
+                attribute_whiteouts = marks.attribute_whiteouts;
+                dir = Arc::new(raw::open_dir_at(&*dir, part)?);
+                if !walked.is_empty() {
+                    walked.push(b'/');
+                }
+                walked.extend_from_slice(part);
+                at += part.len() + 1;
+                if last {
+                    break;
+                }
+            }
+            if there {
+                stack.push(Below { layer: number, attribute_whiteouts, at: Some(here.into_boxed_slice()) });
+            }
+            if stop {
+                break;
+            }
+            path = next;
+        }
+        Ok(())
+    }
+
+    fn follow(&self, redirect: Option<Redirect>, name: &[u8], turns: &mut usize) -> Result<Option<Redirect>> {
+        let Some(redirect) = redirect else { return Ok(None) };
+        let refuse = |why: &str, errno| {
+            tracing::warn!(name = %OsStr::from_bytes(name).display(), "{why}");
+            Err(errno)
+        };
+        if self.options.redirect_dir == RedirectDir::NoFollow {
+            return refuse("a redirect is not followed: the union was opened so", Errno::PERM);
+        }
+        *turns += 1;
+        if *turns > REDIRECTS {
+            return refuse("redirects lead in a circle", Errno::LOOP);
+        }
+        Ok(Some(redirect))
+    }
+
+    /// Asks one branch for a name. `EIO` if it has both the name and its whiteout.
+    pub(crate) fn probe(&self, layer: &Layer, attribute_whiteouts: bool, dir: &OwnedFd, name: &[u8]) -> Result<Probe> {
+        let there = raw::find_at(dir, name)?;
+        match self.dialect {
+            Dialect::Aufs => {
+                let whiteout = layer.marks && raw::find_at(dir, &aufs::whiteout(name))?.is_some();
+                Ok(match (there, whiteout) {
+                    (Some(_), true) => {
+                        tracing::warn!(branch = %layer.path.display(), name = %OsStr::from_bytes(name).display(),
+                            "the branch holds both a file and its whiteout; remove one of them");
+                        return Err(Errno::IO);
+                    }
+                    (None, true) => Probe::Whiteout,
+                    (Some(stat), false) => Probe::There(stat),
+                    (None, false) => Probe::Absent,
+                })
+            }
+            Dialect::Overlay { xattrs } => {
+                let Some(stat) = there else { return Ok(Probe::Absent) };
+                let whiteout = raw::is_device_zero(&stat)
+                    || attribute_whiteouts && is_attribute_whiteout(xattrs.keys(), dir, name, &stat)?;
+                Ok(if whiteout { Probe::Whiteout } else { Probe::There(stat) })
+            }
+        }
+    }
+
+    /// Reads the marks of directory `name` in `dir` of a branch.
+    fn dir_marks(&self, ns: &Layers, layer: &Layer, dir: &OwnedFd, name: &[u8]) -> Result<DirMarks> {
+        let mut marks = DirMarks { opaque: false, attribute_whiteouts: false, redirect: None };
+        let Some(keys) = self.keys() else {
+            let bottom = ns.list.last().is_some_and(|last| Arc::ptr_eq(&last.root, &layer.root));
+            if layer.marks && !bottom {
+                let path = [name, b"/", aufs::OPAQUE].concat();
+                marks.opaque = raw::find_at(dir, &path)?.is_some();
+            }
+            return Ok(marks);
+        };
+        let names = raw::xattrs_at(dir, name)?;
+        if names.iter().any(|found| found == keys.opaque) {
+            match raw::xattr_at(dir, name, keys.opaque)?.as_deref() {
+                Some(b"y") => marks.opaque = true,
+                Some(b"x") => marks.attribute_whiteouts = true,
+                _ => {}
+            }
+        }
+        if !marks.opaque && names.iter().any(|found| found == keys.redirect) {
+            let text = raw::xattr_at(dir, name, keys.redirect)?.unwrap_or_default();
+            marks.redirect = Some(Redirect::parse(&text).inspect_err(|_| {
+                tracing::warn!(branch = %layer.path.display(), name = %OsStr::from_bytes(name).display(),
+                    text = %String::from_utf8_lossy(&text), "a redirect leads nowhere; remove the attribute or the directory");
+            })?);
+        }
+        Ok(marks)
+    }
+
+    /// Whether branches below the writable one show `name` in `parent`.
+    pub(crate) fn lower_has(&self, ns: &Layers, parent_index: Index, parent: &Node, name: &[u8]) -> Result<bool> {
+        let writer = ns.writer.unwrap_or(0);
+        for part in parent.dir()?.iter().filter(|part| part.layer > writer) {
+            let dir = self.dir_fd(ns, parent_index, parent, part.layer)?;
+            match self.probe(ns.get(part.layer)?, part.attribute_whiteouts, &dir, name)? {
+                Probe::Absent => {}
+                Probe::Whiteout => return Ok(false),
+                Probe::There(_) => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Finds the data of a file that holds attributes alone: follows its redirect, or its name, through the branches below.
+    pub(crate) fn metacopy_data(&self, ns: &Layers, index: Index, node: &Node) -> Result<OwnedFd> {
+        let keys = self.keys().ok_or(Errno::IO)?;
+        let link = node.link.clone().ok_or(Errno::STALE)?;
+        let parent = self.table().get(link.parent)?;
+        let spot = self.spot(ns, index, node)?;
+        let mut redirect = raw::xattr_at(&*spot.dir, &spot.name, keys.redirect)?;
+        let mut name = link.name.to_vec();
+        for number in node.top + 1..=ns.last() {
+            let layer = ns.get(number)?;
+            let base = match redirect.as_deref().map(Redirect::parse).transpose()? {
+                Some(Redirect::Absolute(path)) => {
+                    let (folder, last) = match path.iter().rposition(|&byte| byte == b'/') {
+                        Some(at) => (&path[..at], &path[at + 1..]),
+                        None => (&b""[..], &path[..]),
+                    };
+                    name = last.to_vec();
+                    match raw::open_dir_path(layer.root.as_fd(), folder) {
+                        Ok(dir) => Arc::new(dir),
+                        Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                        Err(errno) => return Err(errno),
+                    }
+                }
+                other => {
+                    if let Some(Redirect::Sibling(to)) = other {
+                        name = to;
+                    }
+                    if !parent.dir()?.iter().any(|part| part.layer == number) {
+                        continue;
+                    }
+                    self.dir_fd(ns, link.parent, &parent, number)?
+                }
+            };
+            match self.probe(layer, false, &base, &name)? {
+                Probe::Absent => continue,
+                Probe::There(stat) if raw::kind_of(&stat) == Kind::File => {}
+                Probe::Whiteout | Probe::There(_) => break,
+            }
+            if raw::xattr_at(&*base, &name, keys.metacopy)?.is_none() {
+                return raw::open_at(&*base, &name, OFlags::RDONLY);
+            }
+            redirect = raw::xattr_at(&*base, &name, keys.redirect)?.or(redirect);
+        }
+        tracing::warn!(path = %OsStr::from_bytes(&self.table().path(index)).display(),
+            "a file holds attributes alone, and its data is in no branch below");
+        Err(Errno::IO)
+    }
+}
+
+/// Whether a file in a directory that says so is a whiteout by attribute.
+pub(crate) fn is_attribute_whiteout(keys: &Keys, dir: &OwnedFd, name: &[u8], stat: &Statx) -> Result<bool> {
+    Ok(raw::kind_of(stat) == Kind::File && stat.stx_size == 0 && raw::xattr_at(dir, name, keys.whiteout)?.is_some())
+}
+
+/// A key for a lower object.
+pub(crate) fn plink_name(real: Real, number: u64) -> Arc<[u8]> {
+    format!("{number}.{}", real.ino).into_bytes().into()
+}

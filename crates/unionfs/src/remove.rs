@@ -1,0 +1,241 @@
+//! Removing names.
+
+use std::{
+    ffi::OsStr,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+};
+
+use rustix::fs::{self, AtFlags, RenameFlags, XattrFlags};
+use strata_sys::tree::Kind;
+
+use crate::{
+    Union,
+    copyup::Data,
+    layer::{Layers, Temp, Work},
+    marks::{aufs, check_name},
+    raw,
+    table::{Index, Node, index_of},
+    types::*,
+};
+
+impl Union {
+    /// Removes a name of anything but a directory.
+    pub fn unlink(&self, parent: NodeId, name: &OsStr) -> Result<()> {
+        self.remove(parent, name.as_bytes(), Removal::File)
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, parent: NodeId, name: &OsStr) -> Result<()> {
+        self.remove(parent, name.as_bytes(), Removal::Dir)
+    }
+
+    fn remove(&self, parent: NodeId, name: &[u8], what: Removal) -> Result<()> {
+        check_name(self.dialect, name)?;
+        let parent = index_of(parent)?;
+        let ns = self.change();
+        let (index, node, stat) = self.lookup_in(&ns, parent, name, None)?;
+        let result = match (what, node.kind) {
+            (Removal::File, Kind::Dir) => Err(Errno::ISDIR),
+            (Removal::File, _) => self.remove_file(&ns, parent, name, index, &node, stat.stx_nlink),
+            (Removal::Dir, Kind::Dir) => self.remove_dir(&ns, parent, name, index, &node),
+            (Removal::Dir, _) => Err(Errno::NOTDIR),
+        };
+        self.table().forget(index, 1);
+        result
+    }
+
+    fn remove_file(
+        &self,
+        ns: &Layers,
+        parent: Index,
+        name: &[u8],
+        index: Index,
+        node: &Node,
+        links: u32,
+    ) -> Result<()> {
+        let (writer, work) = ns.writable()?;
+        if node.top < writer {
+            return Err(Errno::ROFS);
+        }
+        let mut node = node.clone();
+        if node.top != writer && links > 1 && self.keys().is_some() && self.keeps_links(ns) {
+            // The count of the names that are left is kept with the copy.
+            self.copy_up(ns, index, Data::All)?;
+            node = self.table().get(index)?;
+        }
+        if let Some(key) = &node.shared {
+            self.link_up(ns, parent, name, key)?;
+        }
+        self.keep_open(ns, index, &node)?;
+        let parent_node = self.table().get(parent)?;
+        let lower = self.lower_has(ns, parent, &parent_node, name)?;
+        let last = node.top == writer && self.spot(ns, index, &node)?.stat()?.stx_nlink == 1;
+        if node.top == writer {
+            let up = self.dir_fd(ns, parent, &parent_node, writer)?;
+            if lower {
+                self.turn_to_whiteout(work, &up, name, node.kind)?
+            } else {
+                fs::unlinkat(&*up, name, AtFlags::empty())?
+            }
+        } else {
+            let up = self.dir_up(ns, parent)?;
+            self.put_whiteout(work, &up, name)?;
+        }
+        self.removed(ns, parent, name, index, &node, last)
+    }
+
+    /// Opens a node that is about to lose its last name and is open, so that it stays known.
+    pub(crate) fn keep_open(&self, ns: &Layers, index: Index, node: &Node) -> Result<()> {
+        let state = {
+            let table = self.table();
+            let state = table.open.get(&index).and_then(std::sync::Weak::upgrade);
+            state.filter(|state| table.links(index).len() < 2 && state.real().is_none())
+        };
+        let Some(state) = state else { return Ok(()) };
+        let spot = self.spot(ns, index, node)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        state.keep(fs::openat(&*spot.dir, &*spot.name, flags, fs::Mode::empty())?);
+        Ok(())
+    }
+
+    /// Notes that a name is gone; `last`: with it the file.
+    pub(crate) fn removed(
+        &self,
+        ns: &Layers,
+        parent: Index,
+        name: &[u8],
+        index: Index,
+        node: &Node,
+        last: bool,
+    ) -> Result<()> {
+        if last {
+            self.inos.drop_real(node.real);
+        }
+        {
+            let mut table = self.table();
+            table.detach(parent, name);
+            if let Ok(parent) = table.edit(parent) {
+                parent.version += 1;
+            }
+            if last {
+                table.drop_inode(node.real);
+            }
+        }
+        if let Some(stack) = &node.stack {
+            self.dirs.drop_dir(index, node.generation, stack.iter().map(|part| part.layer));
+        }
+        match &node.shared {
+            Some(key) => self.settle_shared(ns, key),
+            None => Ok(()),
+        }
+    }
+
+    fn remove_dir(&self, ns: &Layers, parent: Index, name: &[u8], index: Index, node: &Node) -> Result<()> {
+        let (writer, work) = ns.writable()?;
+        if node.top < writer {
+            return Err(Errno::ROFS);
+        }
+        if !self.is_empty(ns, index, node)? {
+            return Err(Errno::NOTEMPTY);
+        }
+        let parent_node = self.table().get(parent)?;
+        let lower = self.lower_has(ns, parent, &parent_node, name)?;
+        if node.top == writer {
+            let up = self.dir_fd(ns, parent, &parent_node, writer)?;
+            self.remove_upper_dir(work, &up, name, lower)?;
+        } else {
+            let up = self.dir_up(ns, parent)?;
+            self.put_whiteout(work, &up, name)?;
+        }
+        self.removed(ns, parent, name, index, node, node.top == writer)
+    }
+
+    /// Removes a directory of the writable branch that shows nothing but may hold marks; leaves a whiteout if `lower`.
+    pub(crate) fn remove_upper_dir(&self, work: &Work, up: &OwnedFd, name: &[u8], lower: bool) -> Result<()> {
+        if lower {
+            return self.turn_to_whiteout(work, up, name, Kind::Dir);
+        }
+        match fs::unlinkat(up, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            result => return result,
+        }
+        let away = work.temp_name();
+        fs::renameat(up, name, &*work.dir, &*away)?;
+        drop(Temp::adopt(&work.dir, away));
+        Ok(())
+    }
+
+    /// Makes a whiteout at a name that the writable branch does not have.
+    pub(crate) fn put_whiteout(&self, work: &Work, up: &OwnedFd, name: &[u8]) -> Result<()> {
+        let Some(keys) = self.keys() else { return self.put_aufs_whiteout(work, up, name) };
+        if !work.can.device_whiteouts {
+            self.mark_attribute_whiteouts(up)?;
+        }
+        work.overlay_whiteout(keys.whiteout)?.rename(up, name)
+    }
+
+    /// Marks a directory that is to hold whiteouts which are attributes: they count in such directories alone.
+    fn mark_attribute_whiteouts(&self, up: &OwnedFd) -> Result<()> {
+        let Some(keys) = self.keys() else { return Ok(()) };
+        match raw::xattr_at(up, b"", keys.opaque)? {
+            Some(_) => Ok(()),
+            None => raw::set_xattr_at(up, b"", keys.opaque, b"x", XattrFlags::empty()),
+        }
+    }
+
+    fn put_aufs_whiteout(&self, work: &Work, up: &OwnedFd, name: &[u8]) -> Result<()> {
+        self.aufs_whiteout(work)?.rename(up, &aufs::whiteout(name))
+    }
+
+    /// AUFS: makes a whiteout in the work folder.
+    fn aufs_whiteout(&self, work: &Work) -> Result<Temp> {
+        let base = [b"../".as_slice(), aufs::BASE].concat();
+        work.temp(|temp| match fs::linkat(&*work.dir, &*base, &*work.dir, temp, AtFlags::empty()) {
+            Ok(()) => Ok(()),
+            Err(_) => self.make_aufs_mark(&work.dir, temp),
+        })
+    }
+
+    /// Replaces something in the writable branch by its whiteout, in steps of which each leaves the one or the other.
+    pub(crate) fn turn_to_whiteout(&self, work: &Work, up: &OwnedFd, name: &[u8], kind: Kind) -> Result<()> {
+        if let Some(keys) = self.keys() {
+            if !work.can.device_whiteouts {
+                self.mark_attribute_whiteouts(up)?;
+            }
+            let whiteout = work.overlay_whiteout(keys.whiteout)?;
+            if kind != Kind::Dir {
+                return whiteout.rename(up, name);
+            }
+            if work.can.exchange {
+                return whiteout.exchange(up, name);
+            }
+            let away = work.temp_name();
+            fs::renameat(up, name, &*work.dir, &*away)?;
+            let _away = Temp::adopt(&work.dir, away);
+            return whiteout.rename(up, name);
+        }
+        let whiteout = aufs::whiteout(name);
+        let mark = self.aufs_whiteout(work)?;
+        if kind == Kind::Dir && !work.can.exchange {
+            mark.rename(up, &whiteout)?;
+            let away = work.temp_name();
+            fs::renameat(up, name, &*work.dir, &*away)?;
+            drop(Temp::adopt(&work.dir, away));
+            return Ok(());
+        }
+        // Under the whiteout's name it is one, whatever it holds.
+        fs::renameat(up, name, up, &*whiteout)?;
+        if kind == Kind::Dir { mark.exchange(up, &whiteout) } else { mark.rename(up, &whiteout) }
+    }
+
+    /// Swaps two names of the writable branch.
+    pub(crate) fn exchange(from: &OwnedFd, name: &[u8], to: &OwnedFd, new: &[u8]) -> Result<()> {
+        fs::renameat_with(from, name, to, new, RenameFlags::EXCHANGE)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Removal {
+    File,
+    Dir,
+}
