@@ -109,8 +109,15 @@ impl Auth {
         }
     }
 
-    /// Answers the challenge of a 401; the request may then be made again. Fails if there is no answer to give.
-    pub async fn answer(&self, client: &reqwest::Client, headers: &HeaderMap, scope: &Scope) -> Result<(), Error> {
+    /// Answers the challenge of a 401, which came though `shown` was sent; the request may then be made again. Fails if there is no
+    /// answer to give.
+    pub async fn answer(
+        &self,
+        client: &reqwest::Client,
+        headers: &HeaderMap,
+        scope: &Scope,
+        shown: Option<&HeaderValue>,
+    ) -> Result<(), Error> {
         let challenges: Vec<Challenge> = headers
             .get_all(WWW_AUTHENTICATE)
             .iter()
@@ -125,7 +132,8 @@ impl Auth {
         }
         let basic = challenges.iter().any(|challenge| challenge.scheme == "basic");
         match (basic, &credentials) {
-            (true, Some(Credentials::Password { .. })) if !self.state().basic => {
+            // Another request may have found out meanwhile that a password is wanted.
+            (true, Some(Credentials::Password { .. })) if shown.is_none() => {
                 self.state().basic = true;
                 Ok(())
             }
@@ -149,7 +157,14 @@ impl Auth {
         if let Some(known) = &self.state().credentials {
             return Ok(known.clone());
         }
-        let found = DockerConfig::read(&self.docker_config)?.credentials(&self.credentials_key)?;
+        let found = match DockerConfig::read(&self.docker_config)?.credentials(&self.credentials_key) {
+            // As with Docker: much can be had without a login.
+            Err(error @ Error::Helper { .. }) => {
+                tracing::warn!(%error, registry = self.registry, "going on without a login");
+                None
+            }
+            found => found?,
+        };
         self.state().credentials = Some(found.clone());
         Ok(found)
     }
@@ -170,7 +185,7 @@ impl Auth {
         self.check_realm(&realm, credentials)?;
         let mut scopes = scope.clone();
         for asked in bearer.param("scope").unwrap_or_default().split(' ').filter(|asked| !asked.is_empty()) {
-            if !scopes.iter().any(|known| known == asked) {
+            if !scopes.iter().any(|known| covers(known, asked)) {
                 scopes.push(asked.to_owned());
             }
         }
@@ -247,6 +262,14 @@ impl Auth {
     fn unauthorized(&self, reason: &str) -> Error {
         Error::Unauthorized { registry: self.registry.clone(), reason: reason.to_owned() }
     }
+}
+
+/// Whether the scope `known` allows all that `asked` does: `repository:a:pull,push` covers `repository:a:pull`.
+fn covers(known: &str, asked: &str) -> bool {
+    let (Some((of, actions)), Some((same, wanted))) = (known.rsplit_once(':'), asked.rsplit_once(':')) else {
+        return known == asked;
+    };
+    of == same && wanted.split(',').all(|action| actions.split(',').any(|known| known == action))
 }
 
 fn basic(credentials: &Credentials) -> Option<String> {

@@ -9,11 +9,12 @@ use std::{
 use reqwest::{Method, StatusCode, header::LINK};
 use serde::Deserialize;
 use strata_spec::Reference;
+use tokio::sync::OnceCell;
 
 use crate::{
     Error, Settings,
     auth::pull_scope,
-    endpoint::{Direction, endpoints},
+    endpoint::{Direction, Endpoint, endpoints},
     http::{Call, Remote, failure, read_all},
     mappings::Mappings,
     net::Net,
@@ -24,14 +25,33 @@ const PAGE_MAX: u64 = 4 << 20;
 /// Tags of one repository.
 const TAGS_MAX: usize = 1 << 16;
 
-/// The places that answered, by domain and whether they are for pushing.
-type Known = HashMap<(String, bool), Vec<Arc<Remote>>>;
+/// The places to ask, by domain and whether they are for pushing.
+type Known = HashMap<(String, bool), Vec<Arc<Site>>>;
+
+/// One place that may answer for a domain. Whether and where it does is found out when it is first asked.
+pub(crate) struct Site {
+    endpoint: Endpoint,
+    settings: Settings,
+    remote: OnceCell<Arc<Remote>>,
+}
+
+impl Site {
+    /// The registry at this place. One that does not answer is looked for again the next time.
+    pub async fn remote(&self) -> Result<Arc<Remote>, Error> {
+        let connect = || async { Ok(Arc::new(Remote::connect(&self.endpoint, &self.settings).await?)) };
+        self.remote.get_or_try_init(connect).await.cloned()
+    }
+
+    pub fn host(&self) -> &str {
+        &self.endpoint.host
+    }
+}
 
 /// A client of registries.
 pub struct Client {
     pub(crate) net: Net,
     pub(crate) settings: Settings,
-    remotes: Mutex<Known>,
+    sites: Mutex<Known>,
 }
 
 /// Where images come from and go to on this machine.
@@ -46,46 +66,36 @@ pub struct Stores<'a> {
 
 impl Client {
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        Ok(Self { net: Net::new()?, settings, remotes: Mutex::default() })
+        Ok(Self { net: Net::new()?, settings, sites: Mutex::default() })
     }
 
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// The places that answer for `domain`, in the order in which they are to be asked. Fails if none does.
-    pub(crate) fn remotes(&self, domain: &str, direction: Direction) -> Result<Vec<Arc<Remote>>, Error> {
+    /// The places to ask for what lies under `domain`, in this order; there is at least one.
+    pub(crate) fn sites(&self, domain: &str, direction: Direction) -> Result<Vec<Arc<Site>>, Error> {
         let key = (domain.to_owned(), direction == Direction::Push);
-        if let Some(known) = self.known().get(&key) {
-            return Ok(known.clone());
+        let mut known = self.sites.lock().expect("nothing panics while it holds this");
+        if let Some(sites) = known.get(&key) {
+            return Ok(sites.clone());
         }
-        let (mut found, mut failed) = (Vec::new(), None);
-        for endpoint in endpoints(domain, direction, &self.settings)? {
-            match self.net.wait(Remote::connect(&endpoint, &self.settings)) {
-                Ok(remote) => found.push(Arc::new(remote)),
-                Err(error) => {
-                    tracing::debug!(host = endpoint.host, %error, "does not answer");
-                    failed = Some(error);
-                }
-            }
-        }
-        match (found.is_empty(), failed) {
-            (true, Some(error)) => Err(error),
-            _ => {
-                self.known().insert(key, found.clone());
-                Ok(found)
-            }
-        }
+        let of = |endpoint| Arc::new(Site { endpoint, settings: self.settings.clone(), remote: OnceCell::new() });
+        let sites: Vec<_> = endpoints(domain, direction, &self.settings)?.into_iter().map(of).collect();
+        known.insert(key, sites.clone());
+        Ok(sites)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.remotes.lock().expect("nothing panics while it holds this")
+    /// The registry itself, no mirror of it.
+    pub(crate) fn registry(&self, domain: &str) -> Result<Arc<Remote>, Error> {
+        let sites = self.sites(domain, Direction::Push)?;
+        self.net.wait(sites[0].remote())
     }
 
     /// All tags of a repository, in the registry's order.
     pub fn tags(&self, repository: &Reference) -> Result<Vec<String>, Error> {
-        let remotes = self.remotes(repository.domain(), Direction::Pull)?;
-        self.net.wait(tags(remotes.last().expect("there is at least one"), repository))
+        let registry = self.registry(repository.domain())?;
+        self.net.wait(tags(&registry, repository))
     }
 }
 

@@ -32,8 +32,9 @@ use tokio::sync::watch;
 use crate::{
     Error,
     auth::pull_scope,
+    client::Site,
     events::{Events, Phase},
-    http::{self, ATTEMPTS, Call, Remote, failure, network},
+    http::{self, ATTEMPTS, Call, failure, network},
     net::Net,
     partial::{Partial, Partials},
     range::content_range,
@@ -203,7 +204,7 @@ impl Stop {
 pub(crate) struct Fetch<'a> {
     pub net: &'a Net,
     /// The same repository on each, the one that had the manifest first.
-    pub remotes: &'a [Arc<Remote>],
+    pub sites: &'a [Arc<Site>],
     /// `library/debian`
     pub repository: &'a str,
     pub events: &'a dyn Events,
@@ -365,15 +366,11 @@ impl Fetch<'_> {
 
     /// All places that may have the blob.
     fn sources(&self, blob: &Blob) -> Vec<Place> {
-        let path = format!("v2/{}/blobs/{}", self.repository, blob.wanted.digest);
-        let mut places: Vec<Place> = self
-            .remotes
-            .iter()
-            .map(|remote| Place { remote: remote.clone(), url: remote.url(&path), ranges: AtomicBool::new(true) })
-            .collect();
+        let place = |site: &Arc<Site>, url| Place { site: site.clone(), url, ranges: AtomicBool::new(true) };
+        let mut places: Vec<Place> = self.sites.iter().map(|site| place(site, None)).collect();
         for url in blob.wanted.urls.iter().filter_map(|url| url.parse::<Url>().ok()) {
             if matches!(url.scheme(), "http" | "https") {
-                places.push(Place { remote: self.remotes[0].clone(), url, ranges: AtomicBool::new(true) });
+                places.push(place(&self.sites[0], Some(url)));
             }
         }
         places
@@ -382,47 +379,50 @@ impl Fetch<'_> {
     /// One request; writes what it brings.
     async fn stream(&self, place: &Place, at: &mut Progress<'_>) -> Result<(), Error> {
         let size = at.blob.wanted.size;
-        let mut call = Call::new(Method::GET, place.url.clone(), &pull_scope(self.repository));
+        let remote = place.site.remote().await?;
+        let path = || format!("v2/{}/blobs/{}", self.repository, at.blob.wanted.digest);
+        let url = place.url.clone().unwrap_or_else(|| remote.url(&path()));
+        let mut call = Call::new(Method::GET, url.clone(), &pull_scope(self.repository));
         if at.have > 0 && place.ranges.load(Relaxed) {
             call = call.header(RANGE, &format!("bytes={}-", at.have));
         }
         let asked = call.headers.contains_key(RANGE);
-        let response = place.remote.try_once(&call).await?;
+        let response = remote.try_once(&call).await?;
         let skip = match response.status().as_u16() {
             200 => at.have,
             206 if asked => match check_range(response.headers(), at.have, size) {
                 Ok(()) => 0,
                 Err(what) => {
                     place.ranges.store(false, Relaxed);
-                    return Err(Error::Network { action: "go on with", url: http::shown(&place.url), reason: what });
+                    return Err(Error::Network { action: "go on with", url: http::shown(&url), reason: what });
                 }
             },
             416 => {
                 place.ranges.store(false, Relaxed);
                 let reason = "it says that there is nothing more".to_owned();
-                return Err(Error::Network { action: "go on with", url: http::shown(&place.url), reason });
+                return Err(Error::Network { action: "go on with", url: http::shown(&url), reason });
             }
             _ => return Err(failure(response).await),
         };
         let expected = size - (at.have - skip);
         if let Some(length) = response.content_length().filter(|length| *length != expected) {
-            let object = format!("blob {} on {}", at.blob.wanted.digest, place.remote.host);
+            let object = format!("blob {} on {}", at.blob.wanted.digest, remote.host);
             return Err(Error::Length { object, expected: size, found: length.saturating_add(size - expected) });
         }
-        self.take_in(place, response, skip, at).await
+        self.take_in(&url, response, skip, at).await
     }
 
     /// Writes the body of an answer behind what is there; the first `skip` bytes are there already.
     async fn take_in(
         &self,
-        place: &Place,
+        url: &Url,
         mut response: Response,
         mut skip: u64,
         at: &mut Progress<'_>,
     ) -> Result<(), Error> {
         let (size, id) = (at.blob.wanted.size, at.blob.short());
         loop {
-            let chunk = response.chunk().await.map_err(|error| network("read from", &place.url, &error))?;
+            let chunk = response.chunk().await.map_err(|error| network("read from", url, &error))?;
             let Some(mut chunk) = chunk else { break };
             let over = skip.min(chunk.len() as u64);
             skip -= over;
@@ -444,7 +444,7 @@ impl Fetch<'_> {
         match at.have < size {
             true => Err(Error::Network {
                 action: "read from",
-                url: http::shown(&place.url),
+                url: http::shown(url),
                 reason: format!("it ends after {} of {size} bytes", at.have),
             }),
             false => Ok(()),
@@ -454,8 +454,9 @@ impl Fetch<'_> {
 
 /// One place that may have a blob.
 struct Place {
-    remote: Arc<Remote>,
-    url: Url,
+    site: Arc<Site>,
+    /// Where a foreign layer lies; else the blob is in the repository.
+    url: Option<Url>,
     /// Whether it is trusted with ranges.
     ranges: AtomicBool,
 }

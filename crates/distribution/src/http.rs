@@ -174,10 +174,9 @@ impl Remote {
         loop {
             let mut request = self.client.request(call.method.clone(), url.clone()).headers(call.headers.clone());
             // Nobody else sees what this registry is shown.
-            if same_origin(&url, &self.base)
-                && let Some(header) = self.auth.header(&call.scope)
-            {
-                request = request.header(AUTHORIZATION, header);
+            let own = self.auth.header(&call.scope).filter(|_| same_origin(&url, &self.base));
+            if let Some(header) = &own {
+                request = request.header(AUTHORIZATION, header.clone());
             }
             if let Some(body) = &call.body {
                 request = request.body(body.clone());
@@ -187,7 +186,7 @@ impl Remote {
                 401 if !answered && same_origin(&url, &self.base) => {
                     answered = true;
                     let headers = response.headers().clone();
-                    self.auth.answer(&self.client, &headers, &call.scope).await?;
+                    self.auth.answer(&self.client, &headers, &call.scope, own.as_ref()).await?;
                 }
                 301 | 302 | 303 | 307 | 308 if matches!(call.method, Method::GET | Method::HEAD) => {
                     redirects += 1;

@@ -8,7 +8,7 @@ use crate::{
     Client, Error,
     auth::Scope,
     docker_config::{Credentials, DockerConfig, Stored},
-    endpoint::{Direction, credentials_key},
+    endpoint::credentials_key,
     error::shorten,
     http::{Call, Remote, failure, read_all},
 };
@@ -36,7 +36,7 @@ impl Client {
     /// Checks a name and password with the registry `server` (Docker's if `None`), and keeps them; returns where.
     pub fn login(&self, server: Option<&str>, user: &str, password: &str) -> Result<Stored, Error> {
         let domain = domain(server);
-        let remote = self.remotes(&domain, Direction::Push)?.remove(0);
+        let remote = self.registry(&domain)?;
         let credentials = Credentials::Password { user: user.to_owned(), password: password.to_owned() };
         remote.auth().set(Some(credentials.clone()));
         let identity = self.net.wait(check(&remote))?;
@@ -60,7 +60,7 @@ impl Client {
             Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (host, rest),
             _ => (DEFAULT_SEARCH, term),
         };
-        let remote = self.remotes(host, Direction::Push)?.remove(0);
+        let remote = self.registry(host)?;
         self.net.wait(async {
             match search_v1(&remote, term, limit).await {
                 Ok(found) => Ok(found),

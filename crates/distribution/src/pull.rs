@@ -28,10 +28,11 @@ use strata_spec::{
 use crate::{
     Client, Error, Stores,
     auth::pull_scope,
+    client::Site,
     endpoint::Direction,
     events::{Events, Phase},
     fetch::{Blob, Fetch, Follow, Queue, Stop, Wanted},
-    http::{ATTEMPTS, Call, Remote, failure, pause, read_all},
+    http::{ATTEMPTS, Call, failure, pause, read_all},
     manifest::{Resolved, resolve},
     partial::Partials,
     times::Times,
@@ -67,8 +68,8 @@ impl Client {
     pub fn pull(&self, stores: &Stores<'_>, reference: &Reference, options: &Options<'_>) -> Result<Pulled, Error> {
         let begun = Instant::now();
         let times = Arc::new(Times::default());
-        let mut remotes = self.remotes(reference.domain(), Direction::Pull)?;
-        let resolved = self.resolve(&mut remotes, reference, options)?;
+        let mut sites = self.sites(reference.domain(), Direction::Pull)?;
+        let resolved = self.resolve(&mut sites, reference, options)?;
         if let Some(tag) = reference.tag().filter(|_| reference.digest().is_none()) {
             options.events.line(&format!("{tag}: Pulling from {}", reference.path()));
         } else {
@@ -76,7 +77,7 @@ impl Client {
         }
         check_layers(stores, reference, &resolved)?;
         let object = format!("the config of {}", reference.familiar());
-        let config = self.net.wait(small_blob(&remotes, reference.path(), &resolved.manifest.config, &object))?;
+        let config = self.net.wait(small_blob(&sites, reference.path(), &resolved.manifest.config, &object))?;
         let mut names = names(reference, resolved.top.digest);
         let planned = plan(&object, config, &resolved, options)?;
         let id = planned.config.id();
@@ -97,7 +98,7 @@ impl Client {
         times.resolve.add(begun.elapsed());
         let image =
             Image { stores, options, resolved: &resolved, planned: Planned { names, ..planned }, times: &times };
-        self.bring(&image, remotes, reference.path())?;
+        self.bring(&image, sites, reference.path())?;
         image.remember(reference)?;
         times.total.add(begun.elapsed());
         let digest = resolved.top.digest;
@@ -108,19 +109,23 @@ impl Client {
     /// Finds the image on the first place that has it; the others follow, for its blobs.
     fn resolve(
         &self,
-        remotes: &mut [Arc<Remote>],
+        sites: &mut [Arc<Site>],
         reference: &Reference,
         options: &Options<'_>,
     ) -> Result<Resolved, Error> {
         let mut last = None;
-        for at in 0..remotes.len() {
-            match self.net.wait(resolve(&remotes[at], reference, options.platform.as_ref())) {
+        for at in 0..sites.len() {
+            let found = self.net.wait(async {
+                let remote = sites[at].remote().await?;
+                resolve(&remote, reference, options.platform.as_ref()).await
+            });
+            match found {
                 Ok(resolved) => {
-                    remotes.rotate_left(at);
+                    sites.rotate_left(at);
                     return Ok(resolved);
                 }
                 Err(error) => {
-                    tracing::debug!(host = remotes[at].host, %error, "no manifest here");
+                    tracing::debug!(host = sites[at].host(), %error, "no manifest here");
                     last = Some(error);
                 }
             }
@@ -130,12 +135,12 @@ impl Client {
 
     /// Fetches and unpacks what is missing, creates and names the image. What turns out wrong is tried once more, from the beginning
     /// and from the next place, if there was an earlier beginning or there is a next place.
-    fn bring(&self, image: &Image<'_>, mut remotes: Vec<Arc<Remote>>, repository: &str) -> Result<(), Error> {
+    fn bring(&self, image: &Image<'_>, mut sites: Vec<Arc<Site>>, repository: &str) -> Result<(), Error> {
         let partials = Partials::open(&image.stores.partial)?;
         partials.sweep()?;
         loop {
             let queue = OnceLock::new();
-            let result = self.try_bring(image, &remotes, repository, &partials, &queue);
+            let result = self.try_bring(image, &sites, repository, &partials, &queue);
             let blobs = queue.get().map(|queue: &(Queue, Vec<Arc<Blob>>)| queue.1.as_slice()).unwrap_or_default();
             match result {
                 Ok(()) => {
@@ -147,8 +152,8 @@ impl Client {
                     for blob in blobs.iter().filter(|blob| !blob.is_whole()) {
                         blob.remove()?;
                     }
-                    if remotes.len() > 1 {
-                        remotes.remove(0);
+                    if sites.len() > 1 {
+                        sites.remove(0);
                     } else if !resumed {
                         return Err(error);
                     }
@@ -162,7 +167,7 @@ impl Client {
     fn try_bring(
         &self,
         image: &Image<'_>,
-        remotes: &[Arc<Remote>],
+        sites: &[Arc<Site>],
         repository: &str,
         partials: &Partials,
         queue: &OnceLock<(Queue, Vec<Arc<Blob>>)>,
@@ -170,7 +175,7 @@ impl Client {
         let stop = Stop::default();
         let fetch = Fetch {
             net: &self.net,
-            remotes,
+            sites,
             repository,
             events: image.options.events,
             times: image.times.clone(),
@@ -302,7 +307,7 @@ fn plan(object: &str, config: Vec<u8>, resolved: &Resolved, options: &Options<'_
 
 /// Fetches a blob of a document's size into memory.
 pub(crate) async fn small_blob(
-    remotes: &[Arc<Remote>],
+    sites: &[Arc<Site>],
     repository: &str,
     descriptor: &Descriptor,
     object: &str,
@@ -312,13 +317,13 @@ pub(crate) async fn small_blob(
     }
     let mut attempt = 0;
     loop {
-        let remote = &remotes[attempt as usize % remotes.len()];
-        let error = match blob_once(remote, repository, descriptor, object).await {
+        let site = &sites[attempt as usize % sites.len()];
+        let error = match blob_once(site, repository, descriptor, object).await {
             Ok(bytes) => return Ok(bytes),
             Err(error) => error,
         };
         attempt += 1;
-        let others = (attempt as usize) < remotes.len();
+        let others = (attempt as usize) < sites.len();
         if attempt >= ATTEMPTS || !(error.is_passing() || others) {
             return Err(error);
         }
@@ -328,7 +333,8 @@ pub(crate) async fn small_blob(
     }
 }
 
-async fn blob_once(remote: &Remote, repository: &str, descriptor: &Descriptor, object: &str) -> Result<Vec<u8>, Error> {
+async fn blob_once(site: &Site, repository: &str, descriptor: &Descriptor, object: &str) -> Result<Vec<u8>, Error> {
+    let remote = site.remote().await?;
     let url = remote.url(&format!("v2/{repository}/blobs/{}", descriptor.digest));
     let response = remote.try_once(&Call::new(Method::GET, url, &pull_scope(repository))).await?;
     if !response.status().is_success() {

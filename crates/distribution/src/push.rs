@@ -13,7 +13,7 @@
 //! Docker's schema 2 is made.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     sync::{
         Arc, Mutex,
@@ -32,11 +32,12 @@ use strata_spec::{
 use crate::{
     Client, Error, Stores,
     auth::push_scope,
+    client::Site,
     compress::gzip,
     endpoint::Direction,
     events::{Events, Phase},
     fetch::{Fetch, Follow, Queue, Stop, Wanted},
-    http::{Call, Remote, failure},
+    http::{Call, failure},
     mappings::Source,
     partial::Partials,
     pull::{keep_manifest, kept_manifest},
@@ -99,11 +100,12 @@ impl Client {
         if let Some(top) = strata_spec::chain_id(config.diff_ids()) {
             lease.hold(top)?;
         }
-        let remotes = self.remotes(reference.domain(), Direction::Push)?;
+        let remote = self.registry(reference.domain())?;
         times.resolve.add(begun.elapsed());
         let stop = Stop::default();
-        let target = Target { net: &self.net, remote: &remotes[0], repository: reference.path(), stop: &stop };
-        let push = Push { client: self, stores, reference, options, target, times: &times, stop: &stop };
+        let target = Target { net: &self.net, remote: &remote, repository: reference.path(), stop: &stop };
+        let silent = Mutex::default();
+        let push = Push { client: self, stores, reference, options, target, times: &times, stop: &stop, silent };
         let (digest, bytes, kept) = push.run(&config).map_err(|error| denied(error, reference))?;
         lease.done()?;
         stores.images.tags().set(&reference.with_digest(digest), id, true)?;
@@ -123,6 +125,8 @@ struct Push<'a> {
     target: Target<'a>,
     times: &'a Arc<Times>,
     stop: &'a Stop,
+    /// Domains that do not answer.
+    silent: Mutex<BTreeSet<String>>,
 }
 
 impl Push<'_> {
@@ -278,14 +282,18 @@ impl Push<'_> {
     fn copied(&self, layer: &Layer, kept: &Descriptor, sources: &[Source]) -> Result<Option<Descriptor>, Error> {
         let is_source = |source: &&Source| source.digest == kept.digest;
         let repositories = sources.iter().rev().filter(is_source).map(|source| source.source_repository.clone());
-        let known = self.known_repositories(kept.digest);
+        let known = self.known_repositories();
+        let mut asked = BTreeSet::new();
         for name in repositories.chain(known) {
             let Ok(from) = Reference::parse_name(&name) else { continue };
             if from.name() == self.reference.name() {
                 continue;
             }
-            let Ok(remotes) = self.client.remotes(from.domain(), Direction::Pull) else { continue };
-            match self.copy(layer, kept, &remotes, from.path()) {
+            if !asked.insert(from.name()) {
+                continue;
+            }
+            let Some(sites) = self.reachable(from.domain()) else { continue };
+            match self.copy(layer, kept, &sites, from.path()) {
                 Ok(()) => return Ok(Some(kept.clone())),
                 Err(error @ (Error::Stopped | Error::PushDenied { .. })) => return Err(error),
                 Err(error) => tracing::debug!(%name, %error, "the blob is not to be had here"),
@@ -294,22 +302,43 @@ impl Push<'_> {
         Ok(None)
     }
 
+    /// The places to ask for what lies under `domain`, if one of them answers. One that does not is not waited for twice.
+    fn reachable(&self, domain: &str) -> Option<Vec<Arc<Site>>> {
+        if self.silent.lock().expect("no worker panics").contains(domain) {
+            return None;
+        }
+        let sites = self.client.sites(domain, Direction::Pull).ok()?;
+        let answers = self.client.net.wait(async {
+            for site in &sites {
+                if site.remote().await.is_ok() {
+                    return true;
+                }
+            }
+            false
+        });
+        if !answers {
+            tracing::debug!(domain, "does not answer; blobs are not looked for there");
+            self.silent.lock().expect("no worker panics").insert(domain.to_owned());
+        }
+        answers.then_some(sites)
+    }
+
     /// Repositories that the image was pulled from: those of its digests.
-    fn known_repositories(&self, _blob: Digest) -> Vec<String> {
+    fn known_repositories(&self) -> Vec<String> {
         let Ok(names) = self.stores.images.tags().read() else { return Vec::new() };
         let Some(id) = names.get(self.reference) else { return Vec::new() };
         names.of(id).iter().filter(|name| name.digest().is_some()).map(Reference::name).collect()
     }
 
     /// Fetches a blob and sends it on as it comes.
-    fn copy(&self, layer: &Layer, kept: &Descriptor, remotes: &[Arc<Remote>], from: &str) -> Result<(), Error> {
+    fn copy(&self, layer: &Layer, kept: &Descriptor, sites: &[Arc<Site>], from: &str) -> Result<(), Error> {
         let partials = Partials::open(&self.stores.partial)?;
         let wanted = Wanted { digest: kept.digest, size: kept.size, urls: Vec::new() };
         let queue = Queue::new(&partials, vec![wanted])?;
         let stop = Stop::default();
         let fetch = Fetch {
             net: &self.client.net,
-            remotes,
+            sites,
             repository: from,
             events: &crate::events::Silent,
             times: self.times.clone(),
