@@ -8,7 +8,7 @@ use std::{
     fs,
 };
 
-use common::{Root, root, tars};
+use common::{Root, root, root_on, tars};
 use serde_json::{Value, json};
 use strata_testkit::Dockerd;
 
@@ -216,30 +216,70 @@ fn fill_by_docker(dockerd: &Dockerd, root: &Root, base: &[u8]) {
 
 /// Nothing but what the layout itself is.
 fn assert_empty(root: &Root, when: &str) {
+    let driver = root.driver();
     for place in [
         "containers",
-        "image/overlay2/imagedb/content/sha256",
-        "image/overlay2/imagedb/metadata/sha256",
-        "image/overlay2/layerdb/sha256",
-        "image/overlay2/layerdb/mounts",
-        "image/overlay2/layerdb/tmp",
-        "overlay2/l",
+        "image/DRIVER/imagedb/content/sha256",
+        "image/DRIVER/imagedb/metadata/sha256",
+        "image/DRIVER/layerdb/sha256",
+        "image/DRIVER/layerdb/mounts",
+        "image/DRIVER/layerdb/tmp",
+        "DRIVER/l",
     ] {
+        let place = &place.replace("DRIVER", driver);
         assert!(common::names(&root.join(place)).is_empty(), "{when}: {place}: {:?}", common::names(&root.join(place)));
     }
-    let mut folders = common::names(&root.join("overlay2"));
-    folders.retain(|name| name != "l" && name != "backingFsBlockDev");
+    let folders = root.folders();
     assert!(folders.is_empty(), "{when}: {folders:?}");
 }
 
 #[test]
 fn dockerd_takes_over_what_strata_wrote() {
-    let (Some(root), Some(base)) = (root(), base()) else { return };
+    docker_takes_over(root());
+}
+
+#[test]
+fn dockerd_takes_over_vfs() {
+    docker_takes_over(root_on("vfs"));
+}
+
+#[test]
+fn dockerd_takes_over_overlay() {
+    docker_takes_over(root_on("overlay"));
+}
+
+#[test]
+fn dockerd_takes_over_btrfs() {
+    docker_takes_over(root_on("btrfs"));
+}
+
+#[test]
+fn strata_takes_over_what_dockerd_wrote() {
+    strata_takes_over(root());
+}
+
+#[test]
+fn strata_takes_over_vfs() {
+    strata_takes_over(root_on("vfs"));
+}
+
+#[test]
+fn strata_takes_over_overlay() {
+    strata_takes_over(root_on("overlay"));
+}
+
+#[test]
+fn strata_takes_over_btrfs() {
+    strata_takes_over(root_on("btrfs"));
+}
+
+fn docker_takes_over(root: Option<Root>) {
+    let (Some(root), Some(base)) = (root, base()) else { return };
     fill_by_strata(&root, &base);
     root.assert_sound(&"filled");
     let ours = View::of_strata(&root);
 
-    let Some(dockerd) = Dockerd::start(root.path()) else { return };
+    let Some(dockerd) = Dockerd::start_with(root.path(), root.driver()) else { return };
     ours.assert_same(&View::of_docker(&dockerd), "written by strata");
     // It runs our images, and starts our containers.
     let run = |args: &[&str]| dockerd.docker(&[&["run", "--rm", "--network=none"], args].concat());
@@ -280,7 +320,7 @@ fn dockerd_takes_over_what_strata_wrote() {
     root.assert_sound(&"after our second turn");
 
     // And it removes everything.
-    let dockerd = Dockerd::start(root.path()).expect("dockerd starts again");
+    let dockerd = Dockerd::start_with(root.path(), root.driver()).expect("dockerd starts again");
     View::of_strata(&root).assert_same(&View::of_docker(&dockerd), "dockerd's second turn");
     dockerd.docker(&["rm", "changed", "flags", "terminal", "plain"]);
     let images = dockerd.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
@@ -291,10 +331,9 @@ fn dockerd_takes_over_what_strata_wrote() {
     root.assert_sound(&"removed by dockerd");
 }
 
-#[test]
-fn strata_takes_over_what_dockerd_wrote() {
-    let (Some(root), Some(base)) = (root(), base()) else { return };
-    let Some(dockerd) = Dockerd::start(root.path()) else { return };
+fn strata_takes_over(root: Option<Root>) {
+    let (Some(root), Some(base)) = (root, base()) else { return };
+    let Some(dockerd) = Dockerd::start_with(root.path(), root.driver()) else { return };
     fill_by_docker(&dockerd, &root, &base);
     let theirs = View::of_docker(&dockerd);
     drop(dockerd);
@@ -318,7 +357,7 @@ fn strata_takes_over_what_dockerd_wrote() {
     let ours = View::of_strata(&root);
 
     // Its turn again.
-    let dockerd = Dockerd::start(root.path()).expect("dockerd starts again");
+    let dockerd = Dockerd::start_with(root.path(), root.driver()).expect("dockerd starts again");
     ours.assert_same(&View::of_docker(&dockerd), "dockerd's second turn");
     assert_eq!(dockerd.docker(&["inspect", "-f", "{{.Id}}", "by-strata:1"]), committed);
     assert_eq!(dockerd.docker(&["run", "--rm", "--network=none", "by-strata:1", "cat", "/new"]), "new");
@@ -344,14 +383,14 @@ fn strata_takes_over_what_dockerd_wrote() {
     assert_eq!(root.ok(&["images", "-aq"]), "");
     assert_empty(&root, "removed by strata");
     root.assert_sound(&"removed by strata");
-    let dockerd = Dockerd::start(root.path()).expect("dockerd starts a last time");
+    let dockerd = Dockerd::start_with(root.path(), root.driver()).expect("dockerd starts a last time");
     assert_eq!(dockerd.docker(&["images", "-aq"]) + &dockerd.docker(&["ps", "-aq"]), "");
 }
 
 #[test]
 fn beside_a_live_dockerd_strata_reads_and_does_not_write() {
     let (Some(root), Some(base)) = (root(), base()) else { return };
-    let Some(dockerd) = Dockerd::start(root.path()) else { return };
+    let Some(dockerd) = Dockerd::start_with(root.path(), root.driver()) else { return };
     dockerd.docker(&["import", &root.file("base.tar", &base), "base:1"]);
     dockerd.docker(&["create", "--network=none", "--name", "box", "base:1", "true"]);
     dockerd.docker(&["run", "-d", "--network=none", "--name", "runs", "base:1", "sh", "-c", "echo x > /x; sleep 1000"]);

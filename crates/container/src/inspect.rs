@@ -74,7 +74,8 @@ pub struct InspectState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GraphDriver {
-    pub data: BTreeMap<String, String>,
+    /// Null where the driver has nothing to tell, as Docker's.
+    pub data: Option<BTreeMap<String, String>>,
     pub name: String,
 }
 
@@ -133,8 +134,8 @@ impl Store {
     /// Returns what `docker inspect` shows of `container`, with its sizes where `size` is set.
     pub fn inspect(&self, container: &Container, size: bool) -> Result<Inspect, Error> {
         let layer = self.layer(container)?;
-        let data = self.layers.driver().metadata(&layer.mount_id)?.into_iter().collect();
-        let mut inspect = self.inspect_record(container, data);
+        let data: BTreeMap<_, _> = self.layers.driver().metadata(&layer.mount_id)?.into_iter().collect();
+        let mut inspect = self.inspect_record(container, Some(data).filter(|data| !data.is_empty()));
         if size {
             let sizes = self.size(container)?;
             inspect.size_rw = Some(sizes.rw as i64);
@@ -143,7 +144,7 @@ impl Store {
         Ok(inspect)
     }
 
-    fn inspect_record(&self, container: &Container, data: BTreeMap<String, String>) -> Inspect {
+    fn inspect_record(&self, container: &Container, data: Option<BTreeMap<String, String>>) -> Inspect {
         let record = &container.record;
         Inspect {
             id: record.id.clone(),

@@ -43,7 +43,8 @@ pub struct ImageInspect {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GraphDriverData {
-    pub data: BTreeMap<String, String>,
+    /// Null where the driver has nothing to tell, as Docker's.
+    pub data: Option<BTreeMap<String, String>>,
     pub name: String,
 }
 
@@ -79,7 +80,7 @@ impl Engine {
         };
         let (digests, tags): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.digest().is_some());
         let driver = self.layers().driver();
-        let data = match chain_id(config.diff_ids()) {
+        let data: BTreeMap<String, String> = match chain_id(config.diff_ids()) {
             Some(top) => driver.metadata(&self.layers().get(top)?.cache_id)?.into_iter().collect(),
             None => BTreeMap::new(),
         };
@@ -101,7 +102,10 @@ impl Engine {
             os_version: document.os_version.clone(),
             size,
             virtual_size: size,
-            graph_driver: GraphDriverData { data, name: driver.name().to_owned() },
+            graph_driver: GraphDriverData {
+                data: Some(data).filter(|data| !data.is_empty()),
+                name: driver.name().to_owned(),
+            },
             root_fs: RootFs {
                 r#type: "layers".to_owned(),
                 layers: config.diff_ids().iter().map(ToString::to_string).collect(),

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strata_testkit::{Scratch, require, scratch};
+use strata_testkit::{LoopFs, Scratch, require, scratch};
 
 pub const STRATA: &str = env!("CARGO_BIN_EXE_strata");
 
@@ -23,6 +23,10 @@ pub struct Root {
     path: PathBuf,
     /// Temporary files beside it.
     pub scratch: Scratch,
+    /// Given to every command; the root's own choice, overlay2, if `None`.
+    driver: Option<&'static str>,
+    /// The filesystem that it lies on, if that is one of its own.
+    _fs: Option<LoopFs>,
 }
 
 /// What a command did.
@@ -49,14 +53,26 @@ pub fn root() -> Option<Root> {
     require::root()?;
     require::overlay()?;
     let scratch = scratch();
-    Some(Root { path: scratch.join("root"), scratch })
+    Some(Root { path: scratch.join("root"), scratch, driver: None, _fs: None })
+}
+
+/// An empty data root for `driver`, on a filesystem that it works on; `None` where it cannot work.
+pub fn root_on(driver: &'static str) -> Option<Root> {
+    if driver == "btrfs" {
+        require::root()?;
+        let fs = LoopFs::btrfs(1 << 30)?;
+        return Some(Root { path: fs.join("root"), scratch: scratch(), driver: Some(driver), _fs: Some(fs) });
+    }
+    let mut root = root()?;
+    root.driver = Some(driver);
+    Some(root)
 }
 
 /// A data root that lies somewhere else than in a temporary folder.
 pub fn root_at(path: &Path) -> Option<Root> {
     require::root()?;
     require::overlay()?;
-    Some(Root { path: path.to_owned(), scratch: scratch() })
+    Some(Root { path: path.to_owned(), scratch: scratch(), driver: None, _fs: None })
 }
 
 /// A data root with the image `bb`: busybox under its usual names.
@@ -87,7 +103,26 @@ impl Root {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = strata(args);
         command.env("STRATA_DATA_ROOT", &self.path);
+        command.envs(self.driver.map(|driver| ("STRATA_STORAGE_DRIVER", driver)));
         command
+    }
+
+    /// The storage driver's name.
+    pub fn driver(&self) -> &'static str {
+        self.driver.unwrap_or("overlay2")
+    }
+
+    /// The layers' folders.
+    pub fn folders(&self) -> BTreeSet<String> {
+        let place = match self.driver() {
+            "vfs" => "vfs/dir",
+            "btrfs" => "btrfs/subvolumes",
+            "aufs" => "aufs/diff",
+            driver => driver,
+        };
+        let mut folders = names(&self.join(place));
+        folders.retain(|name| name != "l" && name != "backingFsBlockDev");
+        folders
     }
 
     pub fn run(&self, args: &[&str]) -> Done {
@@ -180,7 +215,8 @@ impl Root {
             left.extend(found.difference(expected).map(|name| format!("{what}: {name} belongs to nothing")));
             left.extend(expected.difference(found).map(|name| format!("{what}: {name} is missing")));
         };
-        let layerdb = self.join("image/overlay2/layerdb");
+        let driver = self.driver();
+        let layerdb = self.join(format!("image/{driver}/layerdb"));
         let mut named = BTreeSet::new();
         for layer in names(&layerdb.join("sha256")) {
             named.insert(text(layerdb.join("sha256").join(layer).join("cache-id")));
@@ -193,14 +229,16 @@ impl Root {
                 named.insert(text(layerdb.join("mounts").join(mount).join(file)));
             }
         }
-        let mut folders = names(&self.join("overlay2"));
-        folders.retain(|name| name != "l" && name != "backingFsBlockDev");
-        differ("overlay2", &folders, &named);
-        let links = folders.iter().map(|name| text(self.join("overlay2").join(name).join("link"))).collect();
-        differ("overlay2/l", &names(&self.join("overlay2/l")), &links);
+        let folders = self.folders();
+        differ(driver, &folders, &named);
+        if ["overlay2", "fuse-overlayfs"].contains(&driver) {
+            let links = folders.iter().map(|name| text(self.join(driver).join(name).join("link"))).collect();
+            differ("l", &names(&self.join(driver).join("l")), &links);
+        }
+        let (unregistered, removed) = (format!("image/{driver}/layerdb/tmp"), format!("strata/tmp/{driver}"));
         let places = [
-            "image/overlay2/layerdb/tmp",
-            "strata/tmp/overlay2",
+            unregistered.as_str(),
+            &removed,
             "strata/tmp/containers",
             "strata/tmp/images",
             "strata/journal",
@@ -210,12 +248,13 @@ impl Root {
             differ(empty, &names(&self.join(empty)), &BTreeSet::new());
         }
         let mut more = names(&self.join("strata/tmp"));
-        more.retain(|name| !["overlay2", "containers", "images"].contains(&name.as_str()));
+        more.retain(|name| ![driver, "containers", "images"].contains(&name.as_str()));
         differ("strata/tmp", &more, &BTreeSet::new());
         for state in ["runtime", "bundles"] {
             differ(state, &names(&self.exec_root().join(state)), &BTreeSet::new());
         }
         let mounted = strata_sys::mount::mounts_under(&self.canonical()).expect("the mounts");
+        // The root's own filesystem is not below it.
         left.extend(mounted.iter().map(|mount| format!("mounted: {}", mount.target.display())));
         left
     }

@@ -54,7 +54,7 @@ fn one(stores: &Stores<'_>, layer: &Layer) -> Vec<Finding> {
     }
     let mut differ: BTreeMap<PathBuf, String> = BTreeMap::new();
     if let Ok(record) = File::open(&path) {
-        let compared = entries::compare(BufReader::new(record), &folder.path, remapped(stores.root));
+        let compared = entries::compare(BufReader::new(record), &folder.path, folder.marks, remapped(stores.root));
         differ.extend(compared.unwrap_or_default());
     }
     for damage in verified.damaged {

@@ -4,15 +4,15 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io::{self, Read},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use strata_archive::{
-    Limits,
-    marks::{Mark, OPAQUE},
+    Limits, Marks,
+    marks::{Mark, OPAQUE, WHITEOUT_PREFIX},
     split::{Record, Unpacker},
     tar::{Header, Kind as Entry, Reader},
 };
@@ -28,7 +28,13 @@ const TOLD: usize = 100;
 ///
 /// `owner` is added to what the tar says of users and groups: a daemon that remaps users shifts them. A record whose tar cannot be read
 /// without the contents (sparse files by old tools) is compared as far as it goes.
-pub(super) fn compare(record: impl Read, folder: &Path, owner: (u32, u32)) -> io::Result<BTreeMap<PathBuf, String>> {
+/// Where a folder is a whole view, `Marks::None`, what the layer deletes must not be there.
+pub(super) fn compare(
+    record: impl Read,
+    folder: &Path,
+    marks: Marks,
+    owner: (u32, u32),
+) -> io::Result<BTreeMap<PathBuf, String>> {
     let root = Dir::open(folder)?;
     let mut tar = Reader::new(Skeleton::new(record), &Limits::default());
     let mut differ: BTreeMap<PathBuf, String> = BTreeMap::new();
@@ -41,10 +47,10 @@ pub(super) fn compare(record: impl Read, folder: &Path, owner: (u32, u32)) -> io
             Mark::Whiteout(name) => {
                 let deleted = parent.join(OsStr::from_bytes(name));
                 differ.retain(|path, _| !path.starts_with(&deleted));
-                let reason = whiteout(&root, &deleted);
+                let reason = whiteout(&root, &deleted, marks);
                 (deleted, reason)
             }
-            Mark::Opaque => (parent.to_owned(), opaque(&root, parent)),
+            Mark::Opaque => (parent.to_owned(), opaque(&root, parent, marks)),
             Mark::Meta | Mark::Invalid => continue,
         };
         match reason {
@@ -134,22 +140,40 @@ fn hard_link(root: &Dir, path: &Path, header: &Header) -> Option<String> {
     }
 }
 
-fn whiteout(root: &Dir, path: &Path) -> Option<String> {
-    match stat(root, path) {
-        Ok(found) if found.kind == Kind::CharDevice && found.rdev == Device::default() => None,
-        // Of the second form, which other tools write.
-        Ok(found) if found.kind == Kind::File && found.size == 0 => None,
-        Ok(_) => Some("is no whiteout any more: what it deleted shows again".to_owned()),
-        Err(_) => Some("the whiteout is gone: what it deleted shows again".to_owned()),
+fn whiteout(root: &Dir, path: &Path, marks: Marks) -> Option<String> {
+    let gone = || Some("the whiteout is gone: what it deleted shows again".to_owned());
+    match marks {
+        Marks::Aufs => {
+            let mut name = OsString::from(WHITEOUT_PREFIX);
+            name.push(path.file_name().unwrap_or_default());
+            if stat(root, &path.with_file_name(name)).is_ok() { None } else { gone() }
+        }
+        Marks::None => match stat(root, path) {
+            Ok(_) => Some("is there, though the layer deletes it".to_owned()),
+            Err(_) => None,
+        },
+        Marks::Overlay => match stat(root, path) {
+            Ok(found) if found.kind == Kind::CharDevice && found.rdev == Device::default() => None,
+            // Of the second form, which other tools write.
+            Ok(found) if found.kind == Kind::File && found.size == 0 => None,
+            Ok(_) => Some("is no whiteout any more: what it deleted shows again".to_owned()),
+            Err(_) => gone(),
+        },
     }
 }
 
-fn opaque(root: &Dir, path: &Path) -> Option<String> {
-    let dir = if path == Path::new("") { root.open_dir(".") } else { root.dir_beneath(path) };
-    match dir.and_then(|dir| xattr::get_of(&dir, "trusted.overlay.opaque")) {
-        Ok(Some(mark)) if mark == b"y" => None,
-        _ => Some("the directory is not opaque any more: what it replaced shows again".to_owned()),
-    }
+fn opaque(root: &Dir, path: &Path, marks: Marks) -> Option<String> {
+    let dir = || if path == Path::new("") { root.open_dir(".") } else { root.dir_beneath(path) };
+    let marked = match marks {
+        // What it hid is not there; what is, other entries tell.
+        Marks::None => true,
+        Marks::Aufs => stat(root, &path.join(OPAQUE)).is_ok(),
+        Marks::Overlay => {
+            let mark = dir().and_then(|dir| xattr::get_of(&dir, "trusted.overlay.opaque"));
+            mark.is_ok_and(|mark| mark.as_deref() == Some(b"y"))
+        }
+    };
+    (!marked).then(|| "the directory is not opaque any more: what it replaced shows again".to_owned())
 }
 
 fn missing(error: &io::Error) -> String {
