@@ -47,6 +47,8 @@ use std::{
 use strata_durable::Context;
 use strata_spec::DiffId;
 
+pub use feed::Inlet;
+
 use crate::{Error, Limits, Marks};
 
 /// How to unpack.
@@ -75,47 +77,50 @@ const WRITERS: usize = 4;
 /// Unpacks the plain tar `input` into the empty folder `dest`, and writes its tar-split (gzip JSON) to `tar_split`.
 ///
 /// Several threads share the work over bounded channels: one reads (the caller's), one hashes, one takes the tar apart, others write
-/// files; memory is bounded at some 8 MiB whatever the layer holds, but for a few dozen bytes for each directory. Every path is resolved
+/// files; no content is copied on the way, and memory is bounded at some 4 MiB whatever the layer holds, but for a few dozen bytes for each directory. Every path is resolved
 /// under a descriptor of `dest`, and no symbolic link is followed. On failure `dest` holds part of the layer and is for the caller to
 /// remove. Nothing is synced.
 ///
 /// Under [`Marks::None`] `dest` may hold the layers below.
-pub fn apply<R: Read + Send, W: Write + Send>(
+pub fn apply<R: Read, W: Write + Send>(
     input: R,
     dest: &Path,
     tar_split: W,
     options: &Options,
 ) -> Result<Applied, Error> {
-    let folder = folder::Folder::open(dest).context("open", dest)?;
-    let maker = make::Maker::new(folder.root(), options.marks).context("prepare", dest)?;
-    let (pump, hash, feed) = feed::feed();
+    apply_from(|inlet| inlet.take(input), dest, tar_split, options)
+}
+
+/// As [`apply`], for a tar that `write` writes, on the caller's thread. What it fails with is returned, unless the tar was refused before.
+pub fn apply_from<W: Write + Send, E: From<Error>>(
+    write: impl FnOnce(&mut Inlet) -> Result<(), E>,
+    dest: &Path,
+    tar_split: W,
+    options: &Options,
+) -> Result<Applied, E> {
+    let folder = folder::Folder::open(dest).context("open", dest).map_err(Error::from)?;
+    let maker = make::Maker::new(folder.root(), options.marks).context("prepare", dest).map_err(Error::from)?;
+    let (mut inlet, hash, feed) = feed::feed();
     let writers = thread::available_parallelism().map_or(1, usize::from).min(WRITERS);
     let (crew, posts) = batch::crew(writers);
     let maker = &maker;
-    let (planned, digest, read) = thread::scope(|scope| {
+    let (planned, digest, written, tar_bytes, unheard) = thread::scope(|scope| {
         let hashing = scope.spawn(move || hash.run());
         for post in posts {
             scope.spawn(move || post.run(maker));
         }
         let planning = scope.spawn(move || plan::Plan::new(feed, tar_split, options, folder, maker, crew).run());
-        let read = pump.run(input);
-        (join(planning), join(hashing), read)
+        let written = write(&mut inlet);
+        let unheard = inlet.is_unheard();
+        let tar_bytes = inlet.end(written.as_ref().copied().map_err(|_| ()));
+        (join(planning), join(hashing), written, tar_bytes, unheard)
     });
-    // A failed input is why the tar was cut off, not the other way round.
-    let tar_bytes = read.map_err(unwrap_input)?;
-    let counted = planned?;
+    // Who fails first is the reason: the input, which cuts the tar off, or the plan, which refuses the rest of the input.
+    let counted = if unheard { planned.map_err(E::from)? } else { written.and_then(|()| Ok(planned?))? };
     let size = if options.marks == Marks::None { counted.claimed } else { maker.size() };
     Ok(Applied { diff_id: DiffId::new(digest), size, tar_bytes, entries: counted.entries })
 }
 
 fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
-}
-
-/// The archive's own error, if a stage before this one put it in an I/O error.
-fn unwrap_input(error: std::io::Error) -> Error {
-    match error.downcast::<Error>() {
-        Ok(error) => error,
-        Err(source) => Error::Stream { action: "read the layer", source },
-    }
 }

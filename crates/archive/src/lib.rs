@@ -19,6 +19,7 @@ pub mod diff;
 pub mod error;
 pub mod limits;
 pub mod marks;
+mod piece;
 pub mod pipe;
 pub mod progress;
 pub mod split;

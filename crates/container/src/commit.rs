@@ -6,10 +6,8 @@
 //!
 //! Source: moby `daemon/commit.go`, `daemon/images/image_commit.go`, `image/image.go` (`NewChildImage`), version 20.10.
 
-use std::thread;
-
 use jiff::Timestamp;
-use strata_archive::{Limits, pipe};
+use strata_archive::Limits;
 use strata_layer::{Lease, RwLayer, Unpacked};
 use strata_spec::{
     DiffId, ImageConfig, ImageId, Platform, Reference, chain_id,
@@ -78,21 +76,8 @@ impl Store {
 
     /// Takes the container's own layer apart and puts it together as a new one, in one pass.
     fn repack(&self, layer: &RwLayer) -> Result<Unpacked, Error> {
-        let (mut write, read) = pipe();
-        thread::scope(|scope| {
-            let writer = scope.spawn(move || -> Result<(), Error> {
-                layer.diff(&self.layers, &mut write)?;
-                Ok(write
-                    .finish()
-                    .map_err(|source| strata_archive::Error::Stream { action: "pass on a layer", source })?)
-            });
-            let unpacked = self.layers.unpack(read, layer.parent, &Limits::default());
-            // The first failure is the writer's; the reader then only finds the stream cut off.
-            match (writer.join().expect("a diff does not panic"), unpacked) {
-                (Err(error), Err(_)) => Err(error),
-                (_, unpacked) => Ok(unpacked?),
-            }
-        })
+        let limits = Limits::default();
+        Ok(self.layers.unpack_from(layer.parent, &limits, |out| layer.diff(&self.layers, out))?)
     }
 }
 

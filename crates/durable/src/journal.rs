@@ -261,9 +261,11 @@ fn read<T: DeserializeOwned>(mut file: File, path: &Path) -> Result<Vec<T>, Erro
     parse(&bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why)).context("read the journal entry", path)
 }
 
-/// Parses the lines of an entry. Only the last may be torn: each is on disk before the next is written.
+/// Parses the lines of an entry. Only the last may be torn: each is on disk before the next is written; or, where syncs were put off,
+/// all from the first on that never reached the disk, and then read as zeros.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, String> {
     let mut notes = Vec::new();
+    let bytes = &bytes[..bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len())];
     let mut lines = bytes.split_inclusive(|&byte| byte == b'\n').enumerate().peekable();
     while let Some((n, line)) = lines.next() {
         let is_last = lines.peek().is_none();

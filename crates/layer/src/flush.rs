@@ -2,7 +2,7 @@
 //! registered finds little left to do.
 
 use std::{
-    io::{self, Read},
+    io::{self, Read, Write},
     panic,
     sync::mpsc::{SyncSender, sync_channel},
     thread,
@@ -13,29 +13,45 @@ use crate::{Error, Store};
 /// Bytes after which writing begins. A smaller layer waits for the one sync at its end.
 const EACH: u64 = 64 << 20;
 
-/// An input that says when another [`EACH`] bytes have passed.
-pub(crate) struct Counted<R> {
-    input: R,
+/// A reader or writer that says when another [`EACH`] bytes have passed.
+pub(crate) struct Counted<T> {
+    stream: T,
     passed: u64,
     due: SyncSender<()>,
 }
 
-impl<R> Counted<R> {
-    pub fn new(input: R, due: SyncSender<()>) -> Self {
-        Self { input, passed: 0, due }
+impl<T> Counted<T> {
+    pub fn new(stream: T, due: SyncSender<()>) -> Self {
+        Self { stream, passed: 0, due }
     }
-}
 
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read(into)?;
-        self.passed += read as u64;
+    fn passed(&mut self, bytes: usize) {
+        self.passed += bytes as u64;
         if self.passed >= EACH {
             self.passed = 0;
             // One that is asked for already, and not begun, will do.
             let _ = self.due.try_send(());
         }
+    }
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(into)?;
+        self.passed(read);
         Ok(read)
+    }
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.stream.write(bytes)?;
+        self.passed(written);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
-use strata_durable::{Intent, Lock, lock::Mode};
+use strata_durable::{Deferred, Intent, Lock, lock::Mode};
 use strata_spec::{CacheId, ChainId, ContainerId, ErrorKind};
 
 use crate::{Error, Layer, Store};
@@ -101,6 +101,8 @@ pub struct Alive {
 /// Layers that must stay until something names them: taken before they are looked up or registered, ended when the image that
 /// names them is on disk.
 ///
+/// A lease speaks to the living: what a crash leaves of it holds nothing. So it need not be on disk before a layer is registered.
+///
 /// An operation that fails just drops its lease: layers that it registered stay noted in the journal, and the next
 /// [`Store::settle`] removes those that nothing names.
 #[must_use]
@@ -113,7 +115,7 @@ pub struct Lease<'a> {
 impl Store {
     /// Begins to hold layers.
     pub fn lease(&self) -> Result<Lease<'_>, Error> {
-        let intent = self.journal.begin(&Note::Lease { driver: self.driver_name() })?;
+        let intent = unsynced(|| self.journal.begin(&Note::Lease { driver: self.driver_name() }))?;
         Ok(Lease { store: self, intent: Some(intent), registered: false })
     }
 
@@ -175,14 +177,16 @@ impl Lease<'_> {
         Ok(layers)
     }
 
+    /// Notes what is held. What registers layers calls [`Store::sync`] before it does.
     pub(crate) fn note(&mut self, note: &Note) -> Result<(), Error> {
         self.registered |= matches!(note, Note::Register { .. });
-        Ok(self.intent.as_mut().expect("a lease has its intent until it ends").note(note)?)
+        let intent = self.intent.as_mut().expect("a lease has its intent until it ends");
+        Ok(unsynced(|| intent.note(note))?)
     }
 
     /// Ends the lease: something on disk names the layers now, or nothing needs them.
     pub fn done(mut self) -> Result<(), Error> {
-        self.intent.take().map_or(Ok(()), Intent::done)?;
+        unsynced(|| self.intent.take().map_or(Ok(()), Intent::done))?;
         Ok(())
     }
 }
@@ -192,10 +196,14 @@ impl Drop for Lease<'_> {
         if self.registered {
             return;
         }
-        if let Some(Err(error)) = self.intent.take().map(Intent::done) {
+        if let Some(Err(error)) = unsynced(|| self.intent.take().map(Intent::done)) {
             tracing::warn!(%error, "a lease stays until the store is settled");
         }
     }
+}
+
+fn unsynced<T>(change: impl FnOnce() -> T) -> T {
+    Deferred::when(true).during(change)
 }
 
 /// The right to make certain layers; others who want one of them wait meanwhile, and then find it made.

@@ -3,13 +3,14 @@
 use std::{
     fs,
     io::{BufWriter, Read, Write},
-    path::PathBuf,
-    sync::Arc,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc::SyncSender},
 };
 
 use strata_archive::{
     Limits,
-    apply::{Options, apply},
+    apply::{Inlet, Options, apply_from},
 };
 use strata_durable::{Context, Intent, NewDir, create_dir_all, trace::content};
 use strata_graphdriver::{Access, GraphDriver, Parent};
@@ -63,11 +64,25 @@ impl Drop for Unpacked {
 impl Store {
     /// Unpacks the plain tar `input` into a new driver folder. May run for many layers at once where the driver is independent;
     /// `parent`, which the caller holds, is needed where it is not. An intent in the journal removes the folder after a crash.
-    pub fn unpack<R: Read + Send>(
+    pub fn unpack<R: Read>(&self, input: R, parent: Option<ChainId>, limits: &Limits) -> Result<Unpacked, Error> {
+        self.unpack_through(parent, limits, |inlet, due| Ok(inlet.take(Counted::new(input, due))?))
+    }
+
+    /// As [`Store::unpack`], for a tar that `write` writes.
+    pub fn unpack_from(
         &self,
-        input: R,
         parent: Option<ChainId>,
         limits: &Limits,
+        write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Error>,
+    ) -> Result<Unpacked, Error> {
+        self.unpack_through(parent, limits, |inlet, due| write(&mut Counted::new(inlet, due)))
+    }
+
+    fn unpack_through(
+        &self,
+        parent: Option<ChainId>,
+        limits: &Limits,
+        write: impl FnOnce(&mut Inlet, SyncSender<()>) -> Result<(), Error>,
     ) -> Result<Unpacked, Error> {
         let cache_id = random_id()?;
         let mut record = NewDir::begin(&self.layout.tmp(), 0o700)?;
@@ -97,7 +112,7 @@ impl Store {
         let folder = self.driver.folder(&cache_id)?;
         content(&folder.path);
         let options = Options { marks: folder.marks, limits: limits.clone() };
-        let applied = self.flushing(|due| Ok(apply(Counted::new(input, due), &folder.path, &mut split, &options)?))?;
+        let applied = self.flushing(|due| apply_from(|inlet| write(inlet, due), &folder.path, &mut split, &options))?;
         content(&folder.path);
         split.flush().context("write", record.path().join("tar-split.json.gz"))?;
         drop(split);
@@ -139,7 +154,7 @@ impl Store {
                 return Ok(registered);
             }
             self.stack(top.as_ref(), &waiting)?;
-            self.driver.sync()?;
+            self.sync()?;
             let _lock = self.lock()?;
             let id = chain(top.as_ref().map(|layer| layer.chain_id), waiting[0].diff_id);
             if self.whole(id).is_ok() {
@@ -183,6 +198,17 @@ impl Store {
             self.whole(parent)?;
         }
         lease.note(&note)
+    }
+
+    /// Puts on disk what was unpacked, and the notes of what will be registered.
+    fn sync(&self) -> Result<(), Error> {
+        let device = |path: &Path| Ok::<_, Error>(fs::metadata(path).context("look at", path)?.dev());
+        self.driver.sync()?;
+        // A driver's home may be a filesystem of its own.
+        if device(self.driver.home())? != device(&self.locks)? {
+            strata_durable::sync_filesystem(&self.locks)?;
+        }
+        Ok(())
     }
 
     /// Tells each folder what it stands on.

@@ -12,17 +12,23 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use strata_sys::tree::{Device, Dir, Kind};
 
 use super::make::{During, Failed, HOLE, Maker, Meta};
-use crate::{Error, tar::Extent};
+use crate::{
+    Error,
+    piece::{PIECE, Slice},
+    tar::Extent,
+};
 
 /// Bytes of content in one batch; also the largest file that is not streamed.
-pub(super) const DATA: usize = 256 * 1024;
+pub(super) const DATA: usize = PIECE;
+/// Pieces of the stream that a batch of small files may hold: another file may add two. Far fewer than there are, or the stream would stop.
+const HELD: usize = 3;
 /// Files in one batch.
 const OPS: usize = 128;
 /// Bytes of attributes and link texts in one batch.
 const WEIGHT: usize = 64 * 1024;
 /// Directories that one batch may hold open.
 const DIRS: usize = 16;
-/// Batches there are at most: bounds the memory of one `apply` at 3 MiB.
+/// Batches there are at most.
 const BATCHES: usize = 12;
 
 /// Something to make, at a path where nothing of this layer is.
@@ -35,7 +41,7 @@ pub(super) struct Op {
 }
 
 pub(super) enum What {
-    /// A whole file; its stored content is in the batch.
+    /// A whole file; its stored content is that of several slices of the batch.
     File {
         meta: Meta,
         content: Range<usize>,
@@ -47,9 +53,9 @@ pub(super) enum What {
         meta: Meta,
         size: u64,
     },
-    /// A piece of it, and where it goes.
+    /// A slice of it, by its place in the batch, and where it goes.
     Piece {
-        content: Range<usize>,
+        slice: usize,
         at: u64,
     },
     /// It is whole.
@@ -83,8 +89,12 @@ impl Op {
 /// Files on their way to a thread, and back when done.
 pub(super) struct Batch {
     pub ops: Vec<Op>,
-    pub data: Vec<u8>,
-    pub used: usize,
+    /// The content, as it lies in the stream.
+    slices: Vec<Slice>,
+    /// Bytes of it.
+    used: usize,
+    /// Pieces that it keeps from being used again.
+    held: usize,
     dirs: usize,
     /// Bytes of attributes and link texts: each may be as long as the limits allow.
     weight: usize,
@@ -93,11 +103,26 @@ pub(super) struct Batch {
 
 impl Batch {
     fn new() -> Self {
-        Self { ops: Vec::new(), data: vec![0; DATA], used: 0, dirs: 0, weight: 0, failed: None }
+        Self { ops: Vec::new(), slices: Vec::new(), used: 0, held: 0, dirs: 0, weight: 0, failed: None }
     }
 
     pub fn room(&self) -> usize {
-        DATA - self.used
+        DATA.saturating_sub(self.used)
+    }
+
+    /// Adds content; returns its place.
+    pub fn hold(&mut self, slice: Slice) -> usize {
+        self.used += slice.len();
+        if !self.slices.last().is_some_and(|last| Arc::ptr_eq(&last.piece, &slice.piece)) {
+            self.held += 1;
+        }
+        self.slices.push(slice);
+        self.slices.len() - 1
+    }
+
+    /// The place of what is added next.
+    pub fn next(&self) -> usize {
+        self.slices.len()
     }
 
     fn push(&mut self, op: Op) {
@@ -109,12 +134,14 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.ops.len() >= OPS || self.dirs >= DIRS || self.used == DATA || self.weight > WEIGHT
+        self.ops.len() >= OPS || self.dirs >= DIRS || self.used >= DATA || self.held >= HELD || self.weight > WEIGHT
     }
 
     fn clear(&mut self) {
         self.ops.clear();
+        self.slices.clear();
         self.used = 0;
+        self.held = 0;
         self.dirs = 0;
         self.weight = 0;
     }
@@ -259,7 +286,7 @@ impl Post {
         for mut batch in self.work {
             if !failed {
                 for op in &batch.ops {
-                    if let Err(error) = run(maker, op, &batch.data, &mut large) {
+                    if let Err(error) = run(maker, op, &batch.slices, &mut large) {
                         batch.failed = Some(error.at(&op.entry));
                         failed = true;
                         break;
@@ -274,12 +301,12 @@ impl Post {
     }
 }
 
-fn run(maker: &Maker, op: &Op, data: &[u8], large: &mut Option<Large>) -> Result<(), Failed> {
+fn run(maker: &Maker, op: &Op, slices: &[Slice], large: &mut Option<Large>) -> Result<(), Failed> {
     let name = OsStr::from_bytes(&op.name);
     match &op.what {
         What::File { meta, content, size, sparse } => {
             let file = maker.create(&op.dir, name, meta.mode)?;
-            write_small(&file, &data[content.clone()], *size, sparse.as_deref()).during("write")?;
+            write_small(&file, &slices[content.clone()], *size, sparse.as_deref()).during("write")?;
             maker.finish(&file, meta, *size)
         }
         What::Begin { meta, size } => {
@@ -287,9 +314,9 @@ fn run(maker: &Maker, op: &Op, data: &[u8], large: &mut Option<Large>) -> Result
             *large = Some(Large { file, meta: meta.clone(), size: *size, written: 0 });
             Ok(())
         }
-        What::Piece { content, at } => {
+        What::Piece { slice, at } => {
             let large = large.as_mut().expect("a piece comes after its file's beginning, to the same thread");
-            large.write(&data[content.clone()], *at).during("write")
+            large.write(&slices[*slice], *at).during("write")
         }
         What::End => {
             let large = large.take().expect("an end comes after its file's beginning, to the same thread");
@@ -304,30 +331,43 @@ fn run(maker: &Maker, op: &Op, data: &[u8], large: &mut Option<Large>) -> Result
     }
 }
 
-fn write_small(file: &File, content: &[u8], size: u64, sparse: Option<&[Extent]>) -> std::io::Result<()> {
-    let Some(extents) = sparse else {
-        return if content.is_empty() { Ok(()) } else { file.write_all_at(content, 0) };
+fn write_small(file: &File, content: &[Slice], size: u64, sparse: Option<&[Extent]>) -> std::io::Result<()> {
+    let whole = [Extent { offset: 0, len: size }];
+    let mut extents = match sparse {
+        Some(extents) => {
+            file.set_len(size)?;
+            extents.iter()
+        }
+        None => whole.iter(),
     };
-    file.set_len(size)?;
-    let mut rest = content;
-    for extent in extents {
-        let (part, more) = rest.split_at(rest.len().min(extent.len as usize));
-        file.write_all_at(part, extent.offset)?;
-        rest = more;
+    // Where the next byte goes, and how many go there.
+    let (mut at, mut left) = (0, 0);
+    for mut rest in content.iter().map(|slice| &slice[..]) {
+        while !rest.is_empty() {
+            if left == 0 {
+                let Some(extent) = extents.next() else { return Ok(()) };
+                (at, left) = (extent.offset, extent.len);
+                continue;
+            }
+            let (part, more) = rest.split_at(usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len())));
+            file.write_all_at(part, at)?;
+            (at, left, rest) = (at + part.len() as u64, left - part.len() as u64, more);
+        }
     }
     Ok(())
 }
 
 impl Large {
-    /// Writes a piece; whole blocks of zeros become holes.
+    /// Writes a piece; blocks of zeros, at multiples of their size, become holes, and so do what parts of them a piece begins or ends with.
     fn write(&mut self, piece: &[u8], at: u64) -> std::io::Result<()> {
         let mut from = 0;
         let mut to = 0;
         while to < piece.len() {
-            let block = &piece[to..piece.len().min(to + HOLE)];
-            if block.len() == HOLE && is_zero(block) {
+            let block = HOLE - (at as usize + to) % HOLE;
+            let block = &piece[to..piece.len().min(to + block)];
+            if is_zero(block) {
                 self.flush(&piece[from..to], at + from as u64)?;
-                from = to + HOLE;
+                from = to + block.len();
             }
             to += block.len();
         }

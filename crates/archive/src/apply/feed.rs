@@ -1,95 +1,138 @@
-//! The input in pooled pieces, each seen by two readers: the hash and the tar reader.
+//! The tar in pooled pieces, each seen by two readers: the hash and the tar reader, who lends them on to those that write files.
 
 use std::{
-    io::{self, Read},
+    io::{self, Read, Write},
     sync::Arc,
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use strata_spec::{Digest, digest::Hasher};
 
-use crate::tar::Buffer;
+use crate::{
+    Error,
+    piece::{PIECE, Piece},
+    tar::Buffer,
+};
 
-/// Bytes of one piece. Fits the second-level cache, so that the second reader finds it there.
-const PIECE: usize = 256 * 1024;
-/// Pieces under way at once.
-const PIECES: usize = 8;
+/// Pieces there are at most. More than [one batch holds](super::batch), so that whoever waits for one gets it.
+const PIECES: usize = 12;
 
-type Shared = Arc<Vec<u8>>;
-
-/// Sends the input on; runs on the caller's thread.
-pub(super) struct Pump {
-    free: Receiver<Vec<u8>>,
+/// Where the tar comes in: written to, or [fed from a reader](Inlet::take). Runs on the caller's thread.
+pub struct Inlet {
+    /// The piece being filled, and how far.
+    buffer: Vec<u8>,
+    len: usize,
+    pool: Receiver<Vec<u8>>,
+    give: Sender<Vec<u8>>,
     made: usize,
-    to_hash: Sender<Shared>,
-    to_tar: Sender<io::Result<Shared>>,
+    to_hash: Sender<Arc<Piece>>,
+    to_tar: Sender<io::Result<Arc<Piece>>>,
     /// Disconnected once the tar reader is gone.
     tar_gone: Receiver<()>,
+    total: u64,
+    /// Nobody listens any more: the tar was refused.
+    unheard: bool,
 }
 
-/// Hashes the input.
+/// Hashes the tar.
 pub(super) struct Hash {
-    from: Receiver<Shared>,
-    free: Sender<Vec<u8>>,
+    from: Receiver<Arc<Piece>>,
 }
 
-/// Lends the input to the tar reader.
+/// Lends the tar to its reader.
 pub(super) struct Feed {
-    from: Receiver<io::Result<Shared>>,
-    free: Sender<Vec<u8>>,
+    from: Receiver<io::Result<Arc<Piece>>>,
     /// Nothing is ever sent: it only goes when this goes.
     _here: Sender<()>,
 }
 
 /// Makes the three ends.
-pub(super) fn feed() -> (Pump, Hash, Feed) {
-    let (free, free_in) = bounded(PIECES);
+pub(super) fn feed() -> (Inlet, Hash, Feed) {
+    let (give, pool) = bounded(PIECES);
     let (to_hash, hash_in) = bounded(PIECES);
     let (to_tar, tar_in) = bounded(PIECES);
     let (here, tar_gone) = bounded(0);
-    (
-        Pump { free: free_in, made: 0, to_hash, to_tar, tar_gone },
-        Hash { from: hash_in, free: free.clone() },
-        Feed { from: tar_in, free, _here: here },
-    )
+    let inlet =
+        Inlet { buffer: Vec::new(), len: 0, pool, give, made: 0, to_hash, to_tar, tar_gone, total: 0, unheard: false };
+    (inlet, Hash { from: hash_in }, Feed { from: tar_in, _here: here })
 }
 
-impl Pump {
-    /// Sends `input` until its end, or until nobody listens any more; returns the bytes sent.
-    pub fn run(mut self, mut input: impl Read) -> io::Result<u64> {
-        let mut total = 0;
-        loop {
-            let mut piece = if self.made < PIECES && self.free.is_empty() {
-                self.made += 1;
-                vec![0; PIECE]
-            } else {
-                // A reader that goes early takes the pieces that it was to be lent with it: none may ever be free again.
-                let piece = select! {
-                    recv(self.free) -> piece => piece,
-                    recv(self.tar_gone) -> _ => return Ok(total),
-                };
-                let Ok(piece) = piece else { return Ok(total) };
-                piece
-            };
-            piece.resize(PIECE, 0);
-            let (len, end) = match fill(&mut input, &mut piece) {
-                Ok(len) => (len, len < PIECE),
-                Err(error) => {
-                    // The reader of the tar must not take this for the end; it is told, and the error itself goes to the caller.
-                    let _ = self.to_tar.send(Err(io::Error::from(error.kind())));
-                    return Err(error);
-                }
-            };
-            piece.truncate(len);
-            total += len as u64;
-            let piece = Arc::new(piece);
-            if len > 0 && (self.to_hash.send(piece.clone()).is_err() || self.to_tar.send(Ok(piece)).is_err()) {
-                return Ok(total);
+impl Inlet {
+    /// Sends all of `input`. Ends early, without an error of its own, once the tar has been refused.
+    pub fn take(&mut self, mut input: impl Read) -> Result<(), Error> {
+        while self.begin() {
+            match input.read(&mut self.buffer[self.len..]) {
+                Ok(0) => break,
+                Ok(more) => self.len += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(unwrap_input(error)),
             }
-            if end {
-                return Ok(total);
+            if self.len == PIECE {
+                self.send();
             }
         }
+        Ok(())
+    }
+
+    /// Whether the tar was refused, so that the rest is not wanted.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.unheard
+    }
+
+    /// Ends the stream: as a whole one, or as one that is cut off. Returns the bytes sent.
+    pub(super) fn end(mut self, whole: Result<(), ()>) -> u64 {
+        match whole {
+            Ok(()) if self.len > 0 => self.send(),
+            Ok(()) => {}
+            // The reader of the tar must not take this for the end.
+            Err(()) => drop(self.to_tar.send(Err(io::ErrorKind::BrokenPipe.into()))),
+        }
+        self.total
+    }
+
+    /// Sees to it that there is a buffer with room; `false` if the tar was refused.
+    fn begin(&mut self) -> bool {
+        if !self.buffer.is_empty() || self.unheard {
+            return !self.unheard;
+        }
+        if self.made < PIECES && self.pool.is_empty() {
+            self.made += 1;
+            self.buffer = vec![0; PIECE];
+            return true;
+        }
+        // A reader that goes early takes the pieces that it was to be lent with it: none may ever be free again.
+        select! {
+            recv(self.pool) -> buffer => self.buffer = buffer.expect("the inlet has a sender of its own"),
+            recv(self.tar_gone) -> _ => self.unheard = true,
+        }
+        !self.unheard
+    }
+
+    fn send(&mut self) {
+        let piece = Piece::new(std::mem::take(&mut self.buffer), self.len, self.give.clone());
+        self.total += self.len as u64;
+        self.len = 0;
+        self.unheard |= self.to_hash.send(piece.clone()).is_err() || self.to_tar.send(Ok(piece)).is_err();
+    }
+}
+
+impl Write for Inlet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.begin() {
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the tar was refused"));
+        }
+        let len = bytes.len().min(PIECE - self.len);
+        self.buffer[self.len..self.len + len].copy_from_slice(&bytes[..len]);
+        self.len += len;
+        if self.len == PIECE {
+            self.send();
+        }
+        Ok(len)
+    }
+
+    /// Nothing: only whole pieces are sent on.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -98,7 +141,6 @@ impl Hash {
         let mut hasher = Hasher::sha256();
         for piece in self.from {
             hasher.update(&piece);
-            give_back(&self.free, piece);
         }
         hasher.finish()
     }
@@ -107,9 +149,8 @@ impl Hash {
 impl Feed {
     /// Puts the next piece in `buffer`'s place: it is not copied.
     pub fn refill(&mut self, buffer: &mut Buffer) -> io::Result<usize> {
-        if let Buffer::Shared(done) = std::mem::replace(buffer, Buffer::Own(Box::default())) {
-            give_back(&self.free, done);
-        }
+        // Given back before the next is waited for: it may be the one.
+        *buffer = Buffer::Own(Box::default());
         let Ok(piece) = self.from.recv() else { return Ok(0) };
         let piece = piece?;
         let len = piece.len();
@@ -118,25 +159,12 @@ impl Feed {
     }
 }
 
-/// The last of the two readers returns the buffer. Nobody waiting for it any more is fine.
-fn give_back(free: &Sender<Vec<u8>>, piece: Shared) {
-    if let Some(buffer) = Arc::into_inner(piece) {
-        let _ = free.try_send(buffer);
+/// The archive's own error, if a stage before this one put it in an I/O error.
+fn unwrap_input(error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(source) => Error::Stream { action: "read the layer", source },
     }
-}
-
-/// Reads until `into` is full or the input ends.
-fn fill(input: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
-    let mut len = 0;
-    while len < into.len() {
-        match input.read(&mut into[len..]) {
-            Ok(0) => break,
-            Ok(more) => len += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(len)
 }
 
 #[cfg(test)]
@@ -147,7 +175,7 @@ mod tests {
     fn a_reader_that_goes_early_holds_nobody_up() {
         // Whenever it goes: with pieces read, lent and still on their way.
         for pieces in 0..=PIECES + 1 {
-            let (pump, hash, mut feed) = feed();
+            let (mut inlet, hash, mut feed) = feed();
             std::thread::scope(|scope| {
                 scope.spawn(move || hash.run());
                 scope.spawn(move || {
@@ -158,9 +186,20 @@ mod tests {
                     // All others are under way, and hashed, by now.
                     std::thread::sleep(std::time::Duration::from_millis(30));
                 });
-                let sent = pump.run(io::repeat(1).take(1 << 30)).expect("no error");
-                assert!(sent < 1 << 30, "{sent}");
+                inlet.take(io::repeat(1).take(1 << 30)).expect("no error");
+                assert!(inlet.is_unheard());
+                assert!(inlet.write(b"more").is_err());
+                assert!(inlet.end(Ok(())) < 1 << 30);
             });
         }
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_off_is_no_whole_one() {
+        let (mut inlet, _hash, mut feed) = feed();
+        inlet.write_all(b"half").expect("write");
+        inlet.end(Err(()));
+        let mut buffer = Buffer::Own(Box::default());
+        assert_eq!(feed.refill(&mut buffer).expect_err("cut off").kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -278,28 +278,17 @@ impl<'a, W: Write> Plan<'a, W> {
     fn small_file(&mut self, entry: &Entry, path: &Inside, dir: Arc<Dir>) -> Result<(), Error> {
         let len = entry.stored as usize;
         let batch = self.crew.batch_with_room(len)?;
-        let start = batch.used;
-        let mut end = start;
-        while end < start + len {
-            match self.tar.read_content(&mut batch.data[end..start + len])? {
-                0 => break,
-                more => end += more,
-            }
+        let start = batch.next();
+        while let Some(slice) = self.tar.content_slice(len)? {
+            self.split.content(&slice)?;
+            batch.hold(slice);
         }
-        batch.used = end;
-        if end > start {
-            self.split.content(&batch.data[start..end])?;
-        }
+        let content = start..batch.next();
         self.crew.push(Op {
             dir,
             name: path.split().1.into(),
             entry: entry.header.name.as_slice().into(),
-            what: What::File {
-                meta: meta_of(entry),
-                content: start..end,
-                size: entry.header.size,
-                sparse: entry.sparse.clone(),
-            },
+            what: What::File { meta: meta_of(entry), content, size: entry.header.size, sparse: entry.sparse.clone() },
         })
     }
 
@@ -315,16 +304,11 @@ impl<'a, W: Write> Plan<'a, W> {
         self.crew.push(op(What::Begin { meta: meta_of(entry), size: entry.header.size }))?;
         let mut goes = Goes::new(entry);
         while let Some((at, len)) = goes.next(DATA) {
-            let batch = self.crew.batch_with_room(len)?;
-            let start = batch.used;
-            let read = self.tar.read_content(&mut batch.data[start..start + len])?;
-            if read == 0 {
-                break;
-            }
-            batch.used += read;
-            self.split.content(&batch.data[start..start + read])?;
-            goes.advance(read);
-            self.crew.push(op(What::Piece { content: start..start + read, at }))?;
+            let Some(slice) = self.tar.content_slice(len)? else { break };
+            self.split.content(&slice)?;
+            goes.advance(slice.len());
+            let slice = self.crew.batch()?.hold(slice);
+            self.crew.push(op(What::Piece { slice, at }))?;
         }
         self.crew.push(op(What::End))?;
         self.crew.unbind()

@@ -12,7 +12,10 @@ use super::{
     pax::Records,
     sparse::{self, PaxMap},
 };
-use crate::{Error, Limits};
+use crate::{
+    Error, Limits,
+    piece::{Piece, Slice},
+};
 
 /// Bytes asked of the input at once.
 const BUFFER: usize = 512 << 10;
@@ -53,7 +56,7 @@ pub struct Reader<R> {
 pub(crate) enum Buffer {
     Own(Box<[u8]>),
     /// The input's own, where others read it too.
-    Shared(Arc<Vec<u8>>),
+    Shared(Arc<Piece>),
 }
 
 impl Deref for Buffer {
@@ -165,6 +168,24 @@ impl<R> Reader<R> {
         let piece = self.consume(self.content);
         self.content -= piece.len() as u64;
         Ok(&self.buffer[piece])
+    }
+
+    /// The next piece of the entry's stored content, at most `most` bytes, without a copy; `None` at its end. Only of an input that
+    /// lends its buffers.
+    pub(crate) fn content_slice(&mut self, most: usize) -> Result<Option<Slice>, Error> {
+        let wanted = self.content.min(most as u64);
+        if wanted == 0 {
+            return Ok(None);
+        }
+        if self.start == self.end && self.fill()? == 0 {
+            return Err(self.cut_off_content());
+        }
+        let range = self.consume(wanted);
+        self.content -= range.len() as u64;
+        match &self.buffer {
+            Buffer::Shared(piece) => Ok(Some(Slice { piece: piece.clone(), range })),
+            Buffer::Own(_) => unreachable!("only an input that lends its buffers is asked for them"),
+        }
     }
 
     /// Fills `into` with stored content, and returns how much: less than asked for only at the entry's end.

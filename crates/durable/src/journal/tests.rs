@@ -91,6 +91,8 @@ fn what_a_crash_leaves_of_an_entry() {
         (after(b"{\"st"), Some(1)),
         (after(&[0; 30]), Some(1)),
         (after(b"\0\0\xff\n"), Some(1)),
+        // Several that never reached the disk, but for the last of them.
+        (after(&[&[0; 30][..], b"\n", &whole].concat()), Some(1)),
         // Not torn: another program wrote these.
         (after(b"{\"step\":\"new kind\"}\n"), None),
         ([&b"garbage\n"[..], &whole].concat(), None),
