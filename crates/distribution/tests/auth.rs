@@ -142,7 +142,7 @@ fn token(request: &Request, heard: &Mutex<Vec<String>>, give: impl FnOnce(Vec<St
     heard.lock().unwrap().push(format!("{}|{who}", scopes.join(" ")));
     let known = who == format!("Basic {BASIC}") || who == "refresh keep-me";
     let writes = scopes.iter().any(|scope| scope.contains("push"));
-    if (!known && who != "nobody") || (writes && !known) {
+    if !known && (writes || who != "nobody") {
         return Reply::new(401).body(r#"{"details":"incorrect"}"#);
     }
     let refresh = (!request.query("offline_token").is_empty()).then_some("keep-me");
