@@ -41,7 +41,7 @@ impl Union {
             self.complete_data(index)?;
         }
         let ns = self.look();
-        let spot = self.spot(&ns, index, &self.table().get(index)?)?;
+        let spot = self.spot(&ns, index, &self.known(index)?)?;
         if let Some(size) = change.size {
             let file = spot.open(OFlags::WRONLY)?;
             fs::ftruncate(&file, size)?;
@@ -64,7 +64,7 @@ impl Union {
         }
         let ns = self.change();
         let (writer, _) = ns.writable()?;
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         if node.top < writer {
             return Err(Errno::ROFS);
         }
@@ -82,7 +82,7 @@ impl Union {
     pub fn get_xattr(&self, node: NodeId, name: &OsStr) -> Result<Vec<u8>> {
         let ns = self.look();
         let index = index_of(node)?;
-        let spot = self.spot(&ns, index, &self.table().get(index)?)?;
+        let spot = self.spot(&ns, index, &self.known(index)?)?;
         raw::xattr_at(&*spot.dir, &spot.name, &self.stored_name(name))?.ok_or(Errno::NODATA)
     }
 
@@ -90,7 +90,7 @@ impl Union {
     pub fn list_xattr(&self, node: NodeId) -> Result<Vec<OsString>> {
         let ns = self.look();
         let index = index_of(node)?;
-        let spot = self.spot(&ns, index, &self.table().get(index)?)?;
+        let spot = self.spot(&ns, index, &self.known(index)?)?;
         let names = raw::xattrs_at(&*spot.dir, &spot.name)?;
         let shown = |name: Vec<u8>| match self.keys() {
             Some(keys) => keys.unescape(&name),
@@ -104,7 +104,7 @@ impl Union {
         let index = index_of(node)?;
         self.raise(index, Data::All)?;
         let ns = self.look();
-        let spot = self.spot(&ns, index, &self.table().get(index)?)?;
+        let spot = self.spot(&ns, index, &self.known(index)?)?;
         raw::set_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name), value, flags)
     }
 
@@ -115,7 +115,7 @@ impl Union {
         let index = index_of(node)?;
         self.raise(index, Data::All)?;
         let ns = self.look();
-        let spot = self.spot(&ns, index, &self.table().get(index)?)?;
+        let spot = self.spot(&ns, index, &self.known(index)?)?;
         raw::remove_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name))
     }
 }

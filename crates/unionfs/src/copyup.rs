@@ -44,7 +44,7 @@ impl Union {
         let copy = {
             let ns = self.look();
             let (writer, work) = ns.writable()?;
-            let node = self.table().get(index)?;
+            let node = self.known(index)?;
             if node.top == writer {
                 return Ok(());
             }
@@ -63,7 +63,7 @@ impl Union {
             }
         };
         let ns = self.change();
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         if Some(node.top) == ns.writer {
             return Ok(());
         }
@@ -78,7 +78,7 @@ impl Union {
     /// As [`Union::ensure_upper`], all under the lock on names.
     pub(crate) fn copy_up(&self, ns: &Layers, index: Index, data: Data) -> Result<()> {
         let (writer, work) = ns.writable()?;
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         if node.top == writer || node.kind == Kind::Dir && node.dir()?.iter().any(|part| part.layer == writer) {
             return Ok(());
         }
@@ -317,7 +317,7 @@ impl Union {
         let mut missing: Vec<(Index, Node)> = Vec::new();
         let mut at = index;
         loop {
-            let node = self.table().get(at)?;
+            let node = self.known(at)?;
             if node.dir()?.iter().any(|part| part.layer == writer) {
                 break;
             }
@@ -331,7 +331,7 @@ impl Union {
             let lower = raw::stat_at(&*spot, b"")?;
             let origin = origin_of(ns.get(node.top)?, &spot, b"");
             let copy = self.copy_other(work, &spot, b"", &lower, origin, None)?;
-            let parent = self.table().get(link.parent)?;
+            let parent = self.known(link.parent)?;
             let up = self.dir_fd(ns, link.parent, &parent, writer)?;
             self.mark_impure(&up)?;
             let before = self.keys().is_some().then(|| raw::stat_at(&*up, b"")).transpose()?;
@@ -342,7 +342,7 @@ impl Union {
             }
             self.add_part(index, &node, writer, &stat)?;
         }
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         if node.link.is_none() && index != ROOT {
             return Err(Errno::NOENT);
         }
@@ -397,7 +397,7 @@ impl Union {
     pub(crate) fn complete_data(&self, index: Index) -> Result<()> {
         let Some(keys) = self.keys() else { return Ok(()) };
         let ns = self.change();
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         if node.kind != Kind::File || Some(node.top) != ns.writer || node.link.is_none() {
             return Ok(());
         }

@@ -344,7 +344,7 @@ impl Union {
         let ns = self.change();
         self.copy_up(&ns, index, Data::All)?;
         let place = self.free_place(&ns, parent, name)?;
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         let (writer, work) = ns.writable()?;
         if self.dialect == Dialect::Aufs
             && node.link.is_some()
@@ -353,7 +353,7 @@ impl Union {
         {
             self.make_plink(&ns, index, &node)?;
         }
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         let spot = self.spot(&ns, index, &node)?;
         let make = |dir: &OwnedFd, to: &[u8]| {
             if spot.name.is_empty() {

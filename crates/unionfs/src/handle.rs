@@ -116,7 +116,7 @@ impl Union {
             self.complete_data(index)?;
         }
         let ns = self.look();
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         let access = flags & (OFlags::RWMODE | OFlags::TRUNC | OFlags::DIRECT);
         let mut fd = self.spot(&ns, index, &node)?.open(access)?;
         if !writes && self.is_metacopy(&fd)? {

@@ -377,7 +377,7 @@ impl Union {
     pub(crate) fn metacopy_data(&self, ns: &Layers, index: Index, node: &Node) -> Result<OwnedFd> {
         let keys = self.keys().ok_or(Errno::IO)?;
         let link = node.link.clone().ok_or(Errno::STALE)?;
-        let parent = self.table().get(link.parent)?;
+        let parent = self.known(link.parent)?;
         let spot = self.spot(ns, index, node)?;
         let mut redirect = raw::xattr_at(&*spot.dir, &spot.name, keys.redirect)?;
         let mut name = link.name.to_vec();

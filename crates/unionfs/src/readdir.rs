@@ -103,7 +103,7 @@ impl Union {
     pub fn fsync_dir(&self, node: NodeId) -> Result<()> {
         let ns = self.look();
         let index = index_of(node)?;
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         let Ok((writer, _)) = ns.writable() else { return Ok(()) };
         let volatile = self.options.durability == crate::config::Durability::Volatile;
         if volatile || !node.dir()?.iter().any(|part| part.layer == writer) {
@@ -116,7 +116,7 @@ impl Union {
     fn listing(&self, ns: &Layers, dir: &DirHandle, offset: u64) -> Result<(Arc<[Item]>, u32)> {
         let mut listing = dir.listing.lock().unwrap_or_else(PoisonError::into_inner);
         if offset == 0 || !listing.read {
-            let node = self.table().get(dir.index)?;
+            let node = self.known(dir.index)?;
             if node.generation != dir.generation {
                 return Err(Errno::STALE);
             }

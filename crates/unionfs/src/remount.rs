@@ -150,7 +150,7 @@ impl Union {
 
     /// Whether the name still leads to the node, in whichever branches; the node's place is brought up to date.
     fn find_one_again(&self, ns: &Layers, parent: Index, index: Index, name: &[u8]) -> bool {
-        let Ok(parent_node) = self.table().get(parent) else { return false };
+        let Ok(parent_node) = self.known(parent) else { return false };
         let Ok(Some(found)) = self.resolve(ns, parent, &parent_node, name, None) else { return false };
         let Ok(real) = self.inos.real(&found.stat) else { return false };
         let kind = raw::kind_of(&found.stat);

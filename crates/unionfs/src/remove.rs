@@ -61,13 +61,13 @@ impl Union {
         if node.top != writer && links > 1 && self.keys().is_some() && self.keeps_links(ns) {
             // The count of the names that are left is kept with the copy.
             self.copy_up(ns, index, Data::All)?;
-            node = self.table().get(index)?;
+            node = self.known(index)?;
         }
         if let Some(key) = &node.shared {
             self.link_up(ns, parent, name, key)?;
         }
         self.keep_open(ns, index, &node)?;
-        let parent_node = self.table().get(parent)?;
+        let parent_node = self.known(parent)?;
         let lower = self.lower_has(ns, parent, &parent_node, name)?;
         let last = node.top == writer && self.spot(ns, index, &node)?.stat()?.stx_nlink == 1;
         if node.top == writer {
@@ -138,7 +138,7 @@ impl Union {
         if !self.is_empty(ns, index, node)? {
             return Err(Errno::NOTEMPTY);
         }
-        let parent_node = self.table().get(parent)?;
+        let parent_node = self.known(parent)?;
         let lower = self.lower_has(ns, parent, &parent_node, name)?;
         if node.top == writer {
             let up = self.dir_fd(ns, parent, &parent_node, writer)?;

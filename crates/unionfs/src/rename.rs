@@ -133,12 +133,12 @@ impl Union {
         self.copy_up(ns, old.index, Data::All)?;
         let up = self.dir_up(ns, old.parent)?;
         let new_up = self.dir_up(ns, new_parent)?;
-        let node = self.table().get(old.index)?;
+        let node = self.known(old.index)?;
         if let Some(key) = &node.shared {
             self.link_up(ns, old.parent, &old.name, key)?;
         }
         let places = if is_dir { self.prepare_dir(ns, old, new_parent, &node, &up)? } else { Vec::new() };
-        let parent_node = self.table().get(old.parent)?;
+        let parent_node = self.known(old.parent)?;
         let lower = self.lower_has(ns, old.parent, &parent_node, &old.name)?;
         let target = self.target(ns, &new_up, new_name)?;
         self.carry_impure(ns, old.index, &node, &new_up)?;
@@ -169,7 +169,7 @@ impl Union {
             let links = self.stat_node(ns, new.index, &node)?.stx_nlink;
             if links > 1 {
                 self.copy_up(ns, new.index, Data::All)?;
-                node = self.table().get(new.index)?;
+                node = self.known(new.index)?;
             }
         }
         if let Some(key) = &node.shared {
@@ -226,7 +226,7 @@ impl Union {
         };
         let mut at = old.parent;
         while at != ROOT {
-            let node = self.table().get(at)?;
+            let node = self.known(at)?;
             let link = node.link.clone().ok_or(Errno::STALE)?;
             let dir = self.dir_fd(ns, at, &node, writer)?;
             match raw::xattr_at(&*dir, b"", keys.redirect)?.map(|text| Redirect::parse(&text)).transpose()? {
@@ -326,7 +326,7 @@ impl Union {
         new_parent: Index,
     ) -> Result<()> {
         if node.kind == Kind::Dir {
-            let new_parent = (new_parent, self.table().get(new_parent)?);
+            let new_parent = (new_parent, self.known(new_parent)?);
             let over = self.lower_has(ns, new_parent.0, &new_parent.1, new)?;
             if target == Target::Dir {
                 let away = work.temp_name();
@@ -390,7 +390,7 @@ impl Union {
         for (one, other) in [(old, new), (new, old)] {
             self.copy_up(ns, one.index, Data::All)?;
             let up = self.dir_up(ns, one.parent)?;
-            let node = self.table().get(one.index)?;
+            let node = self.known(one.index)?;
             if let Some(key) = &node.shared {
                 self.link_up(ns, one.parent, &one.name, key)?;
             }
@@ -401,8 +401,8 @@ impl Union {
             });
         }
         let (up, new_up) = (self.dir_up(ns, old.parent)?, self.dir_up(ns, new.parent)?);
-        self.carry_impure(ns, old.index, &self.table().get(old.index)?, &new_up)?;
-        self.carry_impure(ns, new.index, &self.table().get(new.index)?, &up)?;
+        self.carry_impure(ns, old.index, &self.known(old.index)?, &new_up)?;
+        self.carry_impure(ns, new.index, &self.known(new.index)?, &up)?;
         Self::exchange(&up, &old.name, &new_up, &new.name)?;
         let mut table = self.table();
         for (side, places) in [old, new].into_iter().zip(places) {

@@ -51,7 +51,7 @@ impl Union {
         if !self.indexed.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let node = self.table().get(parent)?;
+        let node = self.known(parent)?;
         let dir = self.dir_fd(ns, parent, &node, found.top)?;
         let key: Arc<[u8]> = match self.keys() {
             None if in_upper => return Ok(None),

@@ -94,6 +94,11 @@ impl Union {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns a copy of a node; `ESTALE` if it is not known.
+    pub(crate) fn known(&self, index: Index) -> Result<Node> {
+        self.table().get(index)
+    }
+
     /// The overlay dialect's attributes; `None` in AUFS.
     pub(crate) fn keys(&self) -> Option<&'static Keys> {
         match self.dialect {
@@ -175,7 +180,7 @@ impl Union {
                 return Ok(Spot::of(self.dir_fd(ns, index, node, node.top)?));
             }
         }
-        let parent = self.table().get(link.parent)?;
+        let parent = self.known(link.parent)?;
         let dir = self.dir_fd(ns, link.parent, &parent, node.top)?;
         Ok(Spot { dir, name: Arc::clone(&link.name) })
     }
@@ -237,7 +242,7 @@ impl Union {
     }
 
     pub(crate) fn attr_in(&self, ns: &Layers, index: Index, handle: Option<&crate::Handle>) -> Result<Attr> {
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         if node.link.is_none() && index != ROOT {
             let stat = match handle {
                 Some(handle) => raw::stat_at(&*handle.fd(), b"")?,
@@ -268,7 +273,7 @@ impl Union {
     pub fn read_link(&self, node: NodeId) -> Result<OsString> {
         let ns = self.look();
         let index = index_of(node)?;
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         if node.kind != Kind::Symlink {
             return Err(Errno::INVAL);
         }
@@ -280,7 +285,7 @@ impl Union {
     /// Returns the node of a directory's parent; the root's is the root.
     pub fn parent(&self, node: NodeId) -> Result<NodeId> {
         let index = index_of(node)?;
-        let node = self.table().get(index)?;
+        let node = self.known(index)?;
         node.dir()?;
         match node.link {
             Some(link) => Ok(id_of(link.parent)),
