@@ -21,6 +21,10 @@ pub enum Error {
     SeveralDrivers { root: PathBuf, found: String },
     #[error("{} holds images of the driver {found}, which this build cannot open", root.display())]
     ForeignDriver { root: PathBuf, found: String },
+    #[error(
+        "no storage driver works on {}: {why}; --storage-driver vfs copies each layer whole, and works everywhere", root.display()
+    )]
+    NoDriver { root: PathBuf, why: String },
     #[error("{0}")]
     Conflict(String),
     #[error("{0}")]
@@ -44,7 +48,7 @@ impl Error {
         match self {
             Self::DaemonAlive { .. } | Self::ReadOnly { .. } => ErrorKind::ReadOnly,
             Self::NoRights { .. } => ErrorKind::PermissionDenied,
-            Self::NewerFormat { .. } | Self::ForeignDriver { .. } => ErrorKind::Unsupported,
+            Self::NewerFormat { .. } | Self::ForeignDriver { .. } | Self::NoDriver { .. } => ErrorKind::Unsupported,
             Self::SeveralDrivers { .. } | Self::Invalid(_) => ErrorKind::Invalid,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Io(error) => error.kind(),

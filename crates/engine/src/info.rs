@@ -1,6 +1,7 @@
 //! `info` and `version`: what this root, this kernel and this filesystem can do.
 
 use serde::Serialize;
+use strata_graphdriver::choose::{Look, candidates};
 
 use crate::{Engine, Error, Purpose, Root, root};
 
@@ -21,6 +22,8 @@ pub struct Info {
     pub driver_status: Vec<(String, String)>,
     /// Kernel features that the driver needs or uses: ours, not Docker's.
     pub features: Vec<Feature>,
+    /// Every storage driver of this build, best first: whether it works on the root's filesystem, and why or why not.
+    pub storage_drivers: Vec<Feature>,
     /// All drivers that the root holds images of.
     pub drivers_on_root: Vec<String>,
     pub default_runtime: String,
@@ -63,6 +66,7 @@ impl Engine {
             .into_iter()
             .map(|probe| Feature { name: probe.name.to_owned(), works: probe.works, detail: probe.why })
             .collect();
+        let storage_drivers = candidates(self.root().path(), &self.root().tmp(), Look::Try).into_iter();
         let daemon = root::live_daemon(self.root().path())?;
         let mut warnings: Vec<String> =
             listing.damaged.iter().map(|d| format!("image {} is damaged: {}", d.id.short(), d.reason)).collect();
@@ -80,6 +84,9 @@ impl Engine {
             driver: driver.name().to_owned(),
             driver_status: driver.status(),
             features,
+            storage_drivers: storage_drivers
+                .map(|one| Feature { name: one.name.to_owned(), works: one.works, detail: one.why })
+                .collect(),
             drivers_on_root: root::drivers_on(self.root().path())?,
             default_runtime: "builtin".to_owned(),
             runtimes: runtimes(),

@@ -197,7 +197,7 @@ fn may_write(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// The driver asked for, or the only one that the root has images of, or the best of this build.
+/// The driver asked for, or the only one that the root has layers of, or the best of those it has, or the best that works there.
 fn choose_driver(root: &Path, asked: Option<&str>) -> Result<String, Error> {
     let known = strata_graphdriver::DRIVERS;
     if let Some(asked) = asked {
@@ -206,9 +206,16 @@ fn choose_driver(root: &Path, asked: Option<&str>) -> Result<String, Error> {
             false => Err(strata_graphdriver::Error::UnknownDriver(asked.to_owned()).into()),
         };
     }
-    let found = drivers_on(root)?;
+    let mut found = drivers_on(root)?;
+    // A store that was made and never used says nothing, where there is one that was.
+    if found.iter().any(|driver| is_used(root, driver)) {
+        found.retain(|driver| is_used(root, driver));
+    }
     match found.as_slice() {
-        [] => Ok(known[0].to_owned()),
+        [] => match strata_graphdriver::choose::best(root) {
+            Ok(best) => Ok(best.to_owned()),
+            Err(why) => Err(Error::NoDriver { root: root.to_owned(), why }),
+        },
         [only] if known.contains(&only.as_str()) => Ok(only.clone()),
         [only] => Err(Error::ForeignDriver { root: root.to_owned(), found: only.clone() }),
         several => match known.iter().find(|name| several.iter().any(|found| found == *name)) {
@@ -216,6 +223,14 @@ fn choose_driver(root: &Path, asked: Option<&str>) -> Result<String, Error> {
             None => Err(Error::SeveralDrivers { root: root.to_owned(), found: several.join(", ") }),
         },
     }
+}
+
+/// Whether anything is kept with `driver`: an image, a layer, a container's layers.
+fn is_used(root: &Path, driver: &str) -> bool {
+    let store = root.join("image").join(driver);
+    ["imagedb/content/sha256", "layerdb/sha256", "layerdb/mounts"]
+        .iter()
+        .any(|place| fs::read_dir(store.join(place)).is_ok_and(|mut entries| entries.next().is_some()))
 }
 
 /// The drivers that the root has image stores of, by name.

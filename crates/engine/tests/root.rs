@@ -63,9 +63,12 @@ fn the_driver_is_the_roots_own() {
     let cases: &[Case<'_>] = &[
         (&[], None, Ok("overlay2")),
         (&["overlay2"], None, Ok("overlay2")),
-        (&["aufs", "overlay2"], None, Ok("overlay2")),
-        (&["aufs"], None, Err(ErrorKind::Unsupported)),
-        (&["aufs"], Some("overlay2"), Ok("overlay2")),
+        (&["devicemapper", "overlay2"], None, Ok("overlay2")),
+        (&["devicemapper"], None, Err(ErrorKind::Unsupported)),
+        (&["devicemapper"], Some("overlay2"), Ok("overlay2")),
+        (&["vfs"], None, Ok("vfs")),
+        (&["overlay", "vfs"], None, Ok("overlay")),
+        (&["overlay", "overlay2"], Some("overlay"), Ok("overlay")),
         (&["overlay2"], Some("zfs"), Err(ErrorKind::Invalid)),
     ];
     for (there, asked, expected) in cases {
@@ -96,4 +99,12 @@ fn an_engine_for_reading_makes_nothing_either() {
         assert_eq!(root.exists(), exists);
         assert!(!exists || fs::read_dir(&root).unwrap().next().is_none(), "something was made in {}", root.display());
     }
+}
+
+#[test]
+fn a_store_that_was_never_used_does_not_decide() {
+    let dir = scratch();
+    fs::create_dir_all(dir.path().join("image/overlay2/layerdb/sha256")).unwrap();
+    fs::create_dir_all(dir.path().join("image/vfs/layerdb/sha256/0000")).unwrap();
+    assert_eq!(Root::open(dir.path(), None, Purpose::Read).unwrap().driver(), "vfs");
 }

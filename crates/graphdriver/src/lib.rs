@@ -7,6 +7,7 @@
 //! | [`overlay`] | `overlay/<cache ID>/{root \| upper,work,merged,lower-id}`: hard links between layers |
 //! | [`btrfs`] | `btrfs/subvolumes/<cache ID>`: snapshots |
 //! | [`vfs`] | `vfs/dir/<cache ID>`: a whole copy a layer |
+//! | [`choose`] | which drivers work on a filesystem, and the best of them |
 //! | `home` | what the drivers' homes have alike |
 //! | `seats` | who uses a mount, and when it goes |
 //! | `copy` | a tree like another, by copies or hard links |
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod btrfs;
+pub mod choose;
 mod copy;
 pub mod driver;
 pub mod error;

@@ -49,6 +49,11 @@ fn info_text(info: &Info) -> String {
         let state = if feature.works { "yes" } else { "no" };
         format!(" {}: {state} ({})", feature.name, feature.detail)
     }));
+    lines.push("Storage drivers on this filesystem:".to_owned());
+    lines.extend(info.storage_drivers.iter().map(|driver| {
+        let state = if driver.works { "works" } else { "does not work" };
+        format!(" {}: {state} ({})", driver.name, driver.detail)
+    }));
     lines.push(format!("Runtimes: {}", info.runtimes.join(" ")));
     lines.push(format!("Default Runtime: {}", info.default_runtime));
     lines.push(format!("Kernel Version: {}", info.kernel_version));

@@ -103,7 +103,7 @@ pub(super) fn explain(stores: &Stores<'_>, survey: &Survey, container: &Containe
         found.push(Problem { path: stores.show(&record_path), reason: format!("its image {id} is not in the store") });
     }
     let layers = layers(stores, &mount_id, &init_id, parent.value, &mut found);
-    let size = stores.layers.mount(id).and_then(|mount| mount.size(&stores.layers)).ok();
+    let size = stores.layers.mount(id).and_then(|mount| mount.size(stores.layers)).ok();
     ContainerExplanation {
         id: Sourced::read(id.to_string(), stores, &record_path, "ID"),
         name: container.name.name.clone(),
