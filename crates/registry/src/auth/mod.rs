@@ -1,0 +1,256 @@
+//! Who may do what.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`policy`] | users × repository patterns × actions |
+//! | [`htpasswd`] | names and passwords, hashed with bcrypt |
+//! | [`token`] | bearer tokens of an issuer: what they must say |
+//! | [`issuer`] | our own tokens, at `/token` |
+
+pub mod htpasswd;
+pub mod issuer;
+pub mod policy;
+pub mod token;
+
+use std::{fmt, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hyper::{HeaderMap, header};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Code, Error},
+    http::header as header_text,
+    name::RepoName,
+};
+use htpasswd::Htpasswd;
+use issuer::Issuer;
+use policy::Policies;
+use token::Verifier;
+
+/// What may be done to a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    Pull,
+    Push,
+    Delete,
+}
+
+impl Action {
+    pub const ALL: [Self; 3] = [Self::Pull, Self::Push, Self::Delete];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// What an endpoint needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// To be somebody whom the registry knows, if it knows anybody.
+    Known,
+    Repository(RepoName, &'static [Action]),
+    Catalog,
+}
+
+impl Need {
+    /// As it is asked of an issuer of tokens.
+    fn scope(&self) -> Option<String> {
+        match self {
+            Self::Known => None,
+            Self::Catalog => Some("registry:catalog:*".into()),
+            Self::Repository(name, actions) => {
+                let actions: Vec<&str> = actions.iter().map(|action| action.word()).collect();
+                Some(format!("repository:{name}:{}", actions.join(",")))
+            }
+        }
+    }
+}
+
+/// A right that a token gives.
+///
+/// Source: distribution, `docs/spec/auth/jwt.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub name: String,
+    #[serde(default)]
+    pub actions: Vec<String>,
+}
+
+/// Who makes a request, and what they may do.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The name, if the client gave one and proved it.
+    pub user: Option<String>,
+    rights: Rights,
+}
+
+#[derive(Clone, Debug)]
+enum Rights {
+    All,
+    Policies(Arc<Policies>),
+    Token(Arc<Vec<Grant>>),
+}
+
+impl Identity {
+    /// Somebody who may do everything.
+    pub fn unlimited(user: Option<String>) -> Self {
+        Self { user, rights: Rights::All }
+    }
+
+    pub fn is_unlimited(&self) -> bool {
+        matches!(self.rights, Rights::All)
+    }
+
+    pub fn may(&self, name: &RepoName, action: Action) -> bool {
+        match &self.rights {
+            Rights::All => true,
+            Rights::Policies(policies) => policies.may(self.user.as_deref(), name, action),
+            Rights::Token(grants) => grants.iter().any(|grant| {
+                grant.kind == "repository"
+                    && grant.name == name.as_str()
+                    && grant.actions.iter().any(|word| word == action.word() || word == "*")
+            }),
+        }
+    }
+
+    /// Whether a repository's name is shown: who may list the catalog by a token sees all of it.
+    pub fn may_list(&self, name: &RepoName, action: Action) -> bool {
+        matches!(self.rights, Rights::Token(_)) || self.may(name, action)
+    }
+
+    fn satisfies(&self, need: &Need) -> bool {
+        match (need, &self.rights) {
+            (_, Rights::All) => true,
+            (Need::Repository(name, actions), _) => actions.iter().all(|action| self.may(name, *action)),
+            (Need::Known, Rights::Token(_)) => true,
+            (Need::Known, Rights::Policies(policies)) => self.user.is_some() || policies.has_anonymous(),
+            (Need::Catalog, Rights::Policies(policies)) => self.user.is_some() || policies.has_anonymous(),
+            (Need::Catalog, Rights::Token(grants)) => {
+                grants.iter().any(|grant| grant.kind == "registry" && grant.name == "catalog")
+            }
+        }
+    }
+}
+
+/// How clients say who they are.
+pub enum Access {
+    /// Everybody may do everything.
+    Open,
+    Basic {
+        realm: String,
+        users: Htpasswd,
+        policies: Arc<Policies>,
+    },
+    /// Tokens, of somebody else or of [`Issuer`].
+    Bearer {
+        realm: Realm,
+        service: String,
+        verifier: Verifier,
+        issuer: Option<Box<Issuer>>,
+    },
+}
+
+/// Where clients get tokens.
+pub enum Realm {
+    Url(String),
+    /// At `/token` of this server, whatever its name is to the client.
+    Here,
+}
+
+impl Access {
+    /// Finds out who makes a request, and whether they may do what they `need` to; `base` is the URL of this server.
+    ///
+    /// Fails with `UNAUTHORIZED` and a challenge where another name or token might do, with `DENIED` where it would not.
+    pub async fn authorize(&self, headers: &HeaderMap, need: &Need, base: &str) -> Result<Identity, Error> {
+        let given = header_text(headers, header::AUTHORIZATION);
+        let identity = match self {
+            Self::Open => return Ok(Identity::unlimited(None)),
+            Self::Basic { users, policies, .. } => match given {
+                None => Identity { user: None, rights: Rights::Policies(policies.clone()) },
+                Some(given) => {
+                    let (user, password) = basic(given).ok_or_else(|| self.challenge(need, base, None))?;
+                    if !users.verify(&user, &password).await? {
+                        return Err(self.challenge(need, base, None));
+                    }
+                    Identity { user: Some(user), rights: Rights::Policies(policies.clone()) }
+                }
+            },
+            Self::Bearer { verifier, .. } => {
+                let token = given.ok_or_else(|| self.challenge(need, base, None))?;
+                let token = scheme(token, "bearer").ok_or_else(|| self.challenge(need, base, None))?;
+                let claims = verifier
+                    .verify(token.trim())
+                    .map_err(|problem| self.challenge(need, base, Some("invalid_token")).because(problem))?;
+                Identity { user: claims.subject(), rights: Rights::Token(Arc::new(claims.access)) }
+            }
+        };
+        if identity.satisfies(need) {
+            return Ok(identity);
+        }
+        match (self, &identity.user) {
+            (Self::Basic { .. }, Some(user)) => {
+                let what = need.scope().unwrap_or_default();
+                Err(Error::new(Code::Denied, format!("{user} may not: {what}")))
+            }
+            (Self::Bearer { .. }, _) => Err(self.challenge(need, base, Some("insufficient_scope"))),
+            _ => Err(self.challenge(need, base, None)),
+        }
+    }
+
+    fn challenge(&self, need: &Need, base: &str, error: Option<&str>) -> Error {
+        let challenge = match self {
+            Self::Open => String::new(),
+            Self::Basic { realm, .. } => format!("Basic realm=\"{realm}\", charset=\"UTF-8\""),
+            Self::Bearer { realm, service, .. } => {
+                let realm = match realm {
+                    Realm::Url(url) => url.clone(),
+                    Realm::Here => format!("{base}/token"),
+                };
+                let scope = need.scope().map(|scope| format!(",scope=\"{scope}\"")).unwrap_or_default();
+                let error = error.map(|error| format!(",error=\"{error}\"")).unwrap_or_default();
+                format!("Bearer realm=\"{realm}\",service=\"{service}\"{scope}{error}")
+            }
+        };
+        let message = match error {
+            Some("invalid_token") => "the token is not one that this registry takes",
+            Some(_) => "the token does not give this right",
+            None => "authentication required",
+        };
+        Error::new(Code::Unauthorized, message).with_header("www-authenticate", challenge)
+    }
+
+    /// Reads passwords and keys again.
+    pub fn reload(&self) {
+        if let Self::Bearer { verifier, .. } = self {
+            verifier.reload();
+        }
+    }
+}
+
+/// What follows the scheme of an `Authorization` header, if it is this one.
+fn scheme<'a>(header: &'a str, wanted: &str) -> Option<&'a str> {
+    let (scheme, rest) = header.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case(wanted).then_some(rest)
+}
+
+/// Name and password of a `Basic` header.
+pub(crate) fn basic(header: &str) -> Option<(String, String)> {
+    let decoded = STANDARD.decode(scheme(header, "basic")?.trim()).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}

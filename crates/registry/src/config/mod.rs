@@ -1,0 +1,307 @@
+//! The configuration: one YAML file with distribution's keys where they mean the same, variables laid over it, and what is ours.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`tree`] | YAML and `REGISTRY_…` variables to one tree, and back |
+//! | [`read`] | taking a tree apart, naming every mistake |
+//! | [`sections`] | what each section means |
+//!
+//! What is in force is one tree: the defaults below, the file laid over them, the variables over that. `docs/formats/registry.md` has
+//! every key.
+
+pub mod read;
+pub mod sections;
+pub mod tree;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    auth::{policy::Policy, token::Keys},
+    gc::Untagged,
+    http::{handle::Settings, rate::Rate, tls::Files},
+    notify::Endpoint,
+    quota::Quota,
+    store::Rules,
+    upload::Limits,
+};
+use read::{Mistakes, Section};
+
+/// What holds where a file says nothing. A text, so that it is read as a file is.
+const DEFAULTS: &str = "
+version: '0.1'
+log:
+  level: info
+  accesslog:
+    disabled: true
+storage:
+  delete:
+    enabled: false
+  redirect:
+    disable: false
+  maintenance:
+    uploadpurging:
+      enabled: true
+      age: 168h
+      interval: 24h
+      dryrun: false
+    readonly:
+      enabled: false
+http:
+  addr: 127.0.0.1:5000
+  relativeurls: false
+  draintimeout: 60s
+strata:
+  gc:
+    interval: 0s
+    grace: 24h
+    deleteuntagged: false
+  limits:
+    manifest: 4MiB
+    blob: 100GiB
+    uploads: 10000
+    connections: 4096
+  metrics: false
+";
+
+/// Where the registry lies if nothing says so.
+const DEFAULT_ROOT: &str = "/var/lib/registry";
+/// Words for what is not shown.
+const HIDDEN: &str = "<hidden>";
+/// Keys whose values are not shown, wherever they stand.
+const SECRETS: [&str; 5] = ["secretkey", "accesskey", "secret", "password", "authorization"];
+
+/// Where the bytes lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Folder(PathBuf),
+    S3(S3),
+}
+
+/// A bucket and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3 {
+    pub bucket: String,
+    pub region: String,
+    /// Of a server other than the vendor's own.
+    pub endpoint: Option<String>,
+    /// Prefix of all keys.
+    pub root: String,
+    /// Key and secret; those of the environment if not given.
+    pub keys: Option<(String, String)>,
+    pub style: Style,
+    /// Bytes of a part.
+    pub part: usize,
+}
+
+/// How a bucket stands in a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Path,
+    Host,
+}
+
+/// Who may do what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    Open,
+    Htpasswd {
+        realm: String,
+        path: PathBuf,
+    },
+    /// Tokens of somebody else.
+    Outside {
+        realm: String,
+        service: String,
+        issuer: String,
+        algorithms: Vec<jsonwebtoken::Algorithm>,
+        keys: Vec<Keys>,
+    },
+    /// Our own, at `/token`.
+    Own {
+        path: PathBuf,
+        service: String,
+        lifetime: Duration,
+        key: Option<PathBuf>,
+    },
+}
+
+/// When garbage is collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Collecting {
+    /// Zero: never by itself.
+    pub interval: Duration,
+    pub untagged: Untagged,
+}
+
+/// When uploads that nobody goes on with are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purging {
+    pub age: Duration,
+    pub interval: Duration,
+    pub run: crate::gc::Run,
+}
+
+/// A configuration that was found good.
+#[derive(Clone, Debug)]
+pub struct Config {
+    tree: Value,
+    pub log_level: String,
+    pub address: SocketAddr,
+    /// Where numbers and health are served by themselves.
+    pub debug: Option<SocketAddr>,
+    pub drain: Duration,
+    pub tls: Option<Files>,
+    pub place: Place,
+    pub rules: Rules,
+    pub limits: Limits,
+    pub connections: usize,
+    pub rate: Option<Rate>,
+    pub settings: Settings,
+    pub auth: Auth,
+    pub policies: Vec<Policy>,
+    pub quotas: Vec<Quota>,
+    pub collecting: Collecting,
+    pub purging: Option<Purging>,
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// What stands on the command line, over everything else.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// The folder of a registry; for want of a file, deletes are allowed then.
+    pub root: Option<PathBuf>,
+    pub address: Option<String>,
+}
+
+/// A configuration that cannot be used, with every mistake in it.
+#[derive(Debug, Default)]
+pub struct Invalid(pub Vec<String>);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration cannot be used:")?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+impl Config {
+    /// Reads the file `path`, if one is given, and lays `variables` and `overrides` over it. Files that it names must be good, too.
+    pub fn load(
+        path: Option<&Path>,
+        variables: impl Iterator<Item = (String, String)>,
+        overrides: &Overrides,
+    ) -> Result<Self, Invalid> {
+        let fail = |problem: String| Invalid(vec![problem]);
+        let text = match path {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| fail(format!("cannot read {}: {error}", path.display())))?,
+            None => String::new(),
+        };
+        let mut tree = tree::parse(&text).map_err(|problem| match path {
+            Some(path) => fail(format!("{}: {problem}", path.display())),
+            None => fail(problem),
+        })?;
+        tree::overlay(&mut tree, variables).map_err(fail)?;
+        if let Some(root) = &overrides.root {
+            let root = Value::String(root.to_string_lossy().into_owned());
+            lay(&mut tree, &["storage", "filesystem", "rootdirectory"], root);
+            if path.is_none() {
+                lay(&mut tree, &["storage", "delete", "enabled"], Value::Bool(true));
+            }
+        }
+        if let Some(address) = &overrides.address {
+            lay(&mut tree, &["http", "addr"], Value::String(address.clone()));
+        }
+        Self::from_tree(tree)
+    }
+
+    /// Reads a configuration from its text alone.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        Self::from_tree(tree::parse(text).map_err(|problem| Invalid(vec![problem]))?)
+    }
+
+    fn from_tree(mut tree: Value) -> Result<Self, Invalid> {
+        let defaults = tree::parse(DEFAULTS).map_err(|problem| Invalid(vec![problem]))?;
+        fill(&mut tree, &defaults);
+        let has_driver = tree["storage"]
+            .as_object()
+            .is_some_and(|storage| storage.keys().any(|key| sections::DRIVERS.contains(&key.to_lowercase().as_str())));
+        if !has_driver {
+            lay(&mut tree, &["storage", "filesystem", "rootdirectory"], Value::String(DEFAULT_ROOT.into()));
+        }
+        let mut mistakes = Mistakes::default();
+        let config = sections::config(&tree, &mut mistakes);
+        match config {
+            Some(config) if mistakes.0.is_empty() => Ok(Self { tree, ..config }),
+            _ => Err(Invalid(mistakes.0)),
+        }
+    }
+
+    /// All that is in force, as YAML, without secrets.
+    pub fn text(&self) -> String {
+        let mut shown = self.tree.clone();
+        hide(&mut shown);
+        tree::write(&shown)
+    }
+}
+
+/// Puts `defaults` where `tree` says nothing.
+fn fill(tree: &mut Value, defaults: &Value) {
+    match (tree, defaults) {
+        (Value::Object(map), Value::Object(defaults)) => {
+            for (key, default) in defaults {
+                let own = map.keys().find(|own| own.to_lowercase() == *key).cloned();
+                match own.and_then(|own| map.get_mut(&own)) {
+                    Some(value) => fill(value, default),
+                    None => drop(map.insert(key.clone(), default.clone())),
+                }
+            }
+        }
+        (tree @ Value::Null, defaults) => *tree = defaults.clone(),
+        _ => {}
+    }
+}
+
+/// Sets one key.
+fn lay(tree: &mut Value, path: &[&str], value: Value) {
+    let Some((first, rest)) = path.split_first() else {
+        *tree = value;
+        return;
+    };
+    if !tree.is_object() {
+        *tree = Value::Object(Map::new());
+    }
+    let Value::Object(map) = tree else { return };
+    let key = map.keys().find(|key| key.to_lowercase() == *first).cloned().unwrap_or_else(|| (*first).to_owned());
+    lay(map.entry(key).or_insert(Value::Null), rest, value);
+}
+
+fn hide(tree: &mut Value) {
+    match tree {
+        Value::Object(map) => {
+            for (key, value) in map {
+                if SECRETS.contains(&key.to_lowercase().as_str()) && !value.is_null() {
+                    *value = Value::String(HIDDEN.into());
+                } else {
+                    hide(value);
+                }
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(hide),
+        _ => {}
+    }
+}
+
+/// The root section, for [`sections`].
+fn root(tree: &Value) -> Section<'_> {
+    Section::root(tree)
+}

@@ -1,0 +1,307 @@
+//! One request: its endpoint, its rights, its answer, its line in the log.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
+
+use hyper::{
+    HeaderMap, Method, Request,
+    body::Incoming,
+    header::{self, HeaderName, HeaderValue},
+};
+
+use super::{
+    Body, Response, blobs, failure, finish, header as header_text, lists, manifests,
+    rate::Limiter,
+    reply,
+    route::{self, Route},
+    splice::Spans,
+    uploads,
+};
+use crate::{
+    auth::{Access, Action, Identity, Need},
+    error::{Code, Error},
+    metrics::{Gauge, Metrics, label},
+    notify::{Notifier, ORIGIN, Origin},
+    store::Store,
+    upload::Uploads,
+};
+
+/// What the configuration says of answers.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The URL by which clients know this server, if it is not the one they ask.
+    pub base: Option<String>,
+    pub locations: Locations,
+    pub deletes: Deletes,
+    pub writes: Writes,
+    /// Whether blobs of an object store are fetched from there.
+    pub redirect: bool,
+    /// Added to every answer.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub access_log: bool,
+    /// Whether `/metrics` is served here, rather than on an address of its own.
+    pub metrics_here: bool,
+}
+
+/// How `Location` headers are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Locations {
+    #[default]
+    Absolute,
+    Relative,
+}
+
+/// Whether tags, manifests and blobs may be deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deletes {
+    Allowed,
+    #[default]
+    Refused,
+}
+
+/// Whether anything may be changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writes {
+    #[default]
+    Allowed,
+    Refused,
+}
+
+/// All that requests are answered with.
+pub struct Service {
+    pub store: Arc<Store>,
+    pub uploads: Arc<Uploads>,
+    pub access: Access,
+    pub notify: Notifier,
+    pub metrics: Arc<Metrics>,
+    pub limiter: Option<Limiter>,
+    pub settings: Settings,
+}
+
+/// Where a request came from.
+#[derive(Clone)]
+pub struct Connection {
+    pub peer: SocketAddr,
+    pub is_tls: bool,
+    /// Where files leave by themselves.
+    pub spans: Option<Spans>,
+}
+
+struct InFlight<'a>(&'a Metrics);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Service {
+    pub fn may_write(&self) -> Result<(), Error> {
+        match self.settings.writes {
+            Writes::Allowed => Ok(()),
+            Writes::Refused => Err(Error::new(Code::Unsupported, "the registry is read-only now")),
+        }
+    }
+
+    pub fn may_delete(&self) -> Result<(), Error> {
+        self.may_write()?;
+        match self.settings.deletes {
+            Deletes::Allowed => Ok(()),
+            Deletes::Refused => Err(Error::new(
+                Code::Unsupported,
+                "deleting is off; the configuration's storage.delete.enabled turns it on",
+            )),
+        }
+    }
+
+    /// This server's URL as the client knows it; `None` if that cannot be told.
+    pub fn base(&self, connection: &Connection, headers: &HeaderMap) -> Option<String> {
+        if let Some(base) = &self.settings.base {
+            return Some(base.clone());
+        }
+        let host = header_text(headers, header::HOST)?;
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
+        if host.is_empty() || !host.bytes().all(is_plain) {
+            return None;
+        }
+        let forwarded = header_text(headers, "x-forwarded-proto").filter(|scheme| ["http", "https"].contains(scheme));
+        let own = if connection.is_tls { "https" } else { "http" };
+        Some(format!("{}://{host}", forwarded.unwrap_or(own)))
+    }
+
+    /// What a `Location` header says for `path`.
+    pub fn url(&self, connection: &Connection, headers: &HeaderMap, path: &str) -> String {
+        match self.settings.locations {
+            Locations::Relative => path.to_owned(),
+            Locations::Absolute => format!("{}{path}", self.base(connection, headers).unwrap_or_default()),
+        }
+    }
+
+    /// Answers a request, whatever it is.
+    pub async fn handle(self: Arc<Self>, connection: Arc<Connection>, request: Request<Incoming>) -> Response {
+        let begun = Instant::now();
+        self.metrics.in_flight.fetch_add(1, Relaxed);
+        let in_flight = InFlight(&self.metrics);
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let agent = header_text(request.headers(), header::USER_AGENT).unwrap_or_default().to_owned();
+        let received = header_text(request.headers(), header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
+        let route = Route::parse(uri.path());
+        let word = route.as_ref().map_or("none", Route::word);
+        let answered = self.answer(&connection, route, request).await;
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(error) => {
+                if error.status() >= 500 {
+                    tracing::error!(%method, path = uri.path(), %error, "a request failed");
+                } else {
+                    tracing::debug!(%method, path = uri.path(), %error, "a request was refused");
+                }
+                failure(&error)
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        for (name, value) in &self.settings.headers {
+            headers.insert(name, value.clone());
+        }
+        let (status, sent) = (response.status().as_u16(), response.body().len());
+        self.metrics.request(word, method.as_str(), status, begun.elapsed());
+        self.metrics.sent.fetch_add(sent, Relaxed);
+        self.metrics.received.fetch_add(received.unwrap_or(0), Relaxed);
+        if self.settings.access_log {
+            let (peer, ms) = (connection.peer, begun.elapsed().as_secs_f64() * 1e3);
+            tracing::info!(target: "access", %peer, %method, path = uri.path(), status, sent, ms, agent);
+        }
+        drop(in_flight);
+        response
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        connection: &Connection,
+        route: Result<Route, Error>,
+        request: Request<Incoming>,
+    ) -> Result<Response, Error> {
+        if let Some(limiter) = &self.limiter {
+            limiter.admit(connection.peer.ip(), Instant::now())?;
+        }
+        let route = route?;
+        let (parts, body) = request.into_parts();
+        let base = self.base(connection, &parts.headers).unwrap_or_default();
+        let query = route::query(parts.uri.query());
+        match &route {
+            Route::Health => {
+                return finish(reply(200).header(header::CONTENT_TYPE, "application/json"), b"{}\n".to_vec());
+            }
+            Route::Metrics if self.settings.metrics_here => return self.metrics(),
+            Route::Metrics => return Err(Error::new(Code::Unsupported, "there is no such endpoint").with_status(404)),
+            Route::Token => return self.token(&parts.method, &parts.headers, &query).await,
+            _ => {}
+        }
+        let need = need(&route, &parts.method)?;
+        let identity = self.access.authorize(&parts.headers, &need, &base).await?;
+        let origin = Origin {
+            id: crate::upload::new_id(),
+            address: connection.peer.to_string(),
+            host: header_text(&parts.headers, header::HOST).unwrap_or_default().to_owned(),
+            method: parts.method.to_string(),
+            user_agent: header_text(&parts.headers, header::USER_AGENT).unwrap_or_default().to_owned(),
+            base,
+        };
+        let request =
+            uploads::Request { service: self, connection, identity: &identity, headers: &parts.headers, query: &query };
+        ORIGIN.scope(Arc::new(origin), dispatch(&request, &parts.method, route, body)).await
+    }
+
+    async fn token(&self, method: &Method, headers: &HeaderMap, query: &[(String, String)]) -> Result<Response, Error> {
+        let Access::Bearer { issuer: Some(issuer), .. } = &self.access else {
+            return Err(Error::new(Code::Unsupported, "this registry issues no tokens").with_status(404));
+        };
+        if method != Method::GET {
+            return Err(not_allowed("GET"));
+        }
+        let document = issuer.issue(headers, query).await?;
+        let builder =
+            reply(200).header(header::CONTENT_TYPE, "application/json").header(header::CACHE_CONTROL, "no-store");
+        finish(builder, document)
+    }
+
+    /// The numbers of this server.
+    pub fn metrics(&self) -> Result<Response, Error> {
+        let gauge = |name, labels, value| Gauge { name, labels, value };
+        let mut gauges = vec![gauge("uploads_open", String::new(), self.uploads.count() as u64)];
+        let quotas = self.store.quotas().report();
+        for (at, name) in ["quota_used_bytes", "quota_reserved_bytes", "quota_limit_bytes"].into_iter().enumerate() {
+            for (prefix, used, reserved, limit) in &quotas {
+                let labels = format!("{{prefix=\"{}\"}}", label(prefix));
+                gauges.push(gauge(name, labels, [*used, *reserved, *limit][at]));
+            }
+        }
+        let text = self.metrics.text(&gauges).into_bytes();
+        finish(reply(200).header(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), text)
+    }
+}
+
+fn not_allowed(allow: &str) -> Error {
+    Error::new(Code::Unsupported, format!("the endpoint takes {allow} alone")).with_header("allow", allow)
+}
+
+/// What a request to an endpoint needs. Fails with `UNSUPPORTED` for a method that it does not take.
+fn need(route: &Route, method: &Method) -> Result<Need, Error> {
+    use Action::{Delete, Pull, Push};
+    let is_read = method == Method::GET || method == Method::HEAD;
+    let of = |name: &crate::name::RepoName, actions| Ok(Need::Repository(name.clone(), actions));
+    match route {
+        Route::Base if is_read => Ok(Need::Known),
+        Route::Catalog if is_read => Ok(Need::Catalog),
+        Route::Tags(name) | Route::Referrers(name, _) if is_read => of(name, &[Pull]),
+        Route::Base | Route::Catalog | Route::Tags(_) | Route::Referrers(..) => Err(not_allowed("GET, HEAD")),
+        Route::Manifest(name, _) | Route::Blob(name, _) if is_read => of(name, &[Pull]),
+        Route::Manifest(name, _) | Route::Blob(name, _) if method == Method::DELETE => of(name, &[Delete]),
+        Route::Manifest(name, _) if method == Method::PUT => of(name, &[Pull, Push]),
+        Route::Manifest(..) => Err(not_allowed("GET, HEAD, PUT, DELETE")),
+        Route::Blob(..) => Err(not_allowed("GET, HEAD, DELETE")),
+        Route::Uploads(name) if method == Method::POST => of(name, &[Pull, Push]),
+        Route::Uploads(_) => Err(not_allowed("POST")),
+        Route::Upload(name, _) => match *method {
+            Method::GET | Method::HEAD | Method::PATCH | Method::PUT | Method::DELETE => of(name, &[Pull, Push]),
+            _ => Err(not_allowed("GET, HEAD, PATCH, PUT, DELETE")),
+        },
+        Route::Token | Route::Health | Route::Metrics => Ok(Need::Known),
+    }
+}
+
+async fn dispatch(
+    request: &uploads::Request<'_>,
+    method: &Method,
+    route: Route,
+    body: Incoming,
+) -> Result<Response, Error> {
+    let uploads::Request { service, connection, identity, headers, query } = *request;
+    let identity: &Identity = identity;
+    match (route, method) {
+        (Route::Catalog, _) => lists::catalog(service, identity, query).await,
+        (Route::Tags(name), _) => lists::tags(service, name, query).await,
+        (Route::Referrers(name, subject), _) => lists::referrers(service, name, subject, query).await,
+        (Route::Manifest(name, target), &Method::PUT) => {
+            manifests::put(service, connection, identity, headers, body, (name, target)).await
+        }
+        (Route::Manifest(name, target), &Method::DELETE) => manifests::delete(service, identity, name, target).await,
+        (Route::Manifest(name, target), _) => manifests::get(service, method, headers, name, target).await,
+        (Route::Blob(name, digest), &Method::DELETE) => blobs::delete(service, name, digest).await,
+        (Route::Blob(name, digest), _) => blobs::get(service, connection, method, headers, name, digest).await,
+        (Route::Uploads(name), _) => request.begin(name, body).await,
+        (Route::Upload(name, id), &Method::PATCH) => request.append(name, &id, body).await,
+        (Route::Upload(name, id), &Method::PUT) => request.complete(name, &id, body).await,
+        (Route::Upload(name, id), &Method::DELETE) => request.cancel(name, &id).await,
+        (Route::Upload(name, id), _) => request.status(name, &id).await,
+        (Route::Base | Route::Token | Route::Health | Route::Metrics, _) => {
+            let builder = reply(200).header(header::CONTENT_TYPE, "application/json");
+            finish(builder, Body::from(b"{}".to_vec()))
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Files that leave by `sendfile`, without passing through this process.
+//!
+//! The HTTP library writes a response from pieces of memory. For a file it is given *stand-ins*: pieces of one range of memory that
+//! nobody touches, as long as the file's part is. They come back, in order, to the connection that writes; it knows them by
+//! their address, and has the kernel send the file's bytes instead. What the library counts, frames and retries stays as it is.
+//!
+//! ```text
+//! body ──stand-ins──> HTTP library ──slices──> SpliceStream::poll_write_vectored ── memory? ──> writev
+//!   └──(file, offset, length)──> Spans ───────────────────┘                     └── stand-in? ─> sendfile
+//! ```
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, Mutex, OnceLock},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::TcpStream,
+};
+
+/// Bytes that stand for a file's. They are zeros that are never written or read, so that they take no memory.
+const STAND_IN: usize = 64 << 20;
+/// Bytes sent for one connection before others have their turn.
+const TURN: usize = 1 << 20;
+
+fn memory() -> &'static [u8] {
+    static MEMORY: OnceLock<&'static [u8]> = OnceLock::new();
+    MEMORY.get_or_init(|| Box::leak(vec![0u8; STAND_IN].into_boxed_slice()))
+}
+
+/// A piece that stands for up to `len` bytes of a file.
+pub fn stand_in(len: u64) -> Bytes {
+    let len = usize::try_from(len).unwrap_or(STAND_IN).min(STAND_IN);
+    Bytes::from_static(&memory()[..len])
+}
+
+fn is_stand_in(slice: &[u8]) -> bool {
+    memory().as_ptr_range().contains(&slice.as_ptr())
+}
+
+/// The parts of files that a connection has yet to send, in order. Shared by the bodies and the stream of one connection.
+#[derive(Clone, Default)]
+pub struct Spans(Arc<Mutex<VecDeque<Span>>>);
+
+struct Span {
+    file: Arc<File>,
+    offset: u64,
+    left: u64,
+}
+
+impl Spans {
+    /// Adds a part of a file, for which a stand-in of `len` bytes is about to be given to the library.
+    pub fn push(&self, file: Arc<File>, offset: u64, len: u64) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push_back(Span { file, offset, left: len });
+    }
+
+    /// Sends up to `len` bytes of the first part to `socket`.
+    fn send(&self, socket: &TcpStream, len: usize) -> io::Result<usize> {
+        let mut spans = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some(span) = spans.front_mut() else {
+            return Err(io::Error::other("a stand-in without its file"));
+        };
+        let count = usize::try_from(span.left).unwrap_or(usize::MAX).min(len).min(TURN);
+        let sent = rustix::fs::sendfile(socket, &span.file, Some(&mut span.offset), count)?;
+        if sent == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent"));
+        }
+        span.left -= sent as u64;
+        if span.left == 0 {
+            spans.pop_front();
+        }
+        Ok(sent)
+    }
+}
+
+/// A connection that sends files for the stand-ins that it is given.
+pub struct SpliceStream {
+    stream: TcpStream,
+    spans: Spans,
+}
+
+impl SpliceStream {
+    pub fn new(stream: TcpStream, spans: Spans) -> Self {
+        Self { stream, spans }
+    }
+}
+
+impl AsyncRead for SpliceStream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for SpliceStream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let Some(first) = slices.iter().position(|slice| !slice.is_empty()) else { return Poll::Ready(Ok(0)) };
+        let slices = &slices[first..];
+        if !is_stand_in(&slices[0]) {
+            let memory = slices.iter().position(|slice| is_stand_in(slice)).unwrap_or(slices.len());
+            return Pin::new(&mut this.stream).poll_write_vectored(context, &slices[..memory]);
+        }
+        loop {
+            std::task::ready!(this.stream.poll_write_ready(context))?;
+            let sent = this.stream.try_io(Interest::WRITABLE, || this.spans.send(&this.stream, slices[0].len()));
+            match sent {
+                // What was ready no longer is; the next turn of the loop waits for it.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,230 @@
+//! Notifications: what happened, posted to webhooks in distribution's format, again and again until it is taken.
+//!
+//! Each endpoint has a queue in memory and a task that empties it in order. After `threshold` failures in a row it waits `backoff`. A
+//! queue that is full loses its oldest events, and says so; what is queued when the server is killed is lost.
+//!
+//! Source: distribution, `docs/notifications.md`.
+
+use std::{collections::VecDeque, sync::Arc, sync::Mutex, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use serde_json::{Value, json};
+use strata_spec::Digest;
+use tokio::sync::Notify;
+
+use crate::{metrics::Metrics, name::RepoName};
+
+/// The type of what is posted.
+const MEDIA_TYPE: &str = "application/vnd.docker.distribution.events.v1+json";
+/// Events that wait for one endpoint.
+const QUEUE_MAX: usize = 10_000;
+
+/// Where events go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    pub name: String,
+    pub url: String,
+    pub headers: Vec<(String, String)>,
+    pub timeout: Duration,
+    /// Failures in a row before it is left alone for a while.
+    pub threshold: u32,
+    /// How long that is.
+    pub backoff: Duration,
+    pub ignored_media_types: Vec<String>,
+    pub ignored_actions: Vec<String>,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    Push,
+    Pull,
+    Mount,
+    Delete,
+}
+
+impl What {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Pull => "pull",
+            Self::Mount => "mount",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// One event.
+#[derive(Clone, Debug)]
+pub struct Happened {
+    pub what: What,
+    pub name: RepoName,
+    pub digest: Option<Digest>,
+    pub tag: Option<String>,
+    pub media_type: String,
+    /// Bytes.
+    pub size: u64,
+    pub actor: Option<String>,
+}
+
+/// The request that an event comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    pub id: String,
+    pub address: String,
+    pub host: String,
+    pub method: String,
+    pub user_agent: String,
+    /// The URL of this server.
+    pub base: String,
+}
+
+tokio::task_local! {
+    /// The request that is being answered.
+    pub static ORIGIN: Arc<Origin>;
+}
+
+/// Sends events.
+pub struct Notifier {
+    queues: Vec<Arc<Queue>>,
+    instance: String,
+}
+
+struct Queue {
+    endpoint: Endpoint,
+    events: Mutex<VecDeque<Value>>,
+    more: Notify,
+    metrics: Arc<Metrics>,
+}
+
+impl Notifier {
+    /// Starts a task for each endpoint. Must be called within a runtime.
+    pub fn start(endpoints: Vec<Endpoint>, metrics: &Arc<Metrics>) -> Self {
+        let client = reqwest::Client::new();
+        let queues: Vec<Arc<Queue>> = endpoints
+            .into_iter()
+            .map(|endpoint| {
+                let (events, more) = (Mutex::default(), Notify::new());
+                Arc::new(Queue { endpoint, events, more, metrics: metrics.clone() })
+            })
+            .collect();
+        for queue in &queues {
+            tokio::spawn(deliver(queue.clone(), client.clone()));
+        }
+        Self { queues, instance: crate::upload::new_id() }
+    }
+
+    /// Queues an event, which is only made if somebody wants it.
+    pub fn tell(&self, event: impl FnOnce() -> Happened) {
+        if self.queues.is_empty() {
+            return;
+        }
+        let event = event();
+        let origin = ORIGIN.try_with(Clone::clone).unwrap_or_default();
+        let document = self.document(&event, &origin);
+        for queue in &self.queues {
+            let ignores = |list: &[String], word: &str| list.iter().any(|ignored| ignored == word);
+            if ignores(&queue.endpoint.ignored_actions, event.what.word())
+                || ignores(&queue.endpoint.ignored_media_types, &event.media_type)
+            {
+                continue;
+            }
+            let mut events = queue.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            events.push_back(document.clone());
+            if events.len() > QUEUE_MAX {
+                events.pop_front();
+                queue.metrics.events_dropped.fetch_add(1, Relaxed);
+                tracing::warn!(endpoint = queue.endpoint.name, "the queue of events is full; the oldest is lost");
+            }
+            drop(events);
+            queue.more.notify_one();
+        }
+    }
+
+    fn document(&self, event: &Happened, origin: &Origin) -> Value {
+        let mut target = json!({"repository": event.name.as_str()});
+        if let Some(fields) = target.as_object_mut() {
+            if !event.media_type.is_empty() {
+                fields.insert("mediaType".into(), json!(event.media_type));
+                fields.insert("size".into(), json!(event.size));
+                fields.insert("length".into(), json!(event.size));
+            }
+            if let Some(digest) = event.digest {
+                fields.insert("digest".into(), json!(digest));
+                let kind = if event.media_type == "application/octet-stream" { "blobs" } else { "manifests" };
+                fields.insert("url".into(), json!(format!("{}/v2/{}/{kind}/{digest}", origin.base, event.name)));
+            }
+            if let Some(tag) = &event.tag {
+                fields.insert("tag".into(), json!(tag));
+            }
+        }
+        let actor = event.actor.as_ref().map_or_else(|| json!({}), |name| json!({ "name": name }));
+        json!({
+            "id": crate::upload::new_id(),
+            "timestamp": strata_spec::time::now_rfc3339(),
+            "action": event.what.word(),
+            "target": target,
+            "request": {
+                "id": origin.id, "addr": origin.address, "host": origin.host,
+                "method": origin.method, "useragent": origin.user_agent,
+            },
+            "actor": actor,
+            "source": {"addr": origin.host, "instanceID": self.instance},
+        })
+    }
+
+    /// Waits until all queues are empty, `limit` at most.
+    pub async fn drain(&self, limit: Duration) {
+        let is_empty =
+            |queue: &Arc<Queue>| queue.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty();
+        let end = tokio::time::Instant::now() + limit;
+        while tokio::time::Instant::now() < end && !self.queues.iter().all(is_empty) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Posts the events of a queue, each until it is taken.
+async fn deliver(queue: Arc<Queue>, client: reqwest::Client) {
+    let mut failures = 0;
+    loop {
+        let first = queue.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).front().cloned();
+        let Some(event) = first else {
+            queue.more.notified().await;
+            continue;
+        };
+        match post(&queue.endpoint, &client, &event).await {
+            Ok(()) => {
+                failures = 0;
+                queue.metrics.events_sent.fetch_add(1, Relaxed);
+                let mut events = queue.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                // It may have been dropped meanwhile, when the queue was full.
+                if events.front().is_some_and(|front| front["id"] == event["id"]) {
+                    events.pop_front();
+                }
+            }
+            Err(problem) => {
+                failures += 1;
+                queue.metrics.events_failed.fetch_add(1, Relaxed);
+                tracing::warn!(endpoint = queue.endpoint.name, failures, problem, "an event was not taken");
+                let pause = if failures >= queue.endpoint.threshold {
+                    queue.endpoint.backoff
+                } else {
+                    Duration::from_millis(100)
+                };
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+async fn post(endpoint: &Endpoint, client: &reqwest::Client, event: &Value) -> Result<(), String> {
+    let body = json!({ "events": [event] }).to_string();
+    let mut request =
+        client.post(&endpoint.url).timeout(endpoint.timeout).header("content-type", MEDIA_TYPE).body(body);
+    for (name, value) in &endpoint.headers {
+        request = request.header(name, value);
+    }
+    let response = request.send().await.map_err(|error| error.to_string())?;
+    // distribution takes a redirect for taken, too.
+    if response.status().as_u16() < 400 { Ok(()) } else { Err(format!("it answered {}", response.status())) }
+}

@@ -1,0 +1,224 @@
+//! A server made from its configuration, running: listeners, the collector, the purge of uploads.
+
+use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
+
+use crate::{
+    auth::{
+        Access, Realm,
+        htpasswd::Htpasswd,
+        issuer::{Issuer, Pair},
+        policy::Policies,
+        token::Verifier,
+    },
+    config::{Auth, Config, Place, S3, Style},
+    error::Error,
+    gc::{self, Options, Report, Run},
+    http::{Server, debug, handle::Service, rate::Limiter, tls::Tls},
+    metrics::Metrics,
+    notify::Notifier,
+    quota::Quotas,
+    storage::{
+        Storage,
+        filesystem::Filesystem,
+        object::{Before, Objects},
+    },
+    store::Store,
+    upload::{self, Uploads},
+};
+
+/// What kept a server from starting; the text says all.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl StartError {
+    fn of(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A server that runs until [`Running::stop`].
+pub struct Running {
+    address: SocketAddr,
+    debug: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    service: Arc<Service>,
+    tls: Option<Arc<Tls>>,
+}
+
+/// Opens the place where the bytes lie. Must be called within a runtime, from a thread that may block.
+pub fn open_storage(place: &Place, before: Before) -> Result<Arc<dyn Storage>, StartError> {
+    match place {
+        Place::Folder(root) => Ok(Arc::new(Filesystem::open(root).map_err(StartError::of)?)),
+        Place::S3(s3) => Ok(Arc::new(Objects::new(operator(s3)?, Handle::current(), s3.part, before))),
+    }
+}
+
+fn operator(s3: &S3) -> Result<opendal::Operator, StartError> {
+    let mut builder = opendal::services::S3::default().bucket(&s3.bucket).region(&s3.region).root(&s3.root);
+    if let Some(endpoint) = &s3.endpoint {
+        builder = builder.endpoint(endpoint);
+    }
+    if let Some((key, secret)) = &s3.keys {
+        builder = builder.access_key_id(key).secret_access_key(secret).disable_config_load();
+    }
+    if s3.style == Style::Host {
+        builder = builder.enable_virtual_host_style();
+    }
+    opendal::Operator::new(builder).map_err(StartError::of)
+}
+
+/// Repositories and uploads, without a server. Must be called as [`open_storage`].
+pub fn open_store(config: &Config, before: Before) -> Result<(Arc<Store>, Arc<Uploads>), StartError> {
+    let storage = open_storage(&config.place, before)?;
+    let quotas = Quotas::load(config.quotas.clone(), &*storage).map_err(StartError::of)?;
+    let store = Arc::new(Store::new(storage, config.rules.clone(), quotas));
+    let uploads = Uploads::new(store.clone(), config.limits);
+    Ok((store, uploads))
+}
+
+/// Collects the garbage of a configuration's registry, while it serves or not. Must be called as [`open_storage`].
+pub fn collect(config: &Config, options: &Options) -> Result<Report, StartError> {
+    let (store, uploads) = open_store(config, Before::Nothing)?;
+    gc::collect(&store, &uploads, options).map_err(StartError::of)
+}
+
+fn access(config: &Config) -> Result<Access, String> {
+    let policies = Arc::new(Policies::new(config.policies.clone()));
+    match &config.auth {
+        Auth::Open => Ok(Access::Open),
+        Auth::Htpasswd { realm, path } => {
+            Ok(Access::Basic { realm: realm.clone(), users: Htpasswd::open(path)?, policies })
+        }
+        Auth::Outside { realm, service, issuer, algorithms, keys } => {
+            let verifier = Verifier::open(issuer, service, algorithms.clone(), keys.clone())?;
+            Ok(Access::Bearer { realm: Realm::Url(realm.clone()), service: service.clone(), verifier, issuer: None })
+        }
+        Auth::Own { path, service, lifetime, key } => {
+            let pair = Pair::load(key.as_deref())?;
+            let (issuer, verifier) = Issuer::new(service, service, *lifetime, pair, Htpasswd::open(path)?, policies);
+            let issuer = Some(Box::new(issuer));
+            Ok(Access::Bearer { realm: Realm::Here, service: service.clone(), verifier, issuer })
+        }
+    }
+}
+
+impl Running {
+    /// Starts a server. When it returns, connections are accepted.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let shared = Arc::new(config);
+        let config = shared.clone();
+        let opened = tokio::task::spawn_blocking(move || open_store(&config, Before::Unknown)).await;
+        let (store, uploads) = opened.map_err(StartError::of)??;
+        let config = shared;
+        let metrics = Arc::new(Metrics::default());
+        let service = Arc::new(Service {
+            store,
+            uploads,
+            access: access(&config).map_err(StartError::of)?,
+            notify: Notifier::start(config.endpoints.clone(), &metrics),
+            metrics,
+            limiter: config.rate.map(Limiter::new),
+            settings: config.settings.clone(),
+        });
+        let tls = config.tls.clone().map(Tls::open).transpose().map_err(StartError::of)?.map(Arc::new);
+        let listening = |address: SocketAddr| move |error| StartError(format!("cannot listen on {address}: {error}"));
+        let server = Server::bind(config.address, service.clone(), tls.clone(), config.connections).await;
+        let server = server.map_err(listening(config.address))?;
+        let address = server.address().map_err(listening(config.address))?;
+        let (stop, stopped) = watch::channel(false);
+        let debug = match config.debug {
+            None => None,
+            Some(address) => {
+                Some(debug::serve(address, service.clone(), stopped.clone()).await.map_err(listening(address))?)
+            }
+        };
+        background(&config, &service, &stopped);
+        let serving = tokio::spawn(server.run(stopped, config.drain));
+        Ok(Self { address, debug, stop, serving, service, tls })
+    }
+
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address of the numbers and of health, if they have one of their own.
+    pub fn debug_address(&self) -> Option<SocketAddr> {
+        self.debug
+    }
+
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// Reads certificates and keys again; bad ones leave all as it was.
+    pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
+        self.service.access.reload();
+    }
+
+    /// Stops listening, lets requests under way end, and returns.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the server failed while it stopped");
+        }
+    }
+}
+
+/// Starts what runs by itself from time to time.
+fn background(config: &Config, service: &Arc<Service>, stopped: &watch::Receiver<bool>) {
+    if !config.collecting.interval.is_zero() {
+        let (untagged, grace) = (config.collecting.untagged, config.rules.grace);
+        every(config.collecting.interval, service.clone(), stopped.clone(), move |service| {
+            let options = Options { run: Run::ForReal, grace, untagged, uploads: None };
+            let report = gc::collect(&service.store, &service.uploads, &options)?;
+            service.metrics.gc_runs.fetch_add(1, Relaxed);
+            service.metrics.gc_blobs.fetch_add(report.blobs.len() as u64, Relaxed);
+            service.metrics.gc_bytes.fetch_add(report.bytes, Relaxed);
+            for damaged in &report.damaged {
+                tracing::warn!(damaged, "garbage collection left all blobs: it cannot tell what this names");
+            }
+            tracing::info!(blobs = report.blobs.len(), bytes = report.bytes, kept = report.kept, "garbage collected");
+            Ok(())
+        });
+    }
+    if let Some(purging) = config.purging {
+        every(purging.interval, service.clone(), stopped.clone(), move |service| {
+            let purged = upload::purge(&service.uploads, purging.age, purging.run)?;
+            if !purged.is_empty() {
+                tracing::info!(uploads = purged.len(), "uploads that nobody went on with were removed");
+            }
+            Ok(())
+        });
+    }
+}
+
+fn every(
+    interval: Duration,
+    service: Arc<Service>,
+    mut stopped: watch::Receiver<bool>,
+    work: impl Fn(&Service) -> Result<(), Error> + Send + Sync + 'static,
+) {
+    let work = Arc::new(work);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+            let (service, work) = (service.clone(), work.clone());
+            match tokio::task::spawn_blocking(move || work(&service)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "maintenance failed"),
+                Err(error) => tracing::error!(%error, "maintenance failed within"),
+            }
+        }
+    });
+}

@@ -1,0 +1,345 @@
+//! An object store, through `opendal`: the same keys as in a folder, below a prefix.
+//!
+//! ```text
+//! <prefix>/docker/registry/v2/{blobs,repositories}      as `layout` draws them
+//! …/_uploads/<uuid>/startedat                           when the upload began
+//! …/_uploads/<uuid>/parts/<offset>-<length>             its bytes, 20 digits each; the parts in a row from 0 are the upload
+//! ```
+//!
+//! An object appears whole or not at all, so that nothing else is needed against crashes. That somebody relies on a blob is known to
+//! this process alone, and the gate is its own: one server at a time may write or collect. When it starts, it takes every blob for
+//! relied on at that moment, as another may have answered a client just before.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, RwLock},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use opendal::{ErrorKind, Operator};
+use tokio::runtime::Handle;
+
+use super::{Append, Content, Error, Gate, Head, Reach, ReadAt, Result, Source, Stat, Storage};
+use crate::layout;
+
+/// How long a redirect is good for.
+const REDIRECT: Duration = Duration::from_secs(20 * 60);
+/// Bytes of a part of an upload, and of an assembled blob, unless the configuration says otherwise. Each upload under way holds as much.
+pub const DEFAULT_PART: usize = 8 << 20;
+/// Blobs whose last use is remembered one by one.
+const RELIED_MAX: usize = 200_000;
+
+/// What another process may have promised about blobs before this one began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Another server may just have ended: its promises hold for the grace time.
+    Unknown,
+    /// No server is there; who says so collects garbage by hand.
+    Nothing,
+}
+
+/// A registry's bucket.
+pub struct Objects {
+    operator: Operator,
+    runtime: Handle,
+    part: usize,
+    gate: RwLock<()>,
+    relied: Mutex<Relied>,
+}
+
+struct Relied {
+    by_key: HashMap<String, SystemTime>,
+    /// When all others were relied on, at the latest.
+    floor: SystemTime,
+}
+
+impl Objects {
+    /// Uses a store. Calls must come from threads that may block, of which the runtime is not one.
+    pub fn new(operator: Operator, runtime: Handle, part: usize, before: Before) -> Self {
+        let floor = match before {
+            Before::Unknown => SystemTime::now(),
+            Before::Nothing => SystemTime::UNIX_EPOCH,
+        };
+        let relied = Mutex::new(Relied { by_key: HashMap::new(), floor });
+        Self { operator, runtime, part, gate: RwLock::new(()), relied }
+    }
+
+    fn wait<T>(
+        &self,
+        action: &'static str,
+        key: &str,
+        future: impl Future<Output = opendal::Result<T>>,
+    ) -> Result<Option<T>> {
+        match self.runtime.block_on(future) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Object { action, key: key.to_owned(), source: Box::new(source) }),
+        }
+    }
+
+    fn must<T>(&self, action: &'static str, key: &str, future: impl Future<Output = opendal::Result<T>>) -> Result<T> {
+        self.runtime.block_on(future).map_err(|source| Error::Object {
+            action,
+            key: key.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    fn mark(&self, key: &str) {
+        let mut relied = self.relied.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if relied.by_key.len() >= RELIED_MAX {
+            // Forgetting them all means that everything was relied on now, which keeps more, never less.
+            relied.by_key.clear();
+            relied.floor = SystemTime::now();
+        }
+        relied.by_key.insert(key.to_owned(), SystemTime::now());
+    }
+
+    fn relied(&self, key: &str, modified: SystemTime) -> SystemTime {
+        let relied = self.relied.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        modified.max(relied.floor).max(relied.by_key.get(key).copied().unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+
+    /// The parts of an upload in a row from its beginning: key, offset, length.
+    fn parts(&self, folder: &str) -> Result<Vec<(String, u64, u64)>> {
+        let parts = format!("{folder}/parts");
+        let mut found = Vec::new();
+        for name in self.list(&parts)? {
+            let numbers = name.split_once('-').and_then(|(at, len)| Some((at.parse().ok()?, len.parse().ok()?)));
+            if let Some((at, len)) = numbers {
+                found.push((format!("{parts}/{name}"), at, len));
+            }
+        }
+        found.sort_by_key(|(_, at, _): &(String, u64, u64)| *at);
+        let mut end = 0;
+        found.retain(|(_, at, len)| {
+            let is_next = *at == end;
+            end += if is_next { *len } else { 0 };
+            is_next
+        });
+        Ok(found)
+    }
+}
+
+fn time(metadata: &opendal::Metadata) -> SystemTime {
+    metadata.last_modified().map_or(SystemTime::UNIX_EPOCH, SystemTime::from)
+}
+
+impl Storage for Objects {
+    fn reach(&self) -> Reach {
+        Reach::Remote
+    }
+
+    fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(bytes) = self.wait("read", key, self.operator.read(key))? else { return Ok(None) };
+        if bytes.len() as u64 > limit {
+            return Err(Error::TooLong { key: key.to_owned(), size: bytes.len() as u64, limit });
+        }
+        Ok(Some(bytes.to_vec()))
+    }
+
+    fn write(&self, files: &[(String, Vec<u8>)]) -> Result<()> {
+        for (key, bytes) in files {
+            self.must("write", key, self.operator.write(key, bytes.clone()))?;
+            if key.ends_with(layout::DATA) || key.ends_with("link") {
+                self.mark(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn stat(&self, key: &str) -> Result<Option<Stat>> {
+        let Some(found) = self.wait("look at", key, self.operator.stat(key))? else { return Ok(None) };
+        Ok(Some(Stat { size: found.content_length(), relied: self.relied(key, time(&found)) }))
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let folder = format!("{}/", folder.trim_end_matches('/'));
+        let entries = self.wait("list", &folder, self.operator.list(&folder))?.unwrap_or_default();
+        let own = folder.clone();
+        let mut names: Vec<String> = entries
+            .iter()
+            .filter(|entry| entry.path() != own)
+            .map(|entry| entry.name().trim_end_matches('/').to_owned())
+            .filter(|name| !name.is_empty())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn remove(&self, key: &str, _: &str) -> Result<bool> {
+        let is_there = self.stat(key)?.is_some();
+        self.must("remove", key, self.operator.delete(key))?;
+        Ok(is_there)
+    }
+
+    fn remove_folder(&self, folder: &str) -> Result<bool> {
+        let is_there = !self.list(folder)?.is_empty();
+        let folder = format!("{folder}/");
+        self.must("remove", &folder, self.operator.delete_with(&folder).recursive(true).into_future())?;
+        Ok(is_there)
+    }
+
+    fn open(&self, key: &str) -> Result<Option<Content>> {
+        let Some(stat) = self.stat(key)? else { return Ok(None) };
+        let source = ReadObject { operator: self.operator.clone(), runtime: self.runtime.clone(), key: key.to_owned() };
+        Ok(Some(Content { size: stat.size, source: Source::Remote(Arc::new(source)) }))
+    }
+
+    fn redirect(&self, key: &str, head: Head) -> Result<Option<String>> {
+        let signed = match head {
+            Head::Only => self.runtime.block_on(self.operator.presign_stat(key, REDIRECT)),
+            Head::WithBody => self.runtime.block_on(self.operator.presign_read(key, REDIRECT)),
+        };
+        match signed {
+            Ok(request) => Ok(Some(request.uri().to_string())),
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+            Err(source) => {
+                Err(Error::Object { action: "sign a URL of", key: key.to_owned(), source: Box::new(source) })
+            }
+        }
+    }
+
+    fn rely(&self, key: &str) -> Result<bool> {
+        self.mark(key);
+        Ok(self.wait("look at", key, self.operator.stat(key))?.is_some())
+    }
+
+    fn now(&self) -> Result<SystemTime> {
+        Ok(SystemTime::now())
+    }
+
+    fn publishing(&self) -> Result<Gate<'_>> {
+        Ok(Box::new(self.gate.read().unwrap_or_else(|poisoned| poisoned.into_inner())))
+    }
+
+    fn collecting(&self) -> Result<Gate<'_>> {
+        Ok(Box::new(self.gate.write().unwrap_or_else(|poisoned| poisoned.into_inner())))
+    }
+
+    fn begin_upload(&self, folder: &str) -> Result<()> {
+        let key = format!("{folder}/startedat");
+        self.must("write", &key, self.operator.write(&key, strata_spec::time::now_rfc3339())).map(drop)
+    }
+
+    fn uploaded(&self, folder: &str) -> Result<Option<u64>> {
+        if self.stat(&format!("{folder}/startedat"))?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(self.parts(folder)?.iter().map(|(_, _, len)| len).sum()))
+    }
+
+    fn append(&self, folder: &str, at: u64) -> Result<Box<dyn Append>> {
+        let found = self.uploaded(folder)?.unwrap_or(0);
+        if found != at {
+            return Err(Error::Moved { key: folder.to_owned(), expected: at, found });
+        }
+        Ok(Box::new(AppendParts {
+            operator: self.operator.clone(),
+            runtime: self.runtime.clone(),
+            folder: folder.to_owned(),
+            part: self.part,
+            written: at,
+            pieces: Vec::new(),
+            gathered: 0,
+        }))
+    }
+
+    fn read_upload(&self, folder: &str, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        for (key, ..) in self.parts(folder)? {
+            let bytes = self.must("read", &key, self.operator.read(&key))?;
+            bytes.for_each(|piece| each(&piece));
+        }
+        Ok(())
+    }
+
+    fn finish_upload(&self, folder: &str, key: &str) -> Result<()> {
+        let parts = self.parts(folder)?;
+        let assembled = async {
+            let mut writer = self.operator.writer_with(key).chunk(self.part).await?;
+            for (part, ..) in &parts {
+                writer.write(self.operator.read(part).await?).await?;
+            }
+            writer.close().await
+        };
+        match &parts[..] {
+            [] => self.must("write", key, self.operator.write(key, Vec::<u8>::new())).map(drop)?,
+            _ => self.must("write", key, assembled).map(drop)?,
+        }
+        self.mark(key);
+        self.remove_folder(folder)?;
+        Ok(())
+    }
+
+    fn upload_started(&self, folder: &str) -> Result<Option<SystemTime>> {
+        let key = format!("{folder}/startedat");
+        let Some(found) = self.wait("look at", &key, self.operator.stat(&key))? else { return Ok(None) };
+        Ok(Some(time(&found)))
+    }
+
+    fn sweep(&self) -> Result<usize> {
+        Ok(0)
+    }
+}
+
+struct ReadObject {
+    operator: Operator,
+    runtime: Handle,
+    key: String,
+}
+
+impl ReadAt for ReadObject {
+    fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        let read =
+            self.runtime.block_on(self.operator.read_with(&self.key).range(offset..offset + len as u64).into_future());
+        let bytes =
+            read.map_err(|source| Error::Object { action: "read", key: self.key.clone(), source: Box::new(source) })?;
+        Ok(bytes.to_bytes())
+    }
+}
+
+struct AppendParts {
+    operator: Operator,
+    runtime: Handle,
+    folder: String,
+    part: usize,
+    /// Bytes in parts.
+    written: u64,
+    pieces: Vec<Bytes>,
+    gathered: usize,
+}
+
+impl AppendParts {
+    fn flush(&mut self) -> Result<()> {
+        if self.gathered == 0 {
+            return Ok(());
+        }
+        let key = format!("{}/parts/{:020}-{:020}", self.folder, self.written, self.gathered);
+        let buffer: opendal::Buffer = std::mem::take(&mut self.pieces).into_iter().collect();
+        let written = self.runtime.block_on(self.operator.write(&key, buffer));
+        written.map_err(|source| Error::Object { action: "write", key, source: Box::new(source) })?;
+        self.written += std::mem::take(&mut self.gathered) as u64;
+        Ok(())
+    }
+}
+
+impl Append for AppendParts {
+    fn write(&mut self, pieces: &[Bytes]) -> Result<()> {
+        for piece in pieces {
+            self.gathered += piece.len();
+            // A copy, so that a piece does not keep the whole of the buffer alive that it was received in.
+            self.pieces.push(Bytes::copy_from_slice(piece));
+            if self.gathered >= self.part {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<u64> {
+        self.flush()?;
+        Ok(self.written)
+    }
+}

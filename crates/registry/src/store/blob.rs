@@ -1,0 +1,111 @@
+//! Blobs of a repository: a link that says that it has the blob, and the bytes, which all repositories share.
+
+use std::time::SystemTime;
+
+use strata_spec::Digest;
+
+use super::{Store, blob_unknown, walk};
+use crate::{error::Error, layout, name::RepoName, quota::Reservation, storage::Content};
+
+/// What a mount came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mounted {
+    Yes,
+    /// The blob is not there, or not where it was said to be: the client uploads it.
+    NotThere,
+}
+
+impl Store {
+    /// Size of a blob that belongs to the repository, in bytes; `None` if there is none.
+    ///
+    /// Whoever asks may rely on it for the grace time: a client that is told that a layer is there does not send it.
+    pub fn blob_size(&self, name: &RepoName, digest: Digest) -> Result<Option<u64>, Error> {
+        if self.storage.stat(&layout::layer_link(name, digest))?.is_none() {
+            return Ok(None);
+        }
+        let key = layout::blob(digest);
+        let Some(stat) = self.storage.stat(&key)? else { return Ok(None) };
+        // Renewed before half of the time is over; most requests change nothing.
+        let is_fresh = SystemTime::now().duration_since(stat.relied).is_ok_and(|age| age < self.rules.grace / 2);
+        if !is_fresh {
+            let _gate = self.storage.publishing()?;
+            if !self.storage.rely(&key)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(stat.size))
+    }
+
+    /// Opens a blob that belongs to the repository; `None` if there is none.
+    pub fn blob(&self, name: &RepoName, digest: Digest) -> Result<Option<Content>, Error> {
+        if self.storage.stat(&layout::layer_link(name, digest))?.is_none() {
+            return Ok(None);
+        }
+        Ok(self.storage.open(&layout::blob(digest))?)
+    }
+
+    /// Makes a blob that is stored, and that somebody inside the gate relies on, belong to the repository.
+    ///
+    /// `reserved` is what its upload holds of quotas.
+    pub(crate) fn link_blob(
+        &self,
+        name: &RepoName,
+        digest: Digest,
+        size: u64,
+        reserved: Reservation,
+    ) -> Result<(), Error> {
+        let key = layout::layer_link(name, digest);
+        if self.link(&key).ok().flatten() == Some(digest) {
+            return Ok(());
+        }
+        let counted = self.quotas.link_reserved(name, digest, size, reserved)?;
+        self.storage.write(&[(key, digest.to_string().into_bytes())])?;
+        counted.keep();
+        Ok(())
+    }
+
+    /// Makes a blob of `from` belong to `name` as well. With no `from`, any stored blob will do: the caller has checked that it may.
+    pub fn mount(&self, name: &RepoName, digest: Digest, from: Option<&RepoName>) -> Result<Mounted, Error> {
+        if let Some(from) = from
+            && self.storage.stat(&layout::layer_link(from, digest))?.is_none()
+        {
+            return Ok(Mounted::NotThere);
+        }
+        let key = layout::blob(digest);
+        let _lock = self.lock(name);
+        let _gate = self.storage.publishing()?;
+        if !self.storage.rely(&key)? {
+            return Ok(Mounted::NotThere);
+        }
+        let Some(stat) = self.storage.stat(&key)? else { return Ok(Mounted::NotThere) };
+        self.link_blob(name, digest, stat.size, Reservation::default())?;
+        Ok(Mounted::Yes)
+    }
+
+    /// Whether the repository has the blob.
+    pub fn has_blob(&self, name: &RepoName, digest: Digest) -> Result<bool, Error> {
+        Ok(self.storage.stat(&layout::layer_link(name, digest))?.is_some()
+            && self.storage.stat(&layout::blob(digest))?.is_some())
+    }
+
+    /// Whether some repository that `may_read` allows has the blob. Looks at all of them until one does.
+    pub fn is_readable(&self, digest: Digest, may_read: &mut dyn FnMut(&RepoName) -> bool) -> Result<bool, Error> {
+        let mut found = false;
+        walk::repositories(&*self.storage, None, &mut |name| {
+            found = may_read(&name) && self.storage.stat(&layout::layer_link(&name, digest))?.is_some();
+            Ok(if found { walk::Next::Stop } else { walk::Next::GoOn })
+        })?;
+        Ok(found)
+    }
+
+    /// Takes a blob away from the repository. Its bytes stay until the collector finds that nobody needs them.
+    pub fn delete_blob(&self, name: &RepoName, digest: Digest) -> Result<(), Error> {
+        let _lock = self.lock(name);
+        let below = layout::layers(name, digest.algorithm());
+        if !self.storage.remove(&layout::layer_link(name, digest), &below)? {
+            return Err(blob_unknown(name, digest));
+        }
+        self.quotas.unlink(name, digest);
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! Publishing a manifest, and taking it back.
+//!
+//! A publication is, inside the gate: rely on everything that the manifest reaches, then write its bytes, its revision link, its
+//! entry among the referrers of its subject, and last the tag. What it reaches is there when the answer is sent, and the collector,
+//! which asks again inside the same gate, does not take it.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+use strata_spec::Digest;
+
+use super::{Indexes, Store, manifest_unknown};
+use crate::{
+    error::{Code, Error},
+    layout,
+    manifest::{BlobRef, Document},
+    name::{RepoName, Tag, Target},
+};
+
+/// A manifest was stored.
+#[derive(Clone, Debug)]
+pub struct Published {
+    pub digest: Digest,
+    pub subject: Option<Digest>,
+    pub media_type: &'static str,
+}
+
+/// How many manifests one publication may reach through indexes and referrers.
+const REACH_MAX: usize = 20_000;
+/// How deep indexes may lie in each other.
+const DEPTH_MAX: usize = 16;
+
+impl Store {
+    /// Stores a manifest under a tag or its digest. The link of the revision is the commit point of the manifest, that of the tag
+    /// the commit point of the tag; on return both are durable.
+    ///
+    /// Fails, storing nothing, if it is no manifest, has another digest, or names a blob that the repository lacks.
+    pub fn put_manifest(
+        &self,
+        name: &RepoName,
+        target: &Target,
+        declared: Option<&str>,
+        bytes: Vec<u8>,
+    ) -> Result<Published, Error> {
+        let document = Document::parse(&bytes, declared)?;
+        let digest = match target {
+            Target::Digest(expected) => {
+                let found = Digest::of(expected.algorithm(), &bytes);
+                if found != *expected {
+                    return Err(Error::new(
+                        Code::DigestInvalid,
+                        format!("the manifest's digest is {found}, not {expected}"),
+                    )
+                    .with_detail(json!({ "digest": expected })));
+                }
+                found
+            }
+            Target::Tag(_) => Digest::sha256(&bytes),
+        };
+        let _lock = self.lock(name);
+        let _gate = self.storage.publishing()?;
+        self.rely_on_blobs(name, &document.blobs)?;
+        self.rely_on_children(name, &document)?;
+        self.rely_on_reachable(name, self.referrer_digests(name, digest)?)?;
+        self.write_manifest(name, target, digest, &document, bytes)?;
+        Ok(Published { digest, subject: document.subject, media_type: document.media_type })
+    }
+
+    fn write_manifest(
+        &self,
+        name: &RepoName,
+        target: &Target,
+        digest: Digest,
+        document: &Document,
+        bytes: Vec<u8>,
+    ) -> Result<(), Error> {
+        let (size, link) = (bytes.len() as u64, digest.to_string().into_bytes());
+        let mut files = Vec::new();
+        let blob = layout::blob(digest);
+        // What lies there with another length is damaged, and healed by this.
+        let is_there = self.storage.rely(&blob)? && self.storage.stat(&blob)?.is_some_and(|stat| stat.size == size);
+        if !is_there {
+            files.push((blob, bytes));
+        }
+        let revision = layout::revision_link(name, digest);
+        let mut counted = None;
+        if self.link(&revision).ok().flatten() != Some(digest) {
+            counted = Some(self.quotas.link(name, digest, size)?);
+            files.push((revision, link.clone()));
+        } else {
+            self.storage.rely(&revision)?;
+        }
+        if let Some(subject) = document.subject {
+            let entry = document.descriptor(digest, size).to_string().into_bytes();
+            files.push((layout::referrer(name, subject, digest), entry));
+        }
+        if let Target::Tag(tag) = target {
+            let current = layout::tag_current(name, tag);
+            if self.link(&current).ok().flatten() != Some(digest) {
+                files.push((current, link.clone()));
+                files.push((layout::tag_index(name, tag, digest), link));
+            }
+        }
+        self.storage.write(&files)?;
+        if let Some(counted) = counted {
+            counted.keep();
+        }
+        Ok(())
+    }
+
+    /// Relies on the blobs of a manifest; each that is missing, or has another size, is named.
+    fn rely_on_blobs(&self, name: &RepoName, blobs: &[BlobRef]) -> Result<(), Error> {
+        let mut failed: Option<Error> = None;
+        for blob in blobs {
+            let problem = match self.rely_on_blob(name, blob)? {
+                Some(found) if found == blob.size => continue,
+                None if blob.foreign => continue,
+                Some(found) => Error::new(
+                    Code::ManifestInvalid,
+                    format!("the blob {} has {found} bytes, the manifest says {}", blob.digest, blob.size),
+                ),
+                None => Error::new(
+                    Code::ManifestBlobUnknown,
+                    format!("the blob {} is not in the repository {name}", blob.digest),
+                ),
+            };
+            let problem = problem.with_detail(json!({ "digest": blob.digest }));
+            failed = Some(match failed {
+                Some(failed) => failed.and(problem),
+                None => problem,
+            });
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Relies on a blob of the repository; returns its size, or `None` if there is none.
+    fn rely_on_blob(&self, name: &RepoName, blob: &BlobRef) -> Result<Option<u64>, Error> {
+        if self.storage.stat(&layout::layer_link(name, blob.digest))?.is_none() {
+            return Ok(None);
+        }
+        let key = layout::blob(blob.digest);
+        if !self.storage.rely(&key)? {
+            return Ok(None);
+        }
+        Ok(self.storage.stat(&key)?.map(|stat| stat.size))
+    }
+
+    fn rely_on_children(&self, name: &RepoName, document: &Document) -> Result<(), Error> {
+        let mut there = Vec::new();
+        for (child, size) in &document.children {
+            let revision = layout::revision_link(name, *child);
+            let is_there = self.storage.rely(&revision)?;
+            let found = if is_there { self.storage.stat(&layout::blob(*child))? } else { None };
+            match found {
+                Some(stat) if stat.size != *size => {
+                    let message = format!("the manifest {child} has {} bytes, the index says {size}", stat.size);
+                    return Err(Error::new(Code::ManifestInvalid, message).with_detail(json!({ "digest": child })));
+                }
+                Some(_) => there.push(*child),
+                None if self.rules.indexes == Indexes::MayBeSparse => {}
+                None => {
+                    let message = format!("the manifest {child} of the index is not in the repository {name}");
+                    return Err(Error::new(Code::ManifestBlobUnknown, message).with_detail(json!({ "digest": child })));
+                }
+            }
+        }
+        self.rely_on_reachable(name, there)
+    }
+
+    /// Relies on manifests of the repository and on all that they reach, as far as it is there.
+    fn rely_on_reachable(&self, name: &RepoName, from: Vec<Digest>) -> Result<(), Error> {
+        let mut seen: HashSet<Digest> = from.iter().copied().collect();
+        let mut level = from;
+        for depth in 0.. {
+            if level.is_empty() {
+                return Ok(());
+            }
+            if depth == DEPTH_MAX || seen.len() > REACH_MAX {
+                let message = format!(
+                    "the manifest reaches more than {REACH_MAX} others, or through more than {DEPTH_MAX} indexes"
+                );
+                return Err(Error::new(Code::ManifestInvalid, message));
+            }
+            let mut next = Vec::new();
+            for digest in level {
+                if !self.storage.rely(&layout::revision_link(name, digest))?
+                    || !self.storage.rely(&layout::blob(digest))?
+                {
+                    continue;
+                }
+                let Some(manifest) = self.manifest_by_digest(digest)? else { continue };
+                for blob in &manifest.document.blobs {
+                    self.storage.rely(&layout::blob(blob.digest))?;
+                }
+                let children = manifest.document.children.iter().map(|(child, _)| *child);
+                next.extend(children.chain(self.referrer_digests(name, digest)?).filter(|found| seen.insert(*found)));
+            }
+            level = next;
+        }
+        Ok(())
+    }
+
+    /// Takes a tag away; the manifest stays.
+    pub fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<Digest, Error> {
+        let _lock = self.lock(name);
+        let unknown = || manifest_unknown(name, &Target::Tag(tag.clone()));
+        let digest = self.link(&layout::tag_current(name, tag))?.ok_or_else(unknown)?;
+        if !self.storage.remove_folder(&layout::tag(name, tag))? {
+            return Err(unknown());
+        }
+        Ok(digest)
+    }
+
+    /// Takes a manifest away from the repository, with its tags. Its bytes stay until the collector finds that nobody needs them.
+    pub fn delete_manifest(&self, name: &RepoName, digest: Digest) -> Result<(), Error> {
+        let _lock = self.lock(name);
+        let revision = layout::revision_link(name, digest);
+        if self.storage.stat(&revision)?.is_none() {
+            return Err(manifest_unknown(name, &Target::Digest(digest)));
+        }
+        for tag in self.tags_of(name, digest)? {
+            self.storage.remove_folder(&layout::tag(name, &tag))?;
+        }
+        self.remove_revision(name, digest)
+    }
+
+    /// Removes the link of a revision that no tag names, and its entry among referrers. The caller holds the repository's lock.
+    pub(crate) fn remove_revision(&self, name: &RepoName, digest: Digest) -> Result<(), Error> {
+        // A manifest that is damaged can still be deleted; the list of referrers looks at revisions.
+        let subject = self.manifest_by_digest(digest).ok().flatten().and_then(|manifest| manifest.document.subject);
+        let below = layout::revisions(name, digest.algorithm());
+        if self.storage.remove(&layout::revision_link(name, digest), &below)? {
+            self.quotas.unlink(name, digest);
+        }
+        if let Some(subject) = subject {
+            let below = layout::subjects(name, subject.algorithm());
+            self.storage.remove(&layout::referrer(name, subject, digest), &below)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is cached of a manifest whose bytes were removed.
+    pub(crate) fn forget(&self, digest: Digest) {
+        self.cache.remove(digest);
+    }
+}
