@@ -18,6 +18,8 @@ use crate::{
 
 /// Bytes of the largest manifest, as registries have it.
 pub const MANIFEST_MAX: u64 = 4 << 20;
+/// Values in one manifest. Each takes some 100 bytes when it is read, so that 4 MiB of nothing but commas would take a lot.
+const VALUES_MAX: usize = 1 << 17;
 /// Indexes in indexes.
 const NESTING_MAX: usize = 4;
 /// Entries of one index.
@@ -108,9 +110,27 @@ pub(crate) async fn fetch(remote: &Remote, reference: &Reference) -> Result<Docu
     if schema_one.contains(&media_type::essence(&declared)) {
         return Err(Error::Manifest { object, source: ManifestError::SchemaOne });
     }
+    if values(&bytes) > VALUES_MAX {
+        return Err(Error::invalid(object, format!("has more than {VALUES_MAX} values")));
+    }
     let parsed = AnyManifest::parse(&bytes).map_err(|source| Error::Manifest { object, source })?;
     let media_type = media_type_of(&parsed, &declared);
     Ok(Document { bytes, digest, media_type, parsed })
+}
+
+/// How many values a JSON text has, about: those that a comma, brace or bracket announces.
+fn values(json: &[u8]) -> usize {
+    let (mut count, mut quoted, mut escaped) = (0, false, false);
+    for byte in json {
+        match (quoted, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => quoted = !quoted,
+            (false, b',' | b'{' | b'[') => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// What a document says that it is; else what the registry says; else what it looks like.
@@ -200,5 +220,31 @@ fn denied(error: Error, reference: &Reference) -> Error {
             Error::PullDenied { repository: reference.familiar_name(), message: reason }
         }
         error => error,
+    }
+}
+
+/// Reads a manifest as it might be served, chooses for `platform`, and checks the image; for tests with any bytes.
+#[doc(hidden)]
+pub fn try_bytes(bytes: &[u8], platform: Option<&Platform>) {
+    let Ok(reference) = Reference::parse("any.test/image:1") else { return };
+    if values(bytes) > VALUES_MAX {
+        return;
+    }
+    match AnyManifest::parse(bytes) {
+        Ok(AnyManifest::Manifest(manifest)) => drop(check_image("any", &manifest)),
+        Ok(AnyManifest::Index(index)) => drop(choose(&reference, &index, platform).map(Descriptor::clone)),
+        Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_outside_of_strings() {
+        for (json, count) in [("{}", 1), (r#"{"a":[1,2,"x,{[\",["],"b":"\\"}"#, 5), ("", 0), (r#"["#, 1)] {
+            assert_eq!(values(json.as_bytes()), count, "{json}");
+        }
     }
 }

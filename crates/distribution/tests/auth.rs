@@ -42,7 +42,7 @@ fn passwords_open_a_registry_that_has_them() {
     memory.put("1", &Image::new(&tars(60, &[1000, 2000])));
     let source = Server::start(move |request| memory.reply(request));
     let (from, to) = (format!("{}/a:1", source.host()), format!("{}/a:1", registry.host()));
-    let config = root.scratch.join("docker/config.json");
+    let config = root.join("docker/config.json");
     root.pull(&client(&config), &from).unwrap();
     root.tag(&from, &to);
 
@@ -178,7 +178,7 @@ fn a_push_asks_for_what_it_needs() {
     registry.memory.put("1", &Image::new(&tars(62, &[20 << 20, 1000])));
     let host = registry.server.host();
     let (from, to) = (format!("{host}/from:1"), format!("{host}/to:2"));
-    let config = root.scratch.join("config.json");
+    let config = root.join("config.json");
     root.pull(&client(&config), &from).unwrap();
     root.tag(&from, &to);
     let error = root.push(&client(&config), &to).unwrap_err().to_string();
@@ -194,8 +194,8 @@ fn a_push_asks_for_what_it_needs() {
     registry.memory.lose_uploads();
     let Some(other) = common::root() else { return };
     other.pull(&client(&config), &to).unwrap();
-    std::fs::remove_dir_all(other.scratch.join("image/overlay2/distribution")).unwrap();
-    std::fs::remove_dir_all(other.scratch.join("strata/cache")).unwrap();
+    std::fs::remove_dir_all(other.join("image/overlay2/distribution")).unwrap();
+    std::fs::remove_dir_all(other.join("strata/cache")).unwrap();
     let again = format!("{host}/again:3");
     other.tag(&to, &again);
     other.push(&client(&config), &again).unwrap();
@@ -207,7 +207,7 @@ fn a_login_keeps_the_token_that_it_was_given_for_the_password() {
     let Some(root) = root() else { return };
     let registry = Tokens::start(1000);
     let host = registry.server.host();
-    let config = root.scratch.join("config.json");
+    let config = root.join("config.json");
     let error = client(&config).login(Some(&host), "me", "wrong").unwrap_err().to_string();
     assert!(error.contains("incorrect username or password"), "{error}");
     client(&config).login(Some(&host), "me", "s:e cret").unwrap();
@@ -229,7 +229,7 @@ fn a_password_is_not_sent_in_the_clear_where_the_registry_points() {
         let server = Server::start(move |_| {
             error(401, "UNAUTHORIZED").header("WWW-Authenticate", format!(r#"Bearer realm="{shown}",service="x""#))
         });
-        let config = root.scratch.join("config.json");
+        let config = root.join("config.json");
         std::fs::write(&config, json!({"auths": {server.host(): {"auth": BASIC}}}).to_string()).unwrap();
         // 127.1 is 127.0.0.1 to the network, and no loopback address by its name: HTTPS is wanted, and there is none.
         let secure = server.host().replace("127.0.0.1", "127.1");
@@ -270,14 +270,14 @@ fn certificates(dir: &Path) -> Option<()> {
 #[test]
 fn certificates_of_certs_d_count() {
     let Some(root) = root() else { return };
-    let keys = root.scratch.join("keys");
+    let keys = root.join("keys");
     let Some(()) = certificates(&keys) else { return };
     let dir = keys.display();
     let tls = format!("  tls: {{certificate: {dir}/server.cert, key: {dir}/server.key, clientcas: [{dir}/ca.crt]}}");
     let Some(registry) = DockerRegistry::start_with(|_| String::new(), &tls) else { return };
     // By this name it is no loopback address, whose certificates need not be good.
     let host = registry.host().replace("127.0.0.1", "127.1");
-    let certs = root.scratch.join("certs.d");
+    let certs = root.join("certs.d");
     let own = certs.join(&host);
     std::fs::create_dir_all(&own).unwrap();
     let with = |insecure: &[&str]| {

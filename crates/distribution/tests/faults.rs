@@ -248,7 +248,7 @@ fn redirects_are_followed_without_credentials() {
             None => memory.reply(request),
         }
     });
-    let config = root.scratch.join("config.json");
+    let config = root.join("config.json");
     std::fs::write(&config, json!({"auths": {server.host(): {"auth": "dTpw"}}}).to_string()).unwrap();
     let settings = strata_distribution::Settings { docker_config: config, ..common::settings() };
     let client = strata_distribution::Client::new(settings).unwrap();
@@ -300,7 +300,7 @@ fn damage_in_what_an_earlier_pull_left_costs_one_more_fetch() {
     let damages = [(vec![9; 1000], 2), (vec![9; blob.len()], 1), (vec![9; blob.len() + 5], 1), (blob.clone(), 0)];
     for (damage, fetches) in damages {
         let Some(case) = Case::new(49, &[300_000], |_, _, reply| reply) else { return };
-        let partial = case.root.scratch.join("strata/partial");
+        let partial = case.root.join("strata/partial");
         std::fs::create_dir_all(&partial).unwrap();
         std::fs::write(partial.join(digest(&blob).replace(':', "-")), &damage).unwrap();
         case.completes();

@@ -2,7 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -17,7 +17,9 @@ use strata_testkit::{Scratch, registry::Image, require, scratch};
 
 /// A data root.
 pub struct Root {
-    pub scratch: Arc<Scratch>,
+    path: PathBuf,
+    /// `None` where it lies elsewhere.
+    scratch: Option<Arc<Scratch>>,
     pub images: strata_image::Store,
 }
 
@@ -26,12 +28,19 @@ pub fn root() -> Option<Root> {
     require::root()?;
     require::overlay()?;
     let scratch = Arc::new(scratch());
-    Some(Root { images: open(scratch.path()), scratch })
+    Some(Root { images: open(scratch.path()), path: scratch.path().to_owned(), scratch: Some(scratch) })
+}
+
+/// A data root in a folder that is there.
+pub fn root_at(path: &Path) -> Option<Root> {
+    require::root()?;
+    require::overlay()?;
+    Some(Root { images: open(path), path: path.to_owned(), scratch: None })
 }
 
 /// The same root with stores of their own, as another process has them.
 pub fn reopened(root: &Root) -> Root {
-    Root { images: open(root.scratch.path()), scratch: root.scratch.clone() }
+    Root { images: open(root.path()), path: root.path.clone(), scratch: root.scratch.clone() }
 }
 
 fn open(path: &Path) -> strata_image::Store {
@@ -52,12 +61,20 @@ fn open(path: &Path) -> strata_image::Store {
 }
 
 impl Root {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     pub fn stores(&self) -> Stores<'_> {
         Stores {
             images: &self.images,
-            mappings: Mappings::new(self.scratch.path(), "overlay2"),
-            partial: self.scratch.join("strata/partial"),
-            manifests: self.scratch.join("strata/cache/manifests"),
+            mappings: Mappings::new(self.path(), "overlay2"),
+            partial: self.join("strata/partial"),
+            manifests: self.join("strata/cache/manifests"),
         }
     }
 
@@ -106,7 +123,7 @@ impl Root {
 
     /// Names of the partial blobs.
     pub fn partials(&self) -> Vec<String> {
-        names(&self.scratch.join("strata/partial"))
+        names(&self.join("strata/partial"))
     }
 
     /// Fails unless there are so many layers and images, and no leftovers.
@@ -114,11 +131,11 @@ impl Root {
     pub fn assert_holds(&self, images: usize, layers: usize) {
         assert_eq!(self.images.list().unwrap().len(), images, "images");
         assert_eq!(self.images.layers().list().unwrap().len(), layers, "layers");
-        let mut folders = names(&self.scratch.join("overlay2"));
+        let mut folders = names(&self.join("overlay2"));
         folders.retain(|name| name != "l" && name != "backingFsBlockDev");
         assert_eq!(folders.len(), layers, "folders of layers");
         for empty in ["image/overlay2/layerdb/tmp", "strata/journal"] {
-            assert_eq!(names(&self.scratch.join(empty)), Vec::<String>::new(), "{empty}");
+            assert_eq!(names(&self.join(empty)), Vec::<String>::new(), "{empty}");
         }
     }
 }
