@@ -1,21 +1,17 @@
 //! A container becomes an image: what it changed is one more layer.
 //!
-//! # Limitations
-//!
-//! A running container is not paused meanwhile: what it writes during the commit may be in the image or not.
-//!
 //! Source: moby `daemon/commit.go`, `daemon/images/image_commit.go`, `image/image.go` (`NewChildImage`), version 20.10.
 
 use jiff::Timestamp;
 use strata_archive::Limits;
 use strata_layer::{Lease, RwLayer, Unpacked};
 use strata_spec::{
-    DiffId, ImageConfig, ImageId, Platform, Reference, chain_id,
+    ContainerId, DiffId, ErrorKind, ImageConfig, ImageId, Platform, Reference, chain_id,
     config::{Document, History, RootFs, RunConfig},
     time,
 };
 
-use crate::{Container, Error, Store, change, plan};
+use crate::{Container, Error, Store, change, plan, settle::Note};
 
 /// What `commit` is asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +24,18 @@ pub struct CommitRequest {
     pub created: Option<Timestamp>,
     /// What the image is to be called.
     pub name: Option<Reference>,
+    /// What a running container does meanwhile.
+    pub meanwhile: Meanwhile,
+}
+
+/// What a running container does while it is committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// It stands still, so that the image is of one moment.
+    #[default]
+    Paused,
+    /// It goes on: what it writes meanwhile is in the image, or not, or in part.
+    Running,
 }
 
 /// The DiffID of a layer in which nothing changed: of a tar of two zero blocks.
@@ -52,12 +60,31 @@ impl Store {
         let layer = self.layer(container)?;
         let (parent_id, parent) = parent_of(images, container, &layer)?;
         let mut lease = self.layers.lease()?;
-        let new_layer = self.changed(&mut lease, &layer)?;
+        let new_layer = match request.meanwhile {
+            Meanwhile::Paused if container.record.state.running => {
+                self.paused(&container.id, || self.changed(&mut lease, &layer))?
+            }
+            _ => self.changed(&mut lease, &layer)?,
+        };
         let document = document(container, &parent, config, new_layer, request);
         let id = images.create_named(&ImageConfig::from_document(document), parent_id, request.name.as_ref())?;
         lease.done()?;
         tracing::info!(container = %container.id, image = %id, "container committed");
         Ok(id)
+    }
+
+    /// Does `work` while the container stands still. If this process is killed meanwhile, the next that opens the root lets it go on.
+    fn paused<T>(&self, id: &ContainerId, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let intent = self.journal.begin(&Note::Pause { container: id.clone() })?;
+        let done = match strata_runtime::freezer::freeze(id.as_str()) {
+            Ok(()) => work(),
+            // Ended meanwhile: what ended stands still.
+            Err(error) if error.kind() == ErrorKind::NotFound => work(),
+            Err(error) => Err(error.into()),
+        };
+        strata_runtime::freezer::thaw(id.as_str())?;
+        intent.done()?;
+        done
     }
 
     /// Registers what the container changed; `None` if that is nothing.

@@ -75,7 +75,7 @@ pub mod store;
 pub mod user;
 mod volumes;
 
-pub use commit::CommitRequest;
+pub use commit::{CommitRequest, Meanwhile};
 pub use cp::CopyOptions;
 pub use create::{Created, Request};
 pub use error::Error;

@@ -26,6 +26,9 @@ pub enum Note {
     /// It runs.
     #[serde(rename = "container.run")]
     Run { container: ContainerId },
+    /// It stands still, and is to go on.
+    #[serde(rename = "container.pause")]
+    Pause { container: ContainerId },
     /// It is going, and these volumes with it.
     #[serde(rename = "container.remove")]
     Remove { container: ContainerId, volumes: Vec<String> },
@@ -56,6 +59,7 @@ impl Store {
                     self.remove_volumes(&notes)?;
                     self.forget_locks(container);
                 }
+                Note::Pause { container } => strata_runtime::freezer::thaw(container.as_str())?,
                 Note::Run { container } if self.exists(container) => self.settle_run(container)?,
                 Note::Remove { container, volumes } if !self.exists(container) => {
                     self.remove_rest(container, volumes)?;

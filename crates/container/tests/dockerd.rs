@@ -194,6 +194,7 @@ fn we_use_what_dockerd_wrote() {
         changes: strings(&["ENV C=3 D=$B", "USER bob"]),
         created: None,
         name: None,
+        ..CommitRequest::default()
     };
     let id = store.commit(&bench.stores.images, &changed, &request).unwrap();
     let (own, their) =

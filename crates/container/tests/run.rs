@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::*;
-use strata_container::{RemoveOptions, Status};
+use strata_container::{CommitRequest, Note, RemoveOptions, Status};
 
 /// Waits until `true`.
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
@@ -119,6 +119,45 @@ fn a_running_container_is_not_removed_but_by_force() {
     store.remove(&one.id, RemoveOptions { force: true, volumes: true }).unwrap();
     assert_eq!(running.wait().unwrap().code(), Some(137));
     bench.assert_bare();
+}
+
+#[test]
+fn a_commit_holds_a_running_container_still() {
+    let Some(bench) = running_bench() else { return };
+    let bound = bench.scratch.join("seen");
+    fs::create_dir(&bound).unwrap();
+    let bind = format!("{}:/seen", bound.display());
+    let count = "n=0; while :; do n=$((n+1)); echo $n >/seen/n; echo $n >/n; done";
+    let args = ["run", "--name", "one", "-v", &bind, "busybox", "sh", "-c", count];
+    let mut running = bench.command(&args).spawn().unwrap();
+    let seen = || fs::read_to_string(bound.join("n")).unwrap_or_default();
+    let goes_on = || {
+        let before = seen();
+        wait_for("progress", || seen() != before);
+    };
+    goes_on();
+    let store = &bench.stores.containers;
+    let one = store.get("one").unwrap();
+
+    let image = store.commit(&bench.stores.images, &one, &CommitRequest::default()).unwrap();
+    assert_eq!(bench.stores.images.get(image).unwrap().diff_ids().len(), 2);
+    goes_on();
+
+    // A commit that was killed: who opens the root next lets the container go on.
+    let journal = strata_durable::Journal::open(&bench.root().join("strata/journal")).unwrap();
+    let intent = journal.begin(&Note::Pause { container: one.id.clone() }).unwrap();
+    strata_runtime::freezer::freeze(one.id.as_str()).unwrap();
+    let still = seen();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(seen(), still, "it stands still");
+    drop(intent);
+    bench.stores.settle();
+    goes_on();
+
+    bench.run(&["rm", "-f", "one"]).good();
+    running.wait().unwrap();
+    // One that has ended has nothing to hold.
+    strata_runtime::freezer::thaw(one.id.as_str()).unwrap();
 }
 
 #[test]

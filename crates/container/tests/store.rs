@@ -171,6 +171,7 @@ fn changes_are_told_and_committed_without_the_init_layer() {
         changes: strings(&["ENV B=2", "LABEL l=1", "CMD [\"other\"]"]),
         created: Some("2024-01-02T03:04:05Z".parse().unwrap()),
         name: None,
+        ..CommitRequest::default()
     };
     // Nothing changed: no layer.
     let same = store.commit(&bench.stores.images, &container, &request).unwrap();

@@ -17,7 +17,7 @@ use crate::{
     spec::Mount,
 };
 
-const MOUNT: &str = "/sys/fs/cgroup";
+pub(crate) const MOUNT: &str = "/sys/fs/cgroup";
 /// What holds the cgroups of all our containers.
 const PARENT: &str = "strata";
 /// The kernel may need a moment between a process's end and its cgroup being empty.

@@ -38,7 +38,7 @@ pub enum Error {
     Capability { name: String },
     #[error("container ID {id:?} is not usable: letters, digits, `_`, `+`, `-` and `.` only")]
     Id { id: String },
-    #[error("cannot make a control group under {}: {reason}; run as root on a machine with writable cgroups", path.display())]
+    #[error("cannot use control groups at {}: {reason}; run as root on a machine with writable cgroups", path.display())]
     Cgroup { path: PathBuf, reason: &'static str },
     #[error("the message between strata and its container's watcher is unreadable: {reason}")]
     Protocol { reason: String },

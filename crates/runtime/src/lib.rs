@@ -37,6 +37,7 @@ mod attach;
 mod cgroup;
 mod error;
 mod filter;
+pub mod freezer;
 mod protocol;
 mod shim;
 pub mod spec;

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::bail;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use strata_container::{CommitRequest, Container, RemoveOptions, ps::Summary};
+use strata_container::{CommitRequest, Container, Meanwhile, RemoveOptions, ps::Summary};
 use strata_engine::{Engine, filter::Filters, prune::CONTAINER_FILTERS};
 use strata_spec::{ErrorKind, ImageId, Reference};
 
@@ -181,6 +181,7 @@ pub fn commit(context: &Context, args: &container::Commit) -> anyhow::Result<()>
         changes: args.change.clone(),
         created: source_date_epoch()?,
         name: reference,
+        meanwhile: if args.pause { Meanwhile::Paused } else { Meanwhile::Running },
     };
     let id = engine.containers().commit(engine.images(), &container, &request)?;
     print(&format!("{id}\n"))
