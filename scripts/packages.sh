@@ -22,7 +22,14 @@ peers=(
 )
 test=(
   "busybox-static: a container root in one file"
-  "skopeo: reads and writes our archives"
+  "skopeo: reads and writes our archives; a client of our registry"
+  "podman: another client of our registry"
+  "docker-registry: a registry to pull from and push to, and to share a folder with"
+  "openssl: certificates for registries with TLS"
+  "btrfs-progs: a btrfs for that driver"
+  "fuse3: lets users mount our union"
+  "rsync: copies a union and its hard links"
+  "git: works in a union"
   "umoci: unpacks our OCI layouts"
   "attr: extended attributes in test trees"
   "acl: access control lists in test trees"
@@ -37,6 +44,11 @@ test=(
 bench=(
   "debootstrap: the base image"
   "python3-pip: the wheels of the app image"
+  "fuse-overlayfs: a peer of our union"
+  "unionfs-fuse: another"
+  "mergerfs: another"
+  "nginx-light: a peer in sending blobs"
+  "apache2-utils: many requests at once (ab)"
   "hyperfine: times commands side by side"
   "time: peak memory"
   "jq: reads what hyperfine and docker print"
