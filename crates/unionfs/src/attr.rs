@@ -102,6 +102,11 @@ impl Union {
     /// Sets an extended attribute, copying up first.
     pub fn set_xattr(&self, node: NodeId, name: &OsStr, value: &[u8], flags: XattrFlags) -> Result<()> {
         let index = index_of(node)?;
+        let kind = self.table().peek(index)?.kind;
+        if name.as_bytes().starts_with(b"user.") && !matches!(kind, Kind::File | Kind::Dir) {
+            // Not copied up for nothing.
+            return Err(Errno::PERM);
+        }
         self.raise(index, Data::All)?;
         let ns = self.look();
         let spot = self.spot(&ns, index, &self.known(index)?)?;

@@ -254,7 +254,13 @@ impl Union {
         if let Some(before) = before {
             set_times(&up, b"", Some(&before))?;
         }
-        self.inos.give(real, node.ino);
+        if shared.is_none() && lower.stx_nlink > 1 {
+            // Its other names stay with the lower file: from here on it is a file of its own.
+            self.inos.drop_real(real);
+            self.table().edit(index)?.ino = self.inos.number(real);
+        } else {
+            self.inos.give(real, node.ino);
+        }
         self.move_up(index, writer, real, shared.clone(), file)?;
         if let Some(key) = shared {
             self.table().set_inode(real, index);

@@ -339,6 +339,19 @@ impl Union {
             return Err(Errno::PERM);
         }
         check_name(self.dialect, name)?;
+        {
+            let ns = self.look();
+            ns.writable()?;
+            // Nothing is copied up for a link that cannot be made.
+            match self.lookup_in(&ns, parent, name, None) {
+                Ok((there, ..)) => {
+                    self.table().forget(there, 1);
+                    return Err(Errno::EXIST);
+                }
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
         self.ensure_upper(index, Data::All)?;
         self.complete_data(index)?;
         let ns = self.change();

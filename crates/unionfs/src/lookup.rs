@@ -116,8 +116,9 @@ impl Union {
     pub(crate) fn adopt(&self, ns: &Layers, parent: Index, name: &[u8], found: Found) -> Result<(Index, Node, Statx)> {
         let real = self.inos.real(&found.stat)?;
         let kind = raw::kind_of(&found.stat);
-        let shares =
-            kind != Kind::Dir && found.stat.stx_nlink > 1 && (Some(found.top) == ns.writer || self.keeps_links(ns));
+        let shares = kind != Kind::Dir
+            && found.stat.stx_nlink > 1
+            && (Some(found.top) == ns.writer || self.keeps_links(ns, kind));
         let shared = if shares { self.find_shared(ns, parent, name, &found, real)? } else { None };
         let mut stat = found.stat;
         let (top, real) = match &shared {

@@ -58,7 +58,7 @@ impl Union {
             return Err(Errno::ROFS);
         }
         let mut node = node.clone();
-        if node.top != writer && links > 1 && self.keys().is_some() && self.keeps_links(ns) {
+        if node.top != writer && links > 1 && self.keys().is_some() && self.keeps_links(ns, node.kind) {
             // The count of the names that are left is kept with the copy.
             self.copy_up(ns, index, Data::All)?;
             node = self.known(index)?;

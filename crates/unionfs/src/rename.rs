@@ -57,74 +57,117 @@ impl Union {
         check_name(self.dialect, name)?;
         check_name(self.dialect, new_name)?;
         let (parent, new_parent) = (index_of(parent)?, index_of(new_parent)?);
-        self.prepare_data(parent, name)?;
-        if flags.contains(RenameFlags::EXCHANGE) {
-            self.prepare_data(new_parent, new_name)?;
-        }
+        let (from, to) = ((parent, name), (new_parent, new_name));
+        self.prepare_rename(from, to, flags)?;
         let ns = self.change();
-        let (index, node, _) = self.lookup_in(&ns, parent, name, None)?;
-        let old = Side { parent, name: name.to_vec(), index, node };
-        let result = match self.lookup_in(&ns, new_parent, new_name, None) {
-            Err(Errno::NOENT) if flags.contains(RenameFlags::EXCHANGE) => Err(Errno::NOENT),
-            Err(Errno::NOENT) => self.rename_to(&ns, &old, new_parent, new_name, None),
-            Err(errno) => Err(errno),
-            Ok((index, node, _)) => {
-                let new = Side { parent: new_parent, name: new_name.to_vec(), index, node };
-                let result = if flags.contains(RenameFlags::NOREPLACE) {
-                    Err(Errno::EXIST)
-                } else if new.index == old.index {
-                    Ok(())
-                } else if flags.contains(RenameFlags::EXCHANGE) {
-                    self.exchange_sides(&ns, &old, &new)
-                } else {
-                    self.rename_to(&ns, &old, new_parent, new_name, Some(&new))
-                };
-                self.table().forget(new.index, 1);
-                result
-            }
+        let sides = self.sides(&ns, from, to)?;
+        let result = match (&sides, self.check_sides(&ns, &sides, new_parent, flags)) {
+            (_, Err(errno)) => Err(errno),
+            ((old, Some(new)), _) if new.index == old.index => Ok(()),
+            ((old, Some(new)), _) if flags.contains(RenameFlags::EXCHANGE) => self.exchange_sides(&ns, old, new),
+            ((old, new), _) => self.rename_to(&ns, old, new_parent, new_name, new.as_ref()),
         };
-        self.table().forget(old.index, 1);
+        self.drop_sides(&sides);
         result
     }
 
-    /// Copies a file's data up before the lock on names is taken.
-    fn prepare_data(&self, parent: Index, name: &[u8]) -> Result<()> {
-        let found = {
+    /// Finds both names; each found counts as a lookup.
+    fn sides(&self, ns: &Layers, from: (Index, &[u8]), to: (Index, &[u8])) -> Result<(Side, Option<Side>)> {
+        let find = |(parent, name): (Index, &[u8])| {
+            let (index, node, _) = self.lookup_in(ns, parent, name, None)?;
+            Ok(Side { parent, name: name.to_vec(), index, node })
+        };
+        let old = find(from)?;
+        match find(to) {
+            Ok(new) => Ok((old, Some(new))),
+            Err(Errno::NOENT) => Ok((old, None)),
+            Err(errno) => {
+                self.table().forget(old.index, 1);
+                Err(errno)
+            }
+        }
+    }
+
+    fn drop_sides(&self, (old, new): &(Side, Option<Side>)) {
+        let mut table = self.table();
+        table.forget(old.index, 1);
+        if let Some(new) = new {
+            table.forget(new.index, 1);
+        }
+    }
+
+    /// Refuses what cannot be, before anything is copied up for it; then copies up files without the lock on names.
+    fn prepare_rename(&self, from: (Index, &[u8]), to: (Index, &[u8]), flags: RenameFlags) -> Result<()> {
+        let (sides, checked) = {
             let ns = self.look();
             ns.writable()?;
-            self.lookup_in(&ns, parent, name, None)
+            let sides = self.sides(&ns, from, to)?;
+            let checked = self.check_sides(&ns, &sides, to.0, flags);
+            (sides, checked)
         };
-        let Ok((index, node, _)) = found else { return Ok(()) };
-        let result = if node.kind == Kind::File {
-            self.ensure_upper(index, Data::All).and_then(|()| self.complete_data(index))
-        } else {
-            Ok(())
-        };
-        self.table().forget(index, 1);
+        let both = flags.contains(RenameFlags::EXCHANGE);
+        let same = sides.1.as_ref().is_some_and(|new| new.index == sides.0.index);
+        let files = [Some(&sides.0), sides.1.as_ref().filter(|_| both)].into_iter().flatten();
+        let mut files = files.filter(|side| side.node.kind == Kind::File && !same);
+        let result = checked.and_then(|()| {
+            files.try_for_each(|side| {
+                self.ensure_upper(side.index, Data::All).and_then(|()| self.complete_data(side.index))
+            })
+        });
+        self.drop_sides(&sides);
         result
+    }
+
+    fn check_sides(
+        &self,
+        ns: &Layers,
+        (old, new): &(Side, Option<Side>),
+        new_parent: Index,
+        flags: RenameFlags,
+    ) -> Result<()> {
+        let (writer, _) = ns.writable()?;
+        let Some(new) = new else {
+            if flags.contains(RenameFlags::EXCHANGE) {
+                return Err(Errno::NOENT);
+            }
+            return self.check_moves(old, new_parent, writer);
+        };
+        if flags.contains(RenameFlags::NOREPLACE) {
+            return Err(Errno::EXIST);
+        }
+        if new.index == old.index {
+            return Ok(());
+        }
+        self.check_moves(old, new_parent, writer)?;
+        if flags.contains(RenameFlags::EXCHANGE) {
+            return self.check_moves(new, old.parent, writer);
+        }
+        match (old.node.kind == Kind::Dir, new.node.kind == Kind::Dir) {
+            (true, false) => Err(Errno::NOTDIR),
+            (false, true) => Err(Errno::ISDIR),
+            (true, true) if !self.is_empty(ns, new.index, &new.node)? => Err(Errno::NOTEMPTY),
+            _ if new.node.top < writer => Err(Errno::ROFS),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether something can move into a directory: not a directory into itself, and not one that needs a redirect where none is made.
+    fn check_moves(&self, side: &Side, into: Index, writer: u16) -> Result<()> {
+        if side.node.top < writer {
+            return Err(Errno::ROFS);
+        }
+        if side.node.kind != Kind::Dir {
+            return Ok(());
+        }
+        if self.table().is_below(into, side.index) {
+            return Err(Errno::INVAL);
+        }
+        if side.node.has_lower(Some(writer)) && !self.makes_redirects() { Err(Errno::XDEV) } else { Ok(()) }
     }
 
     fn rename_to(&self, ns: &Layers, old: &Side, new_parent: Index, new_name: &[u8], new: Option<&Side>) -> Result<()> {
-        let (writer, work) = ns.writable()?;
+        let (_, work) = ns.writable()?;
         let is_dir = old.node.kind == Kind::Dir;
-        if is_dir && self.table().is_below(new_parent, old.index) {
-            return Err(Errno::INVAL);
-        }
-        if let Some(new) = new {
-            match (is_dir, new.node.kind == Kind::Dir) {
-                (true, false) => return Err(Errno::NOTDIR),
-                (false, true) => return Err(Errno::ISDIR),
-                (true, true) if !self.is_empty(ns, new.index, &new.node)? => return Err(Errno::NOTEMPTY),
-                _ => {}
-            }
-            if new.node.top < writer {
-                return Err(Errno::ROFS);
-            }
-        }
-        let has_lower = old.node.has_lower(Some(writer));
-        if is_dir && has_lower && !self.makes_redirects() {
-            return Err(Errno::XDEV);
-        }
         // What a removal of the target would do first.
         let target_links = match new {
             Some(new) if !is_dir => Some(self.prepare_target(ns, new)?),
@@ -165,7 +208,7 @@ impl Union {
     fn prepare_target(&self, ns: &Layers, new: &Side) -> Result<(Node, bool)> {
         let (writer, _) = ns.writable()?;
         let mut node = new.node.clone();
-        if node.top != writer && self.keys().is_some() && self.keeps_links(ns) {
+        if node.top != writer && self.keys().is_some() && self.keeps_links(ns, node.kind) {
             let links = self.stat_node(ns, new.index, &node)?.stx_nlink;
             if links > 1 {
                 self.copy_up(ns, new.index, Data::All)?;
@@ -376,16 +419,6 @@ impl Union {
     }
 
     fn exchange_sides(&self, ns: &Layers, old: &Side, new: &Side) -> Result<()> {
-        let (writer, _) = ns.writable()?;
-        for (one, other) in [(old, new), (new, old)] {
-            let is_dir = one.node.kind == Kind::Dir;
-            if is_dir && self.table().is_below(other.parent, one.index) {
-                return Err(Errno::INVAL);
-            }
-            if is_dir && one.node.has_lower(Some(writer)) && !self.makes_redirects() {
-                return Err(Errno::XDEV);
-            }
-        }
         let mut places = Vec::new();
         for (one, other) in [(old, new), (new, old)] {
             self.copy_up(ns, one.index, Data::All)?;

@@ -9,10 +9,11 @@ use std::{
 };
 
 use rustix::fs::{AtFlags, XattrFlags};
+use strata_sys::tree::Kind;
 
 use crate::{
     Union,
-    config::{Dialect, Switch},
+    config::{Dialect, Switch, Xattrs},
     layer::{Layer, Layers},
     lookup::{Found, plink_name},
     marks::Keys,
@@ -26,9 +27,11 @@ const HANDLE_HEAD: usize = 21;
 
 impl Union {
     /// Whether lower files with several names are one node.
-    pub(crate) fn keeps_links(&self, ns: &Layers) -> bool {
+    pub(crate) fn keeps_links(&self, ns: &Layers, kind: Kind) -> bool {
         match &ns.work {
             None => true,
+            // The copy must say what it is of, and only files may have user attributes.
+            Some(_) if self.dialect == (Dialect::Overlay { xattrs: Xattrs::User }) && kind != Kind::File => false,
             Some(work) => work.index.is_some() && (self.dialect == Dialect::Aufs || self.options.index == Switch::On),
         }
     }
@@ -42,7 +45,9 @@ impl Union {
         found: &Found,
         real: Real,
     ) -> Result<Option<(Arc<[u8]>, Statx)>> {
-        let Some(work) = ns.work.as_ref().filter(|_| self.keeps_links(ns)) else { return Ok(None) };
+        let Some(work) = ns.work.as_ref().filter(|_| self.keeps_links(ns, raw::kind_of(&found.stat))) else {
+            return Ok(None);
+        };
         let Some(index) = &work.index else { return Ok(None) };
         let in_upper = Some(found.top) == ns.writer;
         if in_upper && let Some(key) = self.table().by_upper.get(&real) {
@@ -138,7 +143,7 @@ impl Union {
         stat: &Statx,
     ) -> Result<Option<Arc<[u8]>>> {
         let has_index = ns.work.as_ref().is_some_and(|work| work.index.is_some());
-        if stat.stx_nlink < 2 || !has_index || !self.keeps_links(ns) {
+        if stat.stx_nlink < 2 || !has_index || !self.keeps_links(ns, raw::kind_of(stat)) {
             return Ok(None);
         }
         if self.dialect == Dialect::Aufs {
