@@ -23,6 +23,7 @@
 //! | attributes `trusted.overlay.*` | left out |
 //! | ACLs as text, as GNU tar writes them | set; Docker drops them |
 //! | `.wh..wh.*` but the opaque mark: AUFS's bookkeeping | left out |
+//! | a hard link to a file in `.wh..wh.plnk`, which AUFS keeps files with several names in | one file with these names; Docker makes copies |
 //! | the root directory's own entry | in an overlay layer left out, as in Docker |
 //! | long runs of zeros in a large file | holes |
 
@@ -33,6 +34,7 @@ mod folder;
 pub(crate) mod make;
 mod name;
 mod plan;
+mod plinks;
 mod seen;
 #[cfg(test)]
 mod tests;

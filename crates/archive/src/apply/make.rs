@@ -261,6 +261,16 @@ impl Maker {
         Ok(())
     }
 
+    /// Removes one name of a file; its bytes count as long as it has another.
+    pub fn forget(&self, dir: &Dir, name: &OsStr) -> Result<(), Failed> {
+        let stat = dir.stat(name).during("look at")?;
+        dir.remove_file(name).during("remove")?;
+        if stat.nlink == 1 {
+            self.size.fetch_sub(stat.size as i64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Calls `make`, and again without what is at `name` if that is in its way.
     fn replacing(
         &self,

@@ -14,6 +14,7 @@ use super::{
     folder::{Folder, Lost},
     make::{During, Failed, Late, Maker, Meta},
     name::{Inside, Wish, display},
+    plinks::{PLINKS, Plinks},
     seen::Seen,
 };
 use crate::{
@@ -42,6 +43,7 @@ pub(super) struct Plan<'a, W: Write> {
     crew: Crew,
     seen: Seen,
     late: Vec<(Inside, Late)>,
+    plinks: Plinks,
     /// Content of entries that leave no file, to be recorded with the headers that follow.
     carry: Vec<u8>,
     counted: Counted,
@@ -58,6 +60,7 @@ impl<'a, W: Write> Plan<'a, W> {
             crew,
             seen: Seen::new(options.marks == Marks::None),
             late: Vec::new(),
+            plinks: Plinks::default(),
             carry: Vec::new(),
             counted: Counted { entries: 0, claimed: 0 },
         }
@@ -80,6 +83,8 @@ impl<'a, W: Write> Plan<'a, W> {
             self.split.trailing(piece)?;
         }
         self.crew.wait()?;
+        let plinks = std::mem::take(&mut self.plinks);
+        plinks.end(self.maker, self.folder.root()).map_err(|failed| failed.at(PLINKS.as_bytes()))?;
         self.close_dirs()?;
         self.split.finish()?;
         Ok(self.counted)
@@ -88,41 +93,51 @@ impl<'a, W: Write> Plan<'a, W> {
     fn entry(&mut self, entry: &Entry) -> Result<(), Error> {
         let header = &entry.header;
         match header.kind {
-            Kind::Global => return self.skip(entry),
+            Kind::Global => return self.skip(entry).map(drop),
             Kind::Other(byte) => return Err(refuse(entry, format!("no file has the type {:?}", char::from(byte)))),
             _ => {}
         }
         match Wish::parse(&header.name, self.options.marks)? {
-            Wish::Skip => self.skip(entry),
+            Wish::Skip => {
+                let begin = self.skip(entry)?;
+                match Inside::parse(&header.name).as_ref().map(Plinks::name_of) {
+                    Ok(Some(name)) if header.kind == Kind::Regular => self
+                        .plinks
+                        .add(self.maker, self.folder.root(), name, &meta_of(entry), &self.carry[begin..])
+                        .map_err(|failed| failed.at(&header.name)),
+                    _ => Ok(()),
+                }
+            }
             Wish::Root => {
                 self.root(entry)?;
-                self.skip(entry)
+                self.skip(entry).map(drop)
             }
             Wish::Delete(path) => {
                 self.delete(entry, &path)?;
-                self.skip(entry)
+                self.skip(entry).map(drop)
             }
             Wish::Clear(path) => {
                 self.clear(entry, &path)?;
-                self.skip(entry)
+                self.skip(entry).map(drop)
             }
             Wish::Make(path) => self.make(entry, path),
         }
     }
 
     /// Records an entry that leaves no file of its name. If it has content all the same, that is recorded with the headers: the tar
-    /// comes back byte for byte.
-    fn skip(&mut self, entry: &Entry) -> Result<(), Error> {
+    /// comes back byte for byte. Returns where in [`Plan::carry`] it begins.
+    fn skip(&mut self, entry: &Entry) -> Result<usize, Error> {
         if entry.stored > self.options.limits.metadata {
             return Err(refuse(entry, "it leaves no file, and yet has much content".into()));
         }
         let mut bare = entry.clone();
         (bare.header.size, bare.stored, bare.sparse) = (0, 0, None);
         self.record(&bare)?;
+        let begin = self.carry.len();
         loop {
             let piece = self.tar.content()?;
             if piece.is_empty() {
-                return Ok(());
+                return Ok(begin);
             }
             self.carry.extend_from_slice(piece);
         }
@@ -253,6 +268,13 @@ impl<'a, W: Write> Plan<'a, W> {
         let (target_dir, target_name) = target.split();
         self.crew.wait()?;
         let lost = |why: String| refuse(entry, format!("its target {:?} {why}", display(&entry.header.link)));
+        if let Some(name) = Plinks::name_of(&target) {
+            let from = self.plinks.get(name).ok_or_else(|| lost("is not in the layer, or comes after it".into()))?;
+            self.maker
+                .hard_link(from, OsStr::from_bytes(name), dir, name_of(path))
+                .map_err(|failed| failed.at(&entry.header.name))?;
+            return self.settle(old);
+        }
         let from = self.folder.dir(target_dir).map_err(|found| match found {
             Lost::Missing => lost("is not in the layer, or comes after it".into()),
             Lost::Blocked(part, kind) => lost(format!("lies under the {} {:?}", word(kind), display(&part))),

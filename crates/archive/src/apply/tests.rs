@@ -252,6 +252,29 @@ fn whiteouts_and_opaque_directories_for_overlay() {
 }
 
 #[test]
+fn pseudo_links_of_aufs_become_hard_links() {
+    let tar =
+        Tar::default().dir(".wh..wh.plnk").file(".wh..wh.plnk/7.7", "several names").file(".wh..wh.plnk/8.8", "none");
+    let tar =
+        tar.dir("d").link(Kind::HardLink, "d/a", ".wh..wh.plnk/7.7").link(Kind::HardLink, "b", "/.wh..wh.plnk/7.7");
+    for marks in [Marks::Overlay, Marks::Aufs, Marks::None] {
+        let unpacked = unpack_with(&tar.bytes(), marks, Limits::default(), |_| {});
+        let applied = unpacked.ok();
+        assert_eq!((unpacked.read("d/a"), unpacked.read("b")), ("several names".into(), "several names".into()));
+        assert_eq!(fs::metadata(unpacked.path("b")).unwrap().nlink(), 2, "one file");
+        assert!(!unpacked.path(".wh..wh.plnk").exists());
+        if marks != Marks::None {
+            assert_eq!(applied.size, "several names".len() as u64, "each file once, and none that is gone");
+        }
+        let mut again = Vec::new();
+        crate::split::assemble(&unpacked.split[..], &unpacked.path(""), &mut again).unwrap();
+        assert!(again == tar.bytes());
+    }
+    let lost = Tar::default().link(Kind::HardLink, "b", ".wh..wh.plnk/7.7");
+    unpack(&lost).refused("b", "is not in the layer");
+}
+
+#[test]
 fn marks_stay_files_for_aufs_and_delete_where_there_are_none() {
     let tar = Tar::default().file(".wh.gone", "").file("d/kept", "1").file("d/.wh..wh..opq", "").file("d/new", "2");
     let aufs = unpack_with(&tar.bytes(), Marks::Aufs, Limits::default(), |_| {});
