@@ -241,3 +241,49 @@ where
 {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tags(dir: &tempfile::TempDir) -> Tags {
+        Tags::new(dir.path().join("repositories.json"), dir.path())
+    }
+
+    proptest! {
+        #[test]
+        fn names_that_are_set_read_back(
+            names in prop::collection::btree_map("[a-z]{1,6}(/[a-z0-9]{1,6})?:[A-Za-z0-9_][A-Za-z0-9._-]{0,8}", any::<u8>(), 1..6),
+        ) {
+            let dir = tempfile::tempdir().expect("temporary folder");
+            let tags = tags(&dir);
+            let id = |byte: u8| ImageId::new(Digest::sha256([byte]));
+            for (name, byte) in &names {
+                tags.set(&Reference::parse(name).expect("of the grammar"), id(*byte), true).expect("set");
+            }
+            let read = tags.read().expect("read");
+            for (name, byte) in &names {
+                prop_assert_eq!(read.get(&Reference::parse(name).expect("of the grammar")), Some(id(*byte)));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_names_or_damaged(
+            bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..60),
+                ("\\PC{0,12}", "\\PC{0,12}", "\\PC{0,12}").prop_map(|(repository, name, id)| {
+                    serde_json::json!({ "Repositories": { repository: { name: id } } }).to_string().into_bytes()
+                }),
+            ],
+        ) {
+            let dir = tempfile::tempdir().expect("temporary folder");
+            std::fs::write(dir.path().join("repositories.json"), &bytes).expect("write");
+            match tags(&dir).read() {
+                Ok(names) => drop(names.of(ImageId::new(Digest::sha256("x")))),
+                Err(error) => prop_assert!(error.to_string().contains("no image is lost"), "{}", error),
+            }
+        }
+    }
+}

@@ -164,3 +164,57 @@ fn read_if_there<T: FromStr>(path: &Path) -> Result<Option<T>, Error> {
     let value = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim_end_matches('\n').parse().ok());
     value.map(Some).ok_or_else(|| damaged(path, "does not hold what its name says"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A layerdb with one layer's folder in it.
+    fn with_layer(files: &[(&str, &[u8])], id: ChainId) -> (tempfile::TempDir, Layout) {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let layout = Layout::new(dir.path(), "overlay2");
+        std::fs::create_dir_all(layout.layer(id)).expect("create");
+        for (name, bytes) in files {
+            std::fs::write(layout.layer(id).join(name), bytes).expect("write");
+        }
+        (dir, layout)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(diff: [u8; 8], below in any::<Option<[u8; 8]>>(), cache: [u8; 32], size: u64) {
+            let diff_id = DiffId::new(Digest::sha256(diff));
+            let parent = below.map(|below| ChainId::new(Digest::sha256(below)));
+            let cache_id = CacheId::from_random(cache);
+            let id = chain(parent, diff_id);
+            let (diff, above) = (diff_id.to_string(), parent.map(|parent| parent.to_string()));
+            let size_text = size.to_string();
+            let mut files =
+                vec![("diff", diff.as_bytes()), ("cache-id", cache_id.as_str().as_bytes()), ("size", size_text.as_bytes())];
+            files.extend(above.as_ref().map(|above| ("parent", above.as_bytes())));
+            let (_dir, layout) = with_layer(&files, id);
+            let layer = layout.read_layer(id).expect("of the form");
+            prop_assert_eq!((layer.diff_id, layer.parent, layer.cache_id, layer.size), (diff_id, parent, cache_id, size));
+        }
+
+        /// One file holds anything: the layer is read as another program would, or damaged with the file's name.
+        #[test]
+        fn any_bytes_are_the_value_or_damaged(
+            file in prop::sample::select(vec!["diff", "parent", "cache-id", "size"]),
+            bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..90), "\\PC{0,90}".prop_map(String::into_bytes)],
+        ) {
+            let diff_id = DiffId::new(Digest::sha256("x"));
+            let id = chain(None, diff_id);
+            let (diff, cache) = (diff_id.to_string(), CacheId::from_random([7; 32]));
+            let (_dir, layout) =
+                with_layer(&[("diff", diff.as_bytes()), ("cache-id", cache.as_str().as_bytes()), ("size", b"1")], id);
+            std::fs::write(layout.layer(id).join(file), &bytes).expect("write");
+            match layout.read_layer(id) {
+                Ok(layer) => prop_assert!(layer.parent.is_none() && !layer.cache_id.as_str().contains(['/', '\0'])),
+                Err(error) => prop_assert!(error.to_string().contains("damaged"), "{}", error),
+            }
+        }
+    }
+}

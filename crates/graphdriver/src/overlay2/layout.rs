@@ -184,4 +184,27 @@ mod tests {
         std::os::unix::fs::symlink("../../../etc", layout.link(&link)).expect("link");
         says(layout.resolve(&link).expect_err("leads out"), "does not lead to");
     }
+
+    proptest::proptest! {
+        /// What was written reads back; what anybody else wrote is either of the form or damaged, and never leads elsewhere.
+        #[test]
+        fn any_lower_file_is_links_or_damaged(
+            links in proptest::collection::vec(proptest::array::uniform26(0u8..), 1..5),
+            noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..120),
+        ) {
+            let dir = tempfile::tempdir().expect("temporary folder");
+            let layout = Layout { home: dir.path().to_owned() };
+            let id = CacheId::from_random([7; 32]);
+            std::fs::create_dir_all(layout.diff(&id)).expect("create");
+            let links: Vec<Link> = links.into_iter().map(Link::from_random).collect();
+            let text = links.iter().map(|link| format!("l/{link}")).collect::<Vec<_>>().join(":");
+            std::fs::write(layout.lower_file(&id), text).expect("write");
+            proptest::prop_assert_eq!(layout.read_lower_file(&id).expect("of the form"), links);
+            std::fs::write(layout.lower_file(&id), &noise).expect("write");
+            match layout.read_lower_file(&id) {
+                Ok(found) => proptest::prop_assert!(found.iter().all(|link| !link.as_str().contains(['/', '.']))),
+                Err(error) => proptest::prop_assert!(error.to_string().contains("damaged"), "{}", error),
+            }
+        }
+    }
 }
