@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Strata beside Docker, in one run, as ratios. Usage: bench/run.sh STRATA [load save run changes many memory]
+# Strata beside Docker, in one run, as ratios. Usage: bench/run.sh STRATA [load save run changes many memory pull push]
 # Runs of both are interleaved on the same fresh ext4; what writes is followed by a `sync` inside its time; medians of $RUNS runs.
 # Results: a table on standard output and in $BENCH_DIR/results.md.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/pull.sh"
 strata=$(realpath "$1"); shift
-topics=${*:-load save run changes many memory}
-trap 'docker_stop; drop_disk' EXIT
+topics=${*:-load save run changes many memory pull push}
+trap 'docker_stop; containerd_stop; registry_stop; drop_disk' EXIT
 
 "$(dirname "$0")/fixtures.sh" > /dev/null
 : > "$BENCH_DIR/results.md"

@@ -265,6 +265,78 @@ fn what_a_dockerd_pulled_and_pushed_is_gone_on_with() {
     root.assert_sound(&"after all");
 }
 
+/// Files below `distribution/`: mode and bytes, by path.
+fn mappings(root: &Root) -> std::collections::BTreeMap<String, String> {
+    let mut found = std::collections::BTreeMap::new();
+    let top = root.join("image/overlay2/distribution");
+    let mut folders = vec![top.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
+            let (path, metadata) = (entry.path(), entry.metadata().expect("metadata"));
+            let name = path.strip_prefix(&top).expect("below").display().to_string();
+            let mode = metadata.permissions().mode();
+            let bytes = if metadata.is_dir() { String::new() } else { std::fs::read_to_string(&path).expect("text") };
+            found.insert(name, format!("{mode:o} {bytes}"));
+            if metadata.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_mappings_are_dockers_to_the_byte() {
+    let (Some(registry), Some(ours), Some(theirs)) = (DockerRegistry::start(), root(), root()) else { return };
+    registry.put("team/app", "1", &image(9, &[1000, 20]));
+    let name = format!("{}/team/app:1", registry.host());
+    ok(&ours, &["pull", "-q", &name]);
+    let Some(dockerd) = Dockerd::start(theirs.path()) else { return };
+    dockerd.docker(&["pull", &name]);
+    drop(dockerd);
+    assert_eq!(mappings(&ours), mappings(&theirs));
+    let names = |root: &Root| std::fs::read_to_string(root.join("image/overlay2/repositories.json")).expect("names");
+    assert_eq!(names(&ours), names(&theirs));
+}
+
+/// The most memory that a process has had, in KiB, looked at while it runs.
+fn peak_of(mut command: Command) -> u64 {
+    let mut child = command.stdout(Stdio::null()).spawn().expect("strata runs");
+    let mut peak = 0;
+    while child.try_wait().expect("its status").is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = peak.max(line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    assert!(child.wait().expect("its status").success());
+    peak
+}
+
+#[test]
+fn memory_is_bounded_whatever_the_image() {
+    let Some(root) = root() else { return };
+    let mut sizes = vec![40 << 20, 40 << 20, 30 << 20];
+    sizes.extend([2000; 60]);
+    let (image, memory) = (image(8, &sizes), Arc::new(Memory::default()));
+    memory.put("1", &image);
+    let behind = memory.clone();
+    let server = Server::start(move |request| behind.reply(request));
+    let name = format!("{}/big:1", server.host());
+    let peak = peak_of(command(&root, &["pull", "-q", &name]));
+    assert!(peak > 1 << 10 && peak < 96 << 10, "pull: {peak} KiB");
+    let _ = std::fs::remove_dir_all(root.join("image/overlay2/distribution"));
+    let _ = std::fs::remove_dir_all(root.join("strata/cache/manifests"));
+    let there = Server::start(move |request| match request.method.as_str() {
+        "HEAD" => Reply::new(404),
+        _ => memory.reply(request),
+    });
+    let to = format!("{}/big:2", there.host());
+    ok(&root, &["tag", &name, &to]);
+    let peak = peak_of(command(&root, &["push", "-q", &to]));
+    assert!(peak > 1 << 10 && peak < 96 << 10, "push: {peak} KiB");
+}
+
 #[test]
 fn logins_live_where_docker_keeps_them() {
     let Some(root) = root() else { return };

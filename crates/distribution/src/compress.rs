@@ -17,7 +17,7 @@ use libdeflater::{CompressionLvl, Compressor};
 /// Bytes of one member, uncompressed. Half as many cost a percent more in size.
 const PIECE: usize = 1 << 20;
 /// Pieces under way, compressed and waiting for those before them.
-const UNDER_WAY: usize = 5;
+const UNDER_WAY: usize = 3;
 /// libdeflate's levels are one above zlib's of the same effect.
 const LEVEL: i32 = 5;
 
@@ -34,8 +34,11 @@ where
         let jobs = jobs.clone();
         scope.spawn(move || {
             let mut compressor = Compressor::new(CompressionLvl::new(LEVEL).expect("a level that there is"));
+            let mut out = vec![0; compressor.gzip_compress_bound(PIECE)];
             for (piece, done) in jobs {
-                let _ = done.send(Ok(member(&mut compressor, &piece)));
+                let len = compressor.gzip_compress(&piece, &mut out).expect("the bound holds");
+                drop(piece);
+                let _ = done.send(Ok(out[..len].to_vec()));
             }
         });
     }
@@ -46,14 +49,6 @@ where
         }
     });
     Gzip { order, piece: Vec::new(), at: 0 }
-}
-
-fn member(compressor: &mut Compressor, piece: &[u8]) -> Vec<u8> {
-    let mut out = vec![0; compressor.gzip_compress_bound(piece.len())];
-    let len = compressor.gzip_compress(piece, &mut out).expect("the bound holds");
-    out.truncate(len);
-    out.shrink_to_fit();
-    out
 }
 
 /// Cuts the tar into pieces.

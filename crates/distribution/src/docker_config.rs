@@ -161,6 +161,11 @@ impl DockerConfig {
         Ok(was)
     }
 
+    /// Whether it names programs that keep logins.
+    pub fn has_helpers(&self) -> bool {
+        ["credHelpers", "credsStore"].iter().any(|key| self.document.contains_key(*key))
+    }
+
     fn entry(&self, registry: &str) -> Option<&Value> {
         let auths = self.document.get("auths")?.as_object()?;
         auths.get(registry).or_else(|| auths.iter().find(|(key, _)| same_registry(key, registry)).map(|(_, v)| v))

@@ -232,7 +232,7 @@ pub fn try_bytes(bytes: &[u8], platform: Option<&Platform>) {
     }
     match AnyManifest::parse(bytes) {
         Ok(AnyManifest::Manifest(manifest)) => drop(check_image("any", &manifest)),
-        Ok(AnyManifest::Index(index)) => drop(choose(&reference, &index, platform).map(Descriptor::clone)),
+        Ok(AnyManifest::Index(index)) => drop(choose(&reference, &index, platform).cloned()),
         Err(_) => {}
     }
 }

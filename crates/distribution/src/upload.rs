@@ -9,7 +9,7 @@
 //!
 //! Source: OCI distribution-spec 1.1, "Pushing blobs".
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use bytes::Bytes;
 use reqwest::{
@@ -27,8 +27,8 @@ use crate::{
     range::uploaded,
 };
 
-/// Bytes of one chunk. What is smaller goes in one request.
-const CHUNK: usize = 8 << 20;
+/// Bytes of one chunk. What is smaller goes in one request. Object stores behind registries take no smaller parts.
+const CHUNK: usize = 5 << 20;
 /// Times that a whole upload is begun anew.
 const RESTARTS: usize = 3;
 
@@ -270,8 +270,21 @@ fn lost<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
 
 /// Reads the next chunk: a shorter one is the last.
 fn chunk(from: &mut impl Read) -> Result<Bytes, Error> {
-    let mut chunk = Vec::new();
+    // Whole from the start: growing would need the room of it thrice.
+    let mut chunk = Vec::with_capacity(CHUNK);
     let unread = |source| strata_archive::Error::Stream { action: "read the layer", source };
-    from.take(CHUNK as u64).read_to_end(&mut chunk).map_err(unread)?;
+    let mut piece = [0; 64 << 10];
+    while chunk.len() < CHUNK {
+        let most = piece.len().min(CHUNK - chunk.len());
+        match from.read(&mut piece[..most]) {
+            Ok(0) => break,
+            Ok(read) => chunk.extend_from_slice(&piece[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unread(error).into()),
+        }
+    }
+    if chunk.len() < CHUNK / 2 {
+        chunk.shrink_to_fit();
+    }
     Ok(chunk.into())
 }
