@@ -180,6 +180,10 @@ impl GraphDriver for Btrfs {
         self.home.list()
     }
 
+    fn place(&self, id: &CacheId) -> PathBuf {
+        self.home.dir(id)
+    }
+
     fn parent(&self, id: &CacheId) -> Result<Option<CacheId>, Error> {
         self.home.require(id)?;
         let of = self.info(id)?.parent_uuid;
@@ -209,6 +213,21 @@ impl GraphDriver for Btrfs {
 
     fn metadata(&self, id: &CacheId) -> Result<Vec<(String, String)>, Error> {
         self.home.require(id).map(|()| Vec::new())
+    }
+
+    fn describe(&self, id: &CacheId) -> Vec<(String, String)> {
+        let Ok(info) = self.info(id) else { return Vec::new() };
+        let line = |name: &str, value: String| (name.to_owned(), value);
+        let of = match self.parent(id) {
+            Ok(Some(parent)) => format!("of {parent}"),
+            _ if info.parent_uuid == [0; 16] => "of nothing: it began empty".to_owned(),
+            _ => "of a subvolume that is gone".to_owned(),
+        };
+        vec![
+            line("subvolume", info.id.to_string()),
+            line("generation", info.generation.to_string()),
+            line("snapshot", of),
+        ]
     }
 
     fn changes(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<Vec<Change>, Error> {

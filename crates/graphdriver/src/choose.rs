@@ -34,6 +34,7 @@ pub fn candidates(root: &Path, tmp: &Path, look: Look) -> Vec<Feature> {
                 "overlay2" => told(&overlay, "one kernel overlay mount of all layers"),
                 "overlay" => told(&overlay, "one kernel overlay mount over hard links; overlay2 takes fewer inodes"),
                 "btrfs" => told(&on_btrfs(&place), "snapshots"),
+                "aufs" => told(&crate::union::available(), "our own union in user space, with AUFS's marks"),
                 "vfs" => (true, "a whole copy a layer; only when asked for".to_owned()),
                 _ => (false, "is not known here".to_owned()),
             };

@@ -82,6 +82,11 @@ pub trait GraphDriver: Send + Sync {
 
     fn exists(&self, id: &CacheId) -> bool;
 
+    /// The folder `id` itself, whether it is there or not.
+    fn place(&self, id: &CacheId) -> PathBuf {
+        self.home().join(id.as_str())
+    }
+
     /// All folders, in no order.
     fn list(&self) -> Result<Vec<CacheId>, Error>;
 
@@ -104,6 +109,11 @@ pub trait GraphDriver: Send + Sync {
 
     /// `GraphDriver.Data` of `docker inspect`: `LowerDir`, `MergedDir`, `UpperDir`, `WorkDir`, in Docker's order (Go map: sorted).
     fn metadata(&self, id: &CacheId) -> Result<Vec<(String, String)>, Error>;
+
+    /// What else is worth telling of `id` in this driver's own terms, for `explain`: name and value. Reads what it needs; may walk the folder.
+    fn describe(&self, _id: &CacheId) -> Vec<(String, String)> {
+        Vec::new()
+    }
 
     /// What `id` changes over `parent`, the folder that it was created over. Where layers are unions cost grows with what changed;
     /// where they are copies, with all there is.

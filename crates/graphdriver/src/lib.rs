@@ -4,18 +4,21 @@
 //! | --- | --- |
 //! | [`driver`] | the [`GraphDriver`] trait, what every driver promises |
 //! | [`overlay2`] | `overlay2/<cache ID>/{diff,link,lower,work,committed}` and `overlay2/l/` |
+//! | [`aufs`] | `aufs/{diff,layers,mnt}/<cache ID>`: our own union, with AUFS's marks |
 //! | [`overlay`] | `overlay/<cache ID>/{root \| upper,work,merged,lower-id}`: hard links between layers |
 //! | [`btrfs`] | `btrfs/subvolumes/<cache ID>`: snapshots |
 //! | [`vfs`] | `vfs/dir/<cache ID>`: a whole copy a layer |
 //! | [`choose`] | which drivers work on a filesystem, and the best of them |
 //! | `home` | what the drivers' homes have alike |
 //! | `seats` | who uses a mount, and when it goes |
+//! | `union` | the union in user space, as drivers mount it |
 //! | `copy` | a tree like another, by copies or hard links |
 //! | `views` | what changed between whole views |
 //! | [`size`] | what a folder takes, as Docker counts |
 //! | [`error`] | what a driver can fail with |
 #![forbid(unsafe_code)]
 
+pub mod aufs;
 pub mod btrfs;
 pub mod choose;
 mod copy;
@@ -26,6 +29,7 @@ pub mod overlay;
 pub mod overlay2;
 mod seats;
 pub mod size;
+mod union;
 pub mod vfs;
 mod views;
 
@@ -37,12 +41,13 @@ pub use strata_sys::fs::Feature;
 use std::{path::Path, sync::Arc};
 
 /// Drivers this build has, best first.
-pub const DRIVERS: &[&str] = &["overlay2", "btrfs", "overlay", "vfs"];
+pub const DRIVERS: &[&str] = &["overlay2", "btrfs", "aufs", "overlay", "vfs"];
 
 /// Opens the driver `name` on the data root `root`; with `ReadOnly` nothing is made.
 pub fn open(name: &str, root: &Path, access: Access) -> Result<Arc<dyn GraphDriver>, Error> {
     match name {
         "overlay2" => Ok(Arc::new(overlay2::Overlay2::open(root, access)?)),
+        "aufs" => Ok(Arc::new(aufs::Aufs::open(root, access)?)),
         "btrfs" => Ok(Arc::new(btrfs::Btrfs::open(root, access)?)),
         "overlay" => Ok(Arc::new(overlay::Overlay::open(root, access)?)),
         "vfs" => Ok(Arc::new(vfs::Vfs::open(root, access)?)),

@@ -194,6 +194,25 @@ fn gone_of(init: &Path, upper: &Path, root: &Path, at: &Path, gone: &mut Vec<Pat
     Ok(())
 }
 
+/// Files below `root`, and those of them with several names.
+fn count_links(root: &Path) -> io::Result<(u64, u64)> {
+    let (mut files, mut shared) = (0, 0);
+    let mut left = vec![root.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            if meta.is_dir() {
+                left.push(entry.path());
+            } else if meta.is_file() {
+                files += 1;
+                shared += u64::from(meta.nlink() > 1);
+            }
+        }
+    }
+    Ok((files, shared))
+}
+
 fn is_whiteout(meta: &fs::Metadata) -> bool {
     use std::os::unix::fs::FileTypeExt;
     meta.file_type().is_char_device() && meta.rdev() == 0
@@ -309,6 +328,13 @@ impl GraphDriver for Overlay {
                 line("WorkDir", self.at(id, "work")),
             ],
         })
+    }
+
+    fn describe(&self, id: &CacheId) -> Vec<(String, String)> {
+        let Some(root) = self.root(id) else { return Vec::new() };
+        let Ok((files, shared)) = count_links(&root) else { return Vec::new() };
+        let text = format!("{shared} of {files} files have further names, in the roots of other layers or in this one");
+        vec![("hard links".to_owned(), text)]
     }
 
     fn changes(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<Vec<Change>, Error> {

@@ -28,12 +28,21 @@ pub(crate) struct Seats {
 pub(crate) struct Place {
     pub target: PathBuf,
     users: PathBuf,
+    point: Point,
+}
+
+/// What becomes of a mount point when nothing is mounted on it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Point {
+    Goes,
+    Stays,
 }
 
 /// One user's part in a mount.
 struct Seat {
     gate: PathBuf,
     users: PathBuf,
+    point: Point,
     lock: Lock,
 }
 
@@ -48,7 +57,7 @@ impl Seats {
 
     /// The place `target`, whose users' file is called after `key`.
     pub fn place(&self, target: PathBuf, key: &str) -> Place {
-        Place { target, users: self.locks.join(format!("{}-{key}", self.name)) }
+        Place { target, users: self.locks.join(format!("{}-{key}", self.name)), point: Point::Goes }
     }
 
     /// Held while something is mounted or unmounted.
@@ -68,7 +77,7 @@ impl Seats {
         drop(Lock::acquire(&place.users, Mode::Shared)?);
         let mounted = mount().context("mount", &place.target);
         Ok(mounted.inspect_err(|_| {
-            let _ = take_down(&place.target, &place.users);
+            let _ = place.take_down();
         })?)
     }
 
@@ -78,7 +87,7 @@ impl Seats {
             return Ok(Mounted::plain(place.target.clone()));
         }
         let lock = Lock::acquire(&place.users, Mode::Shared)?;
-        let seat = Seat { gate: self.locks.join(self.name), users: place.users.clone(), lock };
+        let seat = Seat { gate: self.locks.join(self.name), users: place.users.clone(), point: place.point, lock };
         Ok(Mounted::new(place.target.clone(), move |target, end| {
             if let Err(error) = seat.leave(target, end) {
                 tracing::warn!(target = %target.display(), %error, "left mounted");
@@ -94,16 +103,25 @@ impl Seats {
             return Ok(());
         }
         let _gate = self.gate()?;
-        places.iter().try_for_each(|place| take_down(&place.target, &place.users))
+        places.iter().try_for_each(|place| place.take_down())
     }
 }
 
 impl Place {
+    /// The mount point stays when nothing is mounted on it.
+    pub fn lasting(self) -> Self {
+        Self { point: Point::Stays, ..self }
+    }
+
+    fn take_down(&self) -> Result<(), Error> {
+        take_down(&self.target, &self.users, self.point)
+    }
+
     pub fn is_mounted(&self) -> Result<bool, Error> {
         match kernel::is_mounted(&self.target) {
             // The process behind a mount in user space is gone: mounted, but of no use.
             Err(error) if strata_sys::errno(&error) == Some(rustix::io::Errno::NOTCONN.raw_os_error()) => {
-                take_down(&self.target, &self.users)?;
+                self.take_down()?;
                 Ok(false)
             }
             result => Ok(result.context("look for a mount at", &self.target)?),
@@ -123,13 +141,13 @@ impl Seat {
         };
         match fs::read(&self.users) {
             Ok(text) if text == KEPT => Ok(()),
-            _ => take_down(target, &self.users),
+            _ => take_down(target, &self.users, self.point),
         }
     }
 }
 
 /// Unmounts `target` and forgets its users. The gate is held.
-fn take_down(target: &Path, users: &Path) -> Result<(), Error> {
+fn take_down(target: &Path, users: &Path, point: Point) -> Result<(), Error> {
     loop {
         match kernel::is_mounted(target) {
             Ok(false) => break,
@@ -139,9 +157,11 @@ fn take_down(target: &Path, users: &Path) -> Result<(), Error> {
             _ => kernel::unmount(target).context("unmount", target)?,
         }
     }
-    match fs::remove_dir(target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => result.context("remove", target)?,
+    if point == Point::Goes {
+        match fs::remove_dir(target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.context("remove", target)?,
+        }
     }
     remove_if_there(users)
 }

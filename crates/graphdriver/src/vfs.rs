@@ -115,6 +115,10 @@ impl GraphDriver for Vfs {
         self.home.list()
     }
 
+    fn place(&self, id: &CacheId) -> PathBuf {
+        self.home.dir(id)
+    }
+
     fn parent(&self, id: &CacheId) -> Result<Option<CacheId>, Error> {
         self.home.require(id).map(|()| None)
     }

@@ -41,6 +41,10 @@ impl Bench {
             (Place::Folder { _scratch: scratch }, root)
         };
         let driver = open(name, &root, Access::ReadWrite).expect("opens on a fresh root");
+        if let Some(lacking) = driver.probe().iter().find(|tried| tried.name == "union in user space" && !tried.works) {
+            strata_testkit::require::report_skip(&format!("{name}: {}", lacking.why));
+            return None;
+        }
         Some(Self { driver, root, _place: place })
     }
 

@@ -191,7 +191,7 @@ impl Store {
         let orphans = folders.iter().filter(|id| !reached.contains(id) && self.driver.exists(id));
         let finding = |id: &CacheId| Finding {
             object: Object::Folder(id.clone()),
-            path: self.driver.home().join(id.as_str()),
+            path: self.driver.place(id),
             reason: "no layer and no container names this folder".into(),
         };
         orphans.map(finding).collect()
