@@ -131,7 +131,8 @@ where
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(BUFFER)
         .max_headers(HEADERS_MAX)
-        .pipeline_flush(true);
+        // Pieces must come to the stream as they are, not copied together: some stand for files.
+        .writev(true);
     let serving = builder.serve_connection(TokioIo::new(stream), answer);
     tokio::pin!(serving);
     tokio::select! {

@@ -60,6 +60,10 @@ impl Spans {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push_back(Span { file, offset, left: len });
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty()
+    }
+
     /// Sends up to `len` bytes of the first part to `socket`.
     fn send(&self, socket: &TcpStream, len: usize) -> io::Result<usize> {
         let mut spans = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -131,6 +135,10 @@ impl AsyncWrite for SpliceStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // All that the library holds was written: a part that is left means that its stand-in was copied, and zeros were sent.
+        if !self.spans.is_empty() {
+            return Poll::Ready(Err(io::Error::other("a file's stand-in was sent in its place")));
+        }
         Pin::new(&mut self.get_mut().stream).poll_flush(context)
     }
 
