@@ -8,7 +8,7 @@ use std::{
 
 use crate::table::Index;
 
-/// Descriptors kept at most.
+/// Descriptors kept at most, with few branches.
 const KEPT: usize = 384;
 
 /// A directory in a branch: node, its generation, branch.
@@ -18,6 +18,8 @@ type Key = (Index, u32, u16);
 struct State {
     open: HashMap<Key, (Arc<OwnedFd>, u64)>,
     clock: u64,
+    /// Descriptors kept beyond [`KEPT`].
+    more: usize,
 }
 
 /// A bounded cache; the half that was not used for longest goes when it is full.
@@ -25,6 +27,12 @@ struct State {
 pub(crate) struct DirCache(Mutex<State>);
 
 impl DirCache {
+    /// Makes room for a directory that lies in all of so many branches, as far as the limit on descriptors allows.
+    pub fn make_room(&self, branches: usize, limit: u64) {
+        let spare = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(branches + 2 * KEPT);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).more = (2 * branches).min(spare / 2);
+    }
+
     pub fn get(&self, key: Key) -> Option<Arc<OwnedFd>> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.clock += 1;
@@ -39,7 +47,7 @@ impl DirCache {
         state.clock += 1;
         let now = state.clock;
         let mut dropped = Vec::new();
-        if state.open.len() >= KEPT {
+        if state.open.len() >= KEPT + state.more {
             let mut uses: Vec<u64> = state.open.values().map(|(_, used)| *used).collect();
             uses.sort_unstable();
             let middle = uses[uses.len() / 2];

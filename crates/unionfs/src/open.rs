@@ -35,7 +35,7 @@ impl Union {
     pub fn open(config: Config) -> Opened<Self> {
         let Config { branches, dialect, work, mut options } = config;
         check_number(branches.len())?;
-        _ = strata_sys::union::allow_descriptors(branches.len() as u64 + 1024);
+        let limit = strata_sys::union::allow_descriptors(5 * branches.len() as u64 + 2048).unwrap_or(1024);
         let mut list = Vec::with_capacity(branches.len());
         for branch in &branches {
             list.push(Arc::new(open_layer(branch, dialect)?));
@@ -68,6 +68,7 @@ impl Union {
         let layers = Layers { list, writer: writer.map(|writer| writer as u16), work: opened_work.map(Arc::new) };
         settle_origin(&layers, dialect, &mut options);
         let union = Self::new(layers, dialect, options);
+        union.dirs.make_room(branches.len(), limit);
         union.add_root()?;
         Ok(union)
     }

@@ -58,7 +58,9 @@ impl Union {
             return Err(Errno::ROFS);
         }
         let mut node = node.clone();
-        if node.top != writer && links > 1 && self.keys().is_some() && self.keeps_links(ns, node.kind) {
+        // What is not in the writable branch is in a lower one.
+        let below = node.top != writer;
+        if below && links > 1 && self.keys().is_some() && self.keeps_links(ns, node.kind) {
             // The count of the names that are left is kept with the copy.
             self.copy_up(ns, index, Data::All)?;
             node = self.known(index)?;
@@ -68,7 +70,7 @@ impl Union {
         }
         self.keep_open(ns, index, &node)?;
         let parent_node = self.known(parent)?;
-        let lower = self.lower_has(ns, parent, &parent_node, name)?;
+        let lower = below || self.lower_has(ns, parent, &parent_node, name)?;
         let last = node.top == writer && self.spot(ns, index, &node)?.stat()?.stx_nlink == 1;
         if node.top == writer {
             let up = self.dir_fd(ns, parent, &parent_node, writer)?;
