@@ -298,7 +298,10 @@ const CASES: &[Case] = &[
             c.put_image(r, tag, "a");
         }
         let reply = c.get(&format!("/v2/{r}/tags/list"));
-        assert_eq!((reply.status, reply.json()), (200, json!({"name": r, "tags": ["0", "1", "C", "Y", "_k", "a", "b", "x", "z"]})));
+        assert_eq!(
+            (reply.status, reply.json()),
+            (200, json!({"name": r, "tags": ["0", "1", "C", "Y", "_k", "a", "b", "x", "z"]}))
+        );
     }),
     ("end-8a: tags of a repository that is not there are 404", |c, r| {
         let reply = c.get(&format!("/v2/{r}/absent/tags/list"));
