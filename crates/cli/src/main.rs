@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Command, container::ContainerCommand};
+use args::{Cli, Command, container::ContainerCommand, registry::RegistryCommand};
 use context::Context;
 
 fn main() -> ExitCode {
@@ -21,11 +21,14 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::new(&cli.global.log_level))
-        .with_target(false)
-        .init();
+    // A registry's configuration says what it logs.
+    if !matches!(cli.command, Command::Registry(RegistryCommand::Serve(_))) {
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_env_filter(tracing_subscriber::EnvFilter::new(&cli.global.log_level))
+            .with_target(false)
+            .init();
+    }
     match commands::run(&Context::new(&cli.global), &cli.command) {
         Ok(status) => ExitCode::from(status),
         Err(error) => ExitCode::from(report(&cli.command, &error)),

@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod image;
+pub mod registry;
 pub mod registry_client;
 pub mod system;
 
@@ -116,6 +117,9 @@ pub enum Command {
     /// Show version information
     Version(system::Version),
 
+    /// Serve a registry of images
+    #[command(subcommand)]
+    Registry(registry::RegistryCommand),
     /// Manage images
     #[command(subcommand)]
     Image(image::ImageCommand),

@@ -10,6 +10,7 @@ mod layers;
 mod login;
 mod pull;
 mod push;
+mod registry;
 mod run;
 mod shell;
 mod system;
@@ -50,6 +51,7 @@ pub fn run(context: &Context, command: &Command) -> anyhow::Result<u8> {
         Command::Login(args) => login::login(args),
         Command::Logout(args) => login::logout(args),
         Command::Search(args) => login::search(args),
+        Command::Registry(command) => registry::registry(command),
 
         Command::Inspect(args) => inspect::any(context, args),
         Command::Explain(args) => explain::explain(context, args),
