@@ -70,7 +70,7 @@ fn an_image_from_its_id_to_the_mount_line() {
     assert!(found.layers[1].shared_with.is_empty());
     let links: Vec<String> =
         found.layers.iter().rev().map(|layer| format!("l/{}", layer.facts.link.value.as_deref().unwrap())).collect();
-    assert_eq!(found.mount.lowerdir[1..], links);
+    assert_eq!(found.mount.as_ref().expect("a mount").lowerdir[1..], links);
     let text = E::Image(found).to_string();
     assert!(text.lines().count() <= 40, "one screen:\n{text}");
     for wanted in [id.to_string(), chains[2].to_string(), "step 2 of made:1".into(), "other:1".into(), links[0].clone()]

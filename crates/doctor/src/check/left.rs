@@ -111,6 +111,9 @@ fn mounts(stores: &Stores<'_>) -> Vec<Finding> {
         } else if target.file_name().is_some_and(|last| last == "merged") && target.starts_with(home) {
             let Some(id) = target.parent().and_then(name) else { continue };
             (id.clone(), id.to_string())
+        } else if target.parent() == Some(&home.join("mnt")) {
+            let Some(id) = name(target) else { continue };
+            (id.clone(), id.to_string())
         } else {
             continue;
         };

@@ -7,7 +7,7 @@ use strata_container::Record;
 use strata_spec::{CacheId, ChainId};
 
 use super::{
-    facts::{LayerFacts, MountLine, folder_facts, link_owner, lower_of},
+    facts::{DriverFact, LayerFacts, MountLine, driver_facts, folder_facts, has_links, link_owner, lower_of},
     file::layer,
     trace::{Role, Stacked},
 };
@@ -48,6 +48,9 @@ pub struct ContainerExplanation {
     pub layers: Vec<ContainerLayer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount: Option<MountLine>,
+    /// What the driver tells of the read-write layer's folder, in its own terms.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub driver: Vec<DriverFact>,
     /// What is bound into it while it runs.
     pub bound: Vec<Bound>,
     /// Bytes of its read-write layer.
@@ -113,7 +116,8 @@ pub(super) fn explain(stores: &Stores<'_>, survey: &Survey, container: &Containe
         created: record.map(|record| record.created.clone()),
         image,
         image_id,
-        mount: mount_id.value.as_ref().map(|id| mount_line(stores, id, &mut found)),
+        mount: mount_id.value.as_ref().and_then(|id| mount_line(stores, id, &mut found)),
+        driver: driver_facts(stores, mount_id.value.as_ref()),
         bound: record.map(|record| bound(stores, container, record)).unwrap_or_default(),
         size,
         image_size: layers.iter().filter_map(|layer| layer.size).fold(0, u64::saturating_add),
@@ -187,7 +191,7 @@ pub(super) fn stacked(stores: &Stores<'_>, container: &ContainerUse) -> (Vec<Sta
         let of =
             |facts: &LayerFacts| Some(layer(stores, Role::Image, facts.chain_id.value, facts.cache_id.value.clone()?));
         layers.extend(chain.iter().filter_map(of));
-    } else if let Some(id) = &mount_id.value {
+    } else if let Some(id) = mount_id.value.as_ref().filter(|_| has_links(stores)) {
         let lower = lower_of(stores, id);
         found.extend(lower.problem());
         let links = stores.layers.driver().home().join("l");
@@ -198,12 +202,16 @@ pub(super) fn stacked(stores: &Stores<'_>, container: &ContainerUse) -> (Vec<Sta
 }
 
 /// The live mount, or what would be mounted.
-fn mount_line(stores: &Stores<'_>, id: &CacheId, found: &mut Vec<Problem>) -> MountLine {
-    let lower = lower_of(stores, id);
-    found.extend(lower.problem());
-    let lower: Vec<String> = lower.value.unwrap_or_default().iter().map(|link| format!("l/{link}")).collect();
-    let mut line = MountLine::planned(stores, id.as_str(), lower);
-    let target = super::facts::folder_of(stores, id).join("merged");
+fn mount_line(stores: &Stores<'_>, id: &CacheId, found: &mut Vec<Problem>) -> Option<MountLine> {
+    let mut line = if has_links(stores) {
+        let lower = lower_of(stores, id);
+        found.extend(lower.problem());
+        let lower: Vec<String> = lower.value.unwrap_or_default().iter().map(|link| format!("l/{link}")).collect();
+        MountLine::planned(stores, id.as_str(), lower)
+    } else {
+        MountLine::by_names(stores, id.as_str(), &below(stores, id))?
+    };
+    let target = stores.layers.driver().home().join(&line.target);
     let mounts = strata_sys::mount::mounts_under(&target).unwrap_or_default();
     if let Some(mount) = mounts.iter().rev().find(|mount| mount.target == target) {
         line.mounted = true;
@@ -226,7 +234,19 @@ fn mount_line(stores: &Stores<'_>, id: &CacheId, found: &mut Vec<Problem>) -> Mo
         line.upperdir = option("upperdir").unwrap_or(line.upperdir);
         line.workdir = option("workdir").unwrap_or(line.workdir);
     }
-    line
+    Some(line)
+}
+
+/// The folders below `id`, topmost first, as far as the driver's own files lead.
+fn below(stores: &Stores<'_>, id: &CacheId) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut next = stores.layers.driver().parent(id).ok().flatten();
+    // A damaged file may lead round in a circle.
+    while let Some(id) = next.filter(|id| names.len() < 1000 && !names.contains(&id.to_string())) {
+        names.push(id.to_string());
+        next = stores.layers.driver().parent(&id).ok().flatten();
+    }
+    names
 }
 
 fn bound(stores: &Stores<'_>, container: &ContainerUse, record: &Record) -> Vec<Bound> {
@@ -270,9 +290,16 @@ impl fmt::Display for ContainerExplanation {
                 Role::Init => "init",
                 Role::Image => "image",
             };
-            let (link, folder) = (layer.link.value.as_deref().unwrap_or("?"), layer.folder.as_deref().unwrap_or("?"));
+            let unnamed = if layer.link.problem.is_some() { "?" } else { "-" };
+            let (link, folder) =
+                (layer.link.value.as_deref().unwrap_or(unnamed), layer.folder.as_deref().unwrap_or("?"));
             let size = layer.size.map(bytes).unwrap_or_default();
             writeln!(f, "{}", format!("  {:>3} {role:<10} {link:<26} {folder}  {size}", n + 1).trim_end())?;
+        }
+        if !self.driver.is_empty() {
+            let mut rows = Rows::default();
+            self.driver.iter().for_each(|fact| rows.add(&fact.name, [&fact.value]));
+            write!(f, "\nRead-write layer, as its driver has it\n{rows}")?;
         }
         if let Some(mount) = &self.mount {
             write!(f, "\n{mount}")?;

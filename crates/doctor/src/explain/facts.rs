@@ -125,11 +125,31 @@ pub(crate) fn folder_facts(
 
 /// A folder under the driver.
 pub(crate) fn folder_of(stores: &Stores<'_>, id: &CacheId) -> PathBuf {
-    stores.layers.driver().home().join(id.as_str())
+    stores.layers.driver().place(id)
+}
+
+/// Whether the driver gives its folders short names in `l/`.
+pub(crate) fn has_links(stores: &Stores<'_>) -> bool {
+    matches!(stores.layers.driver().name(), "overlay2" | "fuse-overlayfs")
+}
+
+/// What the driver itself tells of a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DriverFact {
+    pub name: String,
+    pub value: String,
+}
+
+pub(crate) fn driver_facts(stores: &Stores<'_>, id: Option<&CacheId>) -> Vec<DriverFact> {
+    let lines = id.map(|id| stores.layers.driver().describe(id)).unwrap_or_default();
+    lines.into_iter().map(|(name, value)| DriverFact { name, value }).collect()
 }
 
 /// A folder's short name in `l/`.
 fn link_of(stores: &Stores<'_>, id: &CacheId) -> Sourced<String> {
+    if !has_links(stores) {
+        return Sourced::unknown(format!("{} has no short names", stores.layers.driver().name()));
+    }
     let mut link: Sourced<String> = Sourced::of_file(stores, &folder_of(stores, id).join("link"));
     let Some(name) = &link.value else { return link };
     if !is_link(name) {
@@ -202,6 +222,30 @@ pub struct MountLine {
 }
 
 impl MountLine {
+    /// What would be mounted for the folder `id`, called so, over folders by their names, topmost first; `None` where nothing is mounted.
+    pub(crate) fn by_names(stores: &Stores<'_>, id: &str, below: &[String]) -> Option<Self> {
+        let base = stores.layers.driver().home().display().to_string();
+        match stores.layers.driver().name() {
+            "aufs" => {
+                let lowerdir: Vec<String> = below.iter().map(|id| format!("diff/{id}")).collect();
+                let (upperdir, target) = (format!("diff/{id}"), format!("mnt/{id}"));
+                let branches: String = lowerdir.iter().map(|dir| format!(":{dir}=ro+wh")).collect();
+                let line = format!("mount -t aufs -o br={upperdir}=rw{branches} none {target}");
+                Some(Self { mounted: false, base, lowerdir, upperdir, workdir: String::new(), target, line })
+            }
+            "overlay" => {
+                let lowerdir = vec![format!("{}/root", below.last()?)];
+                let (upperdir, workdir, target) = (format!("{id}/upper"), format!("{id}/work"), format!("{id}/merged"));
+                let line = format!(
+                    "mount -t overlay overlay -o lowerdir={},upperdir={upperdir},workdir={workdir} {target}",
+                    lowerdir[0]
+                );
+                Some(Self { mounted: false, base, lowerdir, upperdir, workdir, target, line })
+            }
+            _ => None,
+        }
+    }
+
     /// What would be mounted for the folder `id` over the links `lower`.
     pub(crate) fn planned(stores: &Stores<'_>, id: &str, lower: Vec<String>) -> Self {
         let (upperdir, workdir, target) = (format!("{id}/diff"), format!("{id}/work"), format!("{id}/merged"));
@@ -219,6 +263,12 @@ impl fmt::Display for MountLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.mounted {
             return writeln!(f, "Mounted now\n  {}", self.line);
+        }
+        if self.workdir.is_empty() {
+            writeln!(f, "Branches, as the union is given them in {}", self.base)?;
+            writeln!(f, "  {}=rw", self.upperdir)?;
+            self.lowerdir.iter().try_for_each(|branch| writeln!(f, "  {branch}=ro+wh"))?;
+            return writeln!(f, "  on {}", self.target);
         }
         let lower: Vec<String> = self.lowerdir.chunks(4).map(|chunk| chunk.join(":")).collect();
         writeln!(f, "Mount, as the kernel is given it in {}", self.base)?;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use strata_spec::{ChainId, DiffId, ImageConfig, ImageId, chain_ids};
 
-use super::facts::{LayerFacts, MountLine};
+use super::facts::{LayerFacts, MountLine, has_links};
 use crate::{
     Error, Stores,
     survey::{ContainerName, ImageName, Survey, problem},
@@ -29,7 +29,9 @@ pub struct ImageExplanation {
     /// From the base up.
     pub layers: Vec<ImageLayer>,
     /// Of a container of it.
-    pub mount: MountLine,
+    /// What a container of it would mount; absent where the driver mounts nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount: Option<MountLine>,
     /// Containers made of it.
     pub containers: Vec<ContainerName>,
     pub problems: Vec<Problem>,
@@ -123,11 +125,20 @@ fn step_text(step: &strata_spec::config::History) -> &str {
     if step.created_by.is_empty() { &step.comment } else { &step.created_by }
 }
 
-fn mount_line(stores: &Stores<'_>, layers: &[ImageLayer]) -> MountLine {
+fn mount_line(stores: &Stores<'_>, layers: &[ImageLayer]) -> Option<MountLine> {
+    if !has_links(stores) {
+        let id = |layer: &ImageLayer| layer.facts.cache_id.value.as_ref().map_or("?".to_owned(), ToString::to_string);
+        let names: Vec<String> = match stores.layers.driver().name() {
+            // One root has all layers.
+            "overlay" => layers.last().map(id).into_iter().collect(),
+            _ => std::iter::once("<init>".to_owned()).chain(layers.iter().rev().map(id)).collect(),
+        };
+        return MountLine::by_names(stores, "<new>", &names);
+    }
     let links = layers.iter().rev().map(|layer| layer.facts.link.value.as_deref());
     let links = links.map(|link| format!("l/{}", link.unwrap_or("?")));
     let lower = std::iter::once("l/<init>".to_owned()).chain(links).collect();
-    MountLine::planned(stores, "<new>", lower)
+    Some(MountLine::planned(stores, "<new>", lower))
 }
 
 /// With more layers than this, a line each has to do.
@@ -160,7 +171,9 @@ impl fmt::Display for ImageExplanation {
             0..=IN_FULL => self.layers_in_full(f)?,
             _ => self.layers_in_columns(f)?,
         }
-        write!(f, "\nFor a container of it\n{}", self.mount)?;
+        if let Some(mount) = &self.mount {
+            write!(f, "\nFor a container of it\n{mount}")?;
+        }
         problems(f, &self.problems)
     }
 }
@@ -180,7 +193,10 @@ impl ImageExplanation {
             let how = layer.chain_id.how.split(" = ").next().unwrap_or_default();
             rows.add("ChainID", [&layer.chain_id.value.map(|id| id.to_string()).unwrap_or_default(), how]);
             rows.value("cache ID", &facts.cache_id, None);
-            rows.value("link", &facts.link, None);
+            match facts.link.value.is_some() || facts.link.problem.is_some() {
+                true => rows.value("link", &facts.link, None),
+                false => rows.add("files", [facts.folder.as_deref().unwrap_or("?")]),
+            }
             let size = facts.size.value.map_or_else(|| "?".to_owned(), |size| format!("{size} bytes"));
             rows.add("size", [&size, facts.size.file.as_deref().unwrap_or_default()]);
             if !layer.shared_with.is_empty() {
@@ -206,7 +222,7 @@ impl ImageExplanation {
                 layer.diff_id.value.map(|id| id.short()).unwrap_or_default(),
                 layer.chain_id.value.map(|id| id.short()).unwrap_or_default(),
                 short(cache.as_deref()),
-                facts.link.value.as_deref().unwrap_or("?"),
+                facts.link.value.as_deref().unwrap_or(if facts.link.problem.is_some() { "?" } else { "-" }),
                 facts.size.value.map_or_else(|| "?".to_owned(), bytes),
                 layer.shared_with.len(),
                 one_line(layer.created_by.as_deref().unwrap_or_default(), 60),

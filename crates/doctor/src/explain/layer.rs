@@ -6,7 +6,7 @@ use serde::Serialize;
 use strata_archive::split::{Record, Unpacker};
 use strata_spec::{ChainId, DiffId};
 
-use super::facts::LayerFacts;
+use super::facts::{DriverFact, LayerFacts, driver_facts};
 use crate::{
     Stores,
     survey::{ContainerName, ImageName, Survey},
@@ -20,6 +20,9 @@ pub struct LayerExplanation {
     pub facts: LayerFacts,
     /// Layers in the chain, this one included.
     pub depth: usize,
+    /// What the driver tells of its folder, in its own terms.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub driver: Vec<DriverFact>,
     /// Entries of its tar.
     pub entries: Sourced<u64>,
     /// Other layers with the same files, over other parents.
@@ -42,6 +45,7 @@ pub(super) fn explain(stores: &Stores<'_>, survey: &Survey, chain: ChainId) -> L
     found.extend(entries.problem());
     LayerExplanation {
         depth: depth(stores, chain),
+        driver: driver_facts(stores, facts.cache_id.value.as_ref()),
         entries,
         same_diff_id: same.into_iter().filter(|id| *id != chain).collect(),
         images: survey.images_with(chain),
@@ -113,12 +117,17 @@ impl fmt::Display for LayerExplanation {
         rows.value("DiffID", &facts.diff_id, None);
         rows.value("parent", &facts.parent, None);
         rows.value("cache ID", &facts.cache_id, None);
-        rows.value("link", &facts.link, None);
+        if facts.link.value.is_some() || facts.link.problem.is_some() {
+            rows.value("link", &facts.link, None);
+        }
         rows.add("files", [facts.folder.as_deref().unwrap_or("?")]);
         let size = facts.size.value.map_or_else(|| "?".to_owned(), |size| format!("{size} bytes ({})", bytes(size)));
         rows.add("size", [&size, facts.size.file.as_deref().unwrap_or_default()]);
         let entries = self.entries.value.map_or_else(|| "?".to_owned(), |count| count.to_string());
         rows.add("entries", [&entries, self.entries.file.as_deref().unwrap_or_default()]);
+        for fact in &self.driver {
+            rows.add(&fact.name, [&fact.value]);
+        }
         rows.add("depth", [&self.depth.to_string()]);
         rows.add("images", [&uses(&self.images)]);
         let containers: Vec<String> = self.containers.iter().map(ContainerName::short).collect();

@@ -229,7 +229,43 @@ impl Draft<'_> {
     }
 
     fn driver(&mut self, rest: &[&str]) {
+        let driver = self.stores.layers.driver().name();
+        // Below a folder of its own each layer's folder holds its files themselves.
+        let own = match driver {
+            "vfs" => "dir",
+            "btrfs" => "subvolumes",
+            "aufs" => "diff",
+            _ => "",
+        };
         match rest {
+            [first] if *first == own => self.is(Owner::Root, "the layers' files: a folder each"),
+            [first, id, inner @ ..] if *first == own => match id.parse::<CacheId>() {
+                Ok(id) => {
+                    let inner: Vec<&str> = std::iter::once("diff").chain(inner.iter().copied()).collect();
+                    self.folder(&id, &inner);
+                }
+                Err(_) => self.is(Owner::Orphan, "nothing that Docker or Strata is known to write"),
+            },
+            ["layers"] if driver == "aufs" => self.is(Owner::Root, "the branches below each layer, topmost first"),
+            ["mnt"] if driver == "aufs" => self.is(Owner::Root, "the mount points"),
+            [place @ ("layers" | "mnt"), id, inner @ ..] if driver == "aufs" => match id.parse::<CacheId>() {
+                Ok(id) => {
+                    let place = if *place == "mnt" { "merged" } else { "lower" };
+                    let inner: Vec<&str> = std::iter::once(place).chain(inner.iter().copied()).collect();
+                    self.folder(&id, &inner);
+                }
+                Err(_) => self.is(Owner::Orphan, "nothing that Docker or Strata is known to write"),
+            },
+            ["quotas", ..] if driver == "btrfs" => self.is(Owner::Root, "bytes that containers' roots may take"),
+            [id, inner @ ..] if driver == "overlay" && id.parse::<CacheId>().is_ok() => {
+                let mut inner = inner.to_vec();
+                match inner.first_mut() {
+                    Some(first) if ["root", "upper"].contains(first) => *first = "diff",
+                    Some(first) if *first == "lower-id" => *first = "lower",
+                    _ => {}
+                }
+                id.parse::<CacheId>().iter().for_each(|id| self.folder(id, &inner));
+            }
             [] => self.is(Owner::Root, "the layers' files: a folder each"),
             ["l"] => self.is(Owner::Root, "short names of the layers' folders, to keep mount options within a page"),
             ["l", link, inner @ ..] if is_link(link) => self.link(link, inner),
@@ -278,7 +314,7 @@ impl Draft<'_> {
         let what = match inner {
             [] => "the folder",
             ["link"] => "the name in l/",
-            ["lower"] => "the names in l/ of all layers below",
+            ["lower"] => "the names of the layers below",
             ["committed"] => "the mark that other layers stand on the folder",
             ["work", ..] => "the kernel's own working space",
             ["diff"] => "the files",

@@ -57,8 +57,8 @@ fn named(stores: &Stores<'_>, survey: &Survey, text: &str) -> Result<Explanation
         return Ok(Explanation::Layer(layer::explain(stores, survey, id)));
     }
     if let Some(folder) = folder_called(stores, text)? {
-        let home = stores.layers.driver().home();
-        let place = home.strip_prefix(stores.root).unwrap_or(home).join(folder.as_str());
+        let place = folder_of(stores, &folder);
+        let place = place.strip_prefix(stores.root).unwrap_or(&place).to_owned();
         return match survey.owner_of_folder(&folder) {
             Some(owner) => Ok(Explanation::Container(container::explain(stores, survey, owner))),
             None => Ok(Explanation::Path(path::explain(stores, survey, &place))),

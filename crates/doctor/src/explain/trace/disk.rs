@@ -1,8 +1,9 @@
-//! One layer's own files and overlay's marks on them.
+//! One layer's own files and the marks on them: overlay's, and AUFS's.
 //!
 //! # Limitations
 //!
-//! Knows overlay's marks alone, those that the driver `overlay2` leaves on disk.
+//! A file that a container under overlay itself called `.wh.NAME` is taken for a mark of AUFS. Where layers are whole views (vfs, btrfs,
+//! overlay), the topmost has every file: which layer brought it is not told.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -12,6 +13,7 @@ use std::{
     rc::Rc,
 };
 
+use strata_archive::marks::{OPAQUE as AUFS_OPAQUE, WHITEOUT_PREFIX};
 use strata_sys::{
     tree::{Device, Dir, Kind, Stat},
     xattr,
@@ -89,7 +91,7 @@ pub(super) fn open_dir(dir: Dir) -> io::Result<Here> {
     let opaque = xattr::get_of(&dir, OPAQUE)?;
     let redirect = xattr::get_of(&dir, REDIRECT)?.filter(|text| is_redirect(text));
     let marks = DirMarks {
-        opaque: opaque.as_deref() == Some(b"y"),
+        opaque: opaque.as_deref() == Some(b"y") || dir.exists(AUFS_OPAQUE)?,
         second_form: opaque.as_deref() == Some(b"x"),
         redirect: redirect.map(|text| OsString::from_vec(text).into()),
     };
@@ -99,7 +101,13 @@ pub(super) fn open_dir(dir: Dir) -> io::Result<Here> {
 /// What `dir` has under `name`.
 pub(super) fn look(dir: &Rc<Dir>, second_form: bool, name: &OsStr) -> io::Result<Here> {
     let stat = match dir.stat(name) {
-        Err(error) if is_absent(&error) => return Ok(Here::Absent),
+        Err(error) if is_absent(&error) => {
+            let mut mark = OsString::from(WHITEOUT_PREFIX);
+            mark.push(name);
+            let is_deleted =
+                dir.exists(&mark).or_else(|error| if is_absent(&error) { Ok(false) } else { Err(error) })?;
+            return Ok(if is_deleted { Here::Whiteout } else { Here::Absent });
+        }
         stat => stat?,
     };
     if stat.kind == Kind::Dir {
