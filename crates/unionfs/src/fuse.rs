@@ -29,8 +29,8 @@ use std::{
 use fuser::{FopenFlags, INodeNo, InitFlags, KernelConfig, Session, SessionACL};
 
 use crate::{
-    Access, Attr, Cache, Caller, DirHandle, Dialect, Entry, Errno, Invalidation, NodeId, Privileges, Result, Switch, Union,
-    mount::wire::Fields,
+    Access, Attr, Cache, Caller, Dialect, DirHandle, Entry, Errno, Invalidation, NodeId, Privileges, Result, Switch,
+    Union, mount::wire::Fields,
 };
 use files::{Files, Slab, Through};
 use ids::Ids;
@@ -156,7 +156,10 @@ impl Front {
         let allowed = self.settings.passthrough == Switch::On
             && !strata_sys::process::in_user_namespace()
             && strata_sys::process::has_capability(strata_sys::process::Capability::SysAdmin);
-        if allowed && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() && config.set_max_stack_depth(1).is_ok() {
+        if allowed
+            && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(1).is_ok()
+        {
             self.through = if self.settings.read_only { Through::All } else { Through::Writable };
         }
     }

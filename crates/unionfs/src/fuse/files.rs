@@ -1,0 +1,174 @@
+//! Open files and directories, and which of them the kernel reads and writes by itself.
+//!
+//! While an inode has an open file in passthrough, the kernel refuses one that goes through its page cache, and the
+//! reverse; and all in passthrough must name one backing file. So the first open of a node decides for those beside it.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::BorrowedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use std::os::fd::AsFd;
+
+use fuser::BackingId;
+
+use crate::{Errno, Handle, NodeId, Result};
+
+/// Numbered places.
+#[derive(Debug)]
+pub(super) struct Slab<T>(RwLock<Places<T>>);
+
+#[derive(Debug)]
+struct Places<T> {
+    items: Vec<Option<Arc<T>>>,
+    free: Vec<usize>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self(RwLock::new(Places { items: Vec::new(), free: Vec::new() }))
+    }
+}
+
+impl<T> Slab<T> {
+    pub fn put(&self, item: Arc<T>) -> u64 {
+        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match places.free.pop() {
+            Some(place) => {
+                places.items[place] = Some(item);
+                place as u64
+            }
+            None => {
+                places.items.push(Some(item));
+                (places.items.len() - 1) as u64
+            }
+        }
+    }
+
+    pub fn get(&self, place: u64) -> Result<Arc<T>> {
+        let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let item = usize::try_from(place).ok().and_then(|place| places.items.get(place));
+        item.cloned().flatten().ok_or(Errno::BADF)
+    }
+
+    pub fn take(&self, place: u64) -> Option<Arc<T>> {
+        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let place = usize::try_from(place).ok()?;
+        let item = places.items.get_mut(place)?.take()?;
+        places.free.push(place);
+        Some(item)
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub handle: Arc<Handle>,
+    backing: Option<Arc<BackingId>>,
+}
+
+/// How an open file's data travels.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// Through the kernel's page cache and us. `keep`: what the cache holds is still right.
+    Cached { keep: bool },
+    /// Between the kernel and this file alone.
+    Passthrough(Arc<BackingId>),
+}
+
+#[derive(Debug, Default)]
+struct Opens {
+    cached: usize,
+    through: usize,
+    backing: Option<Arc<BackingId>>,
+}
+
+/// All open files of a mount.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    pub slab: Slab<OpenFile>,
+    nodes: Mutex<HashMap<NodeId, Opens>>,
+}
+
+/// What passthrough is allowed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Through {
+    Nothing,
+    /// Files of the writable branch: they stay where they are.
+    Writable,
+    /// All files: nothing is ever copied up.
+    All,
+}
+
+impl Files {
+    fn nodes(&self) -> MutexGuard<'_, HashMap<NodeId, Opens>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers an open file; `open_backing` asks the kernel for a number of its own for the file below.
+    pub fn open(
+        &self,
+        handle: Arc<Handle>,
+        through: Through,
+        open_backing: impl FnOnce(BorrowedFd<'_>) -> io::Result<BackingId>,
+    ) -> (u64, Way) {
+        let node = handle.node();
+        let mut nodes = self.nodes();
+        let opens = nodes.entry(node).or_default();
+        let allowed = match through {
+            Through::Nothing => false,
+            Through::Writable => handle.is_settled(),
+            Through::All => true,
+        };
+        let mut backing = None;
+        if opens.through > 0 {
+            backing.clone_from(&opens.backing);
+        } else if allowed && opens.cached == 0 && !is_privileged(&handle) {
+            backing = open_backing(handle.fd().as_fd()).map(Arc::new).ok();
+        }
+        let way = match &backing {
+            Some(backing) => {
+                opens.through += 1;
+                opens.backing = Some(Arc::clone(backing));
+                Way::Passthrough(Arc::clone(backing))
+            }
+            None => {
+                opens.cached += 1;
+                // A file that was open in passthrough before may have changed behind the page cache.
+                Way::Cached { keep: through == Through::Nothing || !handle.is_settled() }
+            }
+        };
+        drop(nodes);
+        (self.slab.put(Arc::new(OpenFile { handle, backing })), way)
+    }
+
+    /// Ends an open file.
+    pub fn release(&self, place: u64) {
+        let Some(file) = self.slab.take(place) else { return };
+        let node = file.handle.node();
+        let mut nodes = self.nodes();
+        if let Some(opens) = nodes.get_mut(&node) {
+            if file.backing.is_some() {
+                opens.through -= 1;
+                if opens.through == 0 {
+                    opens.backing = None;
+                }
+            } else {
+                opens.cached -= 1;
+            }
+            if opens.cached + opens.through == 0 {
+                nodes.remove(&node);
+            }
+        }
+    }
+}
+
+/// Whether writing to the file must take rights off it. In passthrough nobody would: the kernel leaves it to us, and the
+/// filesystem below sees our rights.
+fn is_privileged(handle: &Handle) -> bool {
+    let fd = handle.fd();
+    let set_id = rustix::fs::fstat(&*fd).is_ok_and(|stat| stat.st_mode & 0o6000 != 0);
+    set_id || matches!(strata_sys::xattr::get_of(&fd, "security.capability"), Ok(Some(_)))
+}

@@ -1,0 +1,583 @@
+//! The kernel's requests, each in terms of the union.
+
+use std::{
+    cell::RefCell,
+    ffi::OsStr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use super::{
+    Front, OPENED, control,
+    convert::{self, errno},
+    files::Way,
+};
+use crate::{
+    DirHandle, Entry, Errno, Fill, Handle, NodeId, Privileges, RenameFlags, Result, SetAttr, SyncScope, XattrFlags,
+};
+
+/// Offsets of `.` and `..`, which come before the union's own entries.
+const DOTS: u64 = 2;
+
+thread_local! {
+    /// What reads go through; grows to the largest read.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn empty(reply: ReplyEmpty, result: Result<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+fn value(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
+    match result {
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > size as usize => reply.error(fuser::Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(error) => reply.error(errno(error)),
+    }
+}
+
+impl Front {
+    fn entry(&self, reply: ReplyEntry, result: Result<Entry>) {
+        match result {
+            Ok(entry) => {
+                let name = self.enter(&entry);
+                let keep = convert::keep(entry.cache);
+                reply.entry(&keep, &convert::attr(&entry.attr, name.id), Generation(name.generation));
+            }
+            Err(Errno::NOENT) => reply.entry(&convert::keep(self.absent()), &convert::nothing(), Generation(0)),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    /// As [`Front::entry`] for what was made: that it is not there is an error.
+    fn made(&self, reply: ReplyEntry, result: Result<Entry>) {
+        match result {
+            Err(error) => reply.error(errno(error)),
+            result => self.entry(reply, result),
+        }
+    }
+
+    fn handle(&self, file: FileHandle) -> Result<Arc<Handle>> {
+        Ok(Arc::clone(&self.files.slab.get(file.0)?.handle))
+    }
+
+    /// How long attributes are good for.
+    fn keep(&self) -> Duration {
+        convert::keep(self.absent())
+    }
+
+    fn set(&self, id: INodeNo, file: Option<FileHandle>, change: &SetAttr) -> Result<(FileAttr, Duration)> {
+        let node = self.node(id)?;
+        let handle = file.map(|file| self.handle(file)).transpose()?;
+        let attr = self.union.set_attr(node, handle.as_deref(), change)?;
+        Ok((self.attr(id, &attr), self.keep()))
+    }
+
+    fn create_file(
+        &self,
+        request: &Request,
+        parent: NodeId,
+        name: &OsStr,
+        modes: (u32, u32),
+        flags: i32,
+    ) -> Result<(Entry, Arc<Handle>)> {
+        let (mode, umask) = modes;
+        match self.union.create(parent, name, mode & 0o7777, convert::open_flags(flags), &Self::caller(request, umask))
+        {
+            // Somebody was faster.
+            Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => {
+                let entry = self.union.lookup(parent, name)?;
+                match self.union.open_file(entry.node, convert::open_flags(flags)) {
+                    Ok(handle) => Ok((entry, handle)),
+                    Err(error) => {
+                        self.union.forget(entry.node, 1);
+                        Err(error)
+                    }
+                }
+            }
+            result => result,
+        }
+    }
+
+    /// `.` and `..` from `offset` on; `add` returns whether there is no room.
+    fn dots(
+        &self,
+        dir: INodeNo,
+        node: NodeId,
+        offset: u64,
+        mut add: impl FnMut(INodeNo, u64, &'static str) -> bool,
+    ) -> bool {
+        if offset == 0 && add(dir, 1, ".") {
+            return true;
+        }
+        if offset <= 1 {
+            let parent = self.union.parent(node).ok().and_then(|parent| self.ids.id(parent)).unwrap_or(dir.0);
+            return add(INodeNo(parent), DOTS, "..");
+        }
+        false
+    }
+
+    fn opened_dir(&self, file: FileHandle) -> Result<Arc<DirHandle>> {
+        self.dirs.get(file.0)
+    }
+
+    fn copy(&self, from: (FileHandle, u64), to: (FileHandle, u64), len: u64) -> Result<usize> {
+        let (source, target) = (self.handle(from.0)?, self.handle(to.0)?);
+        // A reply counts in 32 bits.
+        let len = usize::try_from(len.min(1 << 30)).unwrap_or(1 << 30);
+        self.union.copy_file_range(&source, from.1, &target, to.1, len)
+    }
+}
+
+impl Filesystem for Front {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        self.configure(config);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.entry(reply, self.node(parent).and_then(|parent| self.union.lookup(parent, name)));
+    }
+
+    fn forget(&self, _: &Request, id: INodeNo, count: u64) {
+        self.ids.forget(id.0, count, |node, count| self.union.forget(node, count));
+    }
+
+    fn getattr(&self, _: &Request, id: INodeNo, file: Option<FileHandle>, reply: ReplyAttr) {
+        let handle = file.and_then(|file| self.handle(file).ok());
+        match self.node(id).and_then(|node| self.union.attr(node, handle.as_deref())) {
+            Ok(attr) => reply.attr(&self.keep(), &self.attr(id, &attr)),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        id: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        accessed: Option<TimeOrNow>,
+        modified: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        file: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let change = SetAttr {
+            mode: mode.map(|mode| mode & 0o7777),
+            uid,
+            gid,
+            size,
+            accessed: convert::set_time(accessed),
+            modified: convert::set_time(modified),
+            privileges: Self::privileges(request),
+        };
+        match self.set(id, file, &change) {
+            Ok((attr, keep)) => reply.attr(&keep, &attr),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn readlink(&self, _: &Request, id: INodeNo, reply: ReplyData) {
+        match self.node(id).and_then(|node| self.union.read_link(node)) {
+            Ok(target) => reply.data(target.as_encoded_bytes()),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        device: u32,
+        reply: ReplyEntry,
+    ) {
+        let caller = Self::caller(request, umask);
+        let result = self
+            .node(parent)
+            .and_then(|parent| self.union.mknod(parent, name, mode, convert::decode_device(device), &caller));
+        self.made(reply, result);
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let caller = Self::caller(request, umask);
+        self.made(reply, self.node(parent).and_then(|parent| self.union.mkdir(parent, name, mode & 0o7777, &caller)));
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.node(parent).and_then(|parent| self.union.unlink(parent, name)));
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.node(parent).and_then(|parent| self.union.rmdir(parent, name)));
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let caller = Self::caller(request, 0);
+        self.made(
+            reply,
+            self.node(parent).and_then(|parent| self.union.symlink(parent, name, target.as_os_str(), &caller)),
+        );
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: fuser::RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let flags = RenameFlags::from_bits_retain(flags.bits());
+        let result = self
+            .node(parent)
+            .and_then(|parent| self.union.rename(parent, name, self.node(new_parent)?, new_name, flags));
+        empty(reply, result);
+    }
+
+    fn link(&self, _: &Request, id: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let result = self.node(id).and_then(|node| self.union.link(node, self.node(parent)?, name));
+        self.made(reply, result);
+    }
+
+    fn open(&self, request: &Request, id: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let result = self.node(id).and_then(|node| {
+            let handle = self.union.open_file(node, convert::open_flags(flags.0))?;
+            if flags.0 & libc::O_TRUNC != 0 && Self::privileges(request) == Privileges::Clear {
+                let change = SetAttr { size: Some(0), privileges: Privileges::Clear, ..SetAttr::default() };
+                self.union.set_attr(node, Some(&handle), &change)?;
+            }
+            Ok(handle)
+        });
+        let handle = match result {
+            Ok(handle) => handle,
+            Err(error) => return reply.error(errno(error)),
+        };
+        let (place, way) = self.files.open(handle, self.through, |fd| reply.open_backing(fd));
+        match way {
+            Way::Passthrough(backing) => reply.opened_passthrough(FileHandle(place), OPENED, &backing),
+            Way::Cached { keep: true } => reply.opened(FileHandle(place), OPENED | FopenFlags::FOPEN_KEEP_CACHE),
+            Way::Cached { keep: false } => reply.opened(FileHandle(place), OPENED),
+        }
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let made = self.node(parent).and_then(|parent| self.create_file(request, parent, name, (mode, umask), flags));
+        let (entry, handle) = match made {
+            Ok(made) => made,
+            Err(error) => return reply.error(errno(error)),
+        };
+        let name = self.enter(&entry);
+        let (attr, keep) = (convert::attr(&entry.attr, name.id), convert::keep(entry.cache));
+        let generation = Generation(name.generation);
+        let (place, way) = self.files.open(handle, self.through, |fd| reply.open_backing(fd));
+        let place = FileHandle(place);
+        match way {
+            Way::Passthrough(backing) => reply.created_passthrough(&keep, &attr, generation, place, OPENED, &backing),
+            Way::Cached { .. } => reply.created(&keep, &attr, generation, place, OPENED),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        file: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        BUFFER.with_borrow_mut(|buffer| {
+            let size = size as usize;
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            match self.handle(file).and_then(|handle| self.union.read(&handle, offset, &mut buffer[..size])) {
+                Ok(read) => reply.data(&buffer[..read]),
+                Err(error) => reply.error(errno(error)),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        file: FileHandle,
+        offset: u64,
+        data: &[u8],
+        how: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let privileges =
+            if how.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) { Privileges::Clear } else { Privileges::Keep };
+        match self.handle(file).and_then(|handle| self.union.write(&handle, offset, data, privileges)) {
+            Ok(written) => reply.written(written as u32),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        // The kernel does not ask again.
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        file: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.files.release(file.0);
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, file: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let scope = if data_only { SyncScope::Data } else { SyncScope::All };
+        empty(reply, self.handle(file).and_then(|handle| self.union.fsync(&handle, scope)));
+    }
+
+    fn opendir(&self, _: &Request, id: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match self.node(id).and_then(|node| self.union.open_dir(node)) {
+            Ok(dir) => {
+                let mut flags = FopenFlags::empty();
+                if self.absent() == crate::Cache::Long {
+                    flags |= FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+                }
+                reply.opened(FileHandle(self.dirs.put(dir)), flags);
+            }
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn readdir(&self, _: &Request, id: INodeNo, file: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let result = self.node(id).and_then(|node| {
+            let dir = self.opened_dir(file)?;
+            if self.dots(id, node, offset, |ino, next, name| reply.add(ino, next, fuser::FileType::Directory, name)) {
+                return Ok(());
+            }
+            self.union.read_dir(&dir, offset.saturating_sub(DOTS), &mut |entry| {
+                if reply.add(INodeNo(entry.ino), entry.next + DOTS, convert::file_type(entry.kind), &entry.name) {
+                    Fill::Full
+                } else {
+                    Fill::Taken
+                }
+            })
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn readdirplus(&self, _: &Request, id: INodeNo, file: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let result = self.node(id).and_then(|node| {
+            let dir = self.opened_dir(file)?;
+            let dot = FileAttr { kind: fuser::FileType::Directory, ..convert::nothing() };
+            // The kernel takes a name and no more from these.
+            let full = self.dots(id, node, offset, |ino, next, name| {
+                let attr = FileAttr { ino, ..dot };
+                reply.add(ino, next, name, &Duration::ZERO, &attr, Generation(0))
+            });
+            if full {
+                return Ok(());
+            }
+            self.union.read_dir_plus(&dir, offset.saturating_sub(DOTS), &mut |shown, entry| {
+                let name = self.enter(entry);
+                let (keep, attr) = (convert::keep(entry.cache), convert::attr(&entry.attr, name.id));
+                let generation = Generation(name.generation);
+                if reply.add(INodeNo(name.id), shown.next + DOTS, &shown.name, &keep, &attr, generation) {
+                    self.ids.leave(entry.node);
+                    return Fill::Full;
+                }
+                Fill::Taken
+            })
+        });
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, file: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        self.dirs.take(file.0);
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, id: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        empty(reply, self.node(id).and_then(|node| self.union.fsync_dir(node)));
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        match self.union.statfs() {
+            Ok(stat) => reply.statfs(
+                stat.blocks,
+                stat.blocks_free,
+                stat.blocks_available,
+                stat.files,
+                stat.files_free,
+                stat.block_size,
+                stat.name_max,
+                stat.fragment_size,
+            ),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        request: &Request,
+        id: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        let result = self.node(id).and_then(|node| {
+            if node == NodeId::ROOT && name == control::CHANGE {
+                return self.change(request, value);
+            }
+            self.union.set_xattr(node, name, value, XattrFlags::from_bits_retain(flags as u32))
+        });
+        empty(reply, result);
+    }
+
+    fn getxattr(&self, _: &Request, id: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let result = self.node(id).and_then(|node| {
+            if node == NodeId::ROOT
+                && let Some(piece) = control::piece(name, || self.description())
+            {
+                return Ok(piece);
+            }
+            self.union.get_xattr(node, name)
+        });
+        value(reply, size, result);
+    }
+
+    fn listxattr(&self, _: &Request, id: INodeNo, size: u32, reply: ReplyXattr) {
+        let result = self.node(id).and_then(|node| {
+            let mut list = Vec::new();
+            for name in self.union.list_xattr(node)? {
+                list.extend_from_slice(name.as_encoded_bytes());
+                list.push(0);
+            }
+            Ok(list)
+        });
+        value(reply, size, result);
+    }
+
+    fn removexattr(&self, _: &Request, id: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(reply, self.node(id).and_then(|node| self.union.remove_xattr(node, name)));
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(fuser::Errno::ENOTTY);
+    }
+
+    fn poll(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: PollNotifier,
+        _: PollEvents,
+        _: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        file: FileHandle,
+        offset: u64,
+        len: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        empty(reply, self.handle(file).and_then(|handle| self.union.fallocate(&handle, mode as u32, offset, len)));
+    }
+
+    fn lseek(&self, _: &Request, _: INodeNo, file: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let result = self.handle(file).and_then(|handle| {
+            let offset = u64::try_from(offset).map_err(|_| Errno::NXIO)?;
+            self.union.lseek(&handle, offset, whence as u32)
+        });
+        match result {
+            Ok(found) => reply.offset(found as i64),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        from: FileHandle,
+        from_offset: u64,
+        _: INodeNo,
+        to: FileHandle,
+        to_offset: u64,
+        len: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        match self.copy((from, from_offset), (to, to_offset), len) {
+            Ok(copied) => reply.written(copied as u32),
+            Err(error) => reply.error(errno(error)),
+        }
+    }
+}

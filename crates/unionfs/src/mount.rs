@@ -1,0 +1,309 @@
+//! Mounting a union: in this process, or in one of its own; taking it down, changing and listing it.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`options`] | the words of `-o`, as AUFS and overlayfs have them |
+//! | `process` | the process behind a mount |
+//! | `table` | the mounts there are |
+//! | `wire` | lists of names and values as bytes |
+//!
+//! A program that uses [`spawn`] calls [`init`] first of all in `main`: the process behind a mount is that program again.
+
+pub mod options;
+mod process;
+mod table;
+pub(crate) mod wire;
+
+use std::{
+    ffi::{CString, OsString},
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+pub use process::{init, spawn};
+pub use rustix::mount::MountFlags;
+pub use table::{MountInfo, State, change, find, is_kernel_overlay, list, unmount};
+
+use crate::{
+    Access, Branch, Config, Dialect, OpenError, Switch, Union,
+    fuse::{self, Settings},
+};
+use wire::Fields;
+
+/// The type of our mounts, as `mount` and `/proc/self/mountinfo` show it.
+pub const FILESYSTEM: &str = "fuse.strata";
+
+/// A union to mount.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    pub union: Config,
+    /// What `mount` shows as the source; any text.
+    pub source: OsString,
+    /// `nodev`, `ro` and the like.
+    pub flags: MountFlags,
+    /// Whether the kernel may read and write files of the writable branch by itself, where it can.
+    pub passthrough: Switch,
+    /// Threads that answer the kernel; `None`: as many as there are processors, between 2 and 8.
+    pub threads: Option<usize>,
+    /// Where the process of [`spawn`] writes its messages; `None`: nowhere.
+    pub log: Option<PathBuf>,
+}
+
+impl Mount {
+    /// A union with the usual settings.
+    pub fn new(union: Config) -> Self {
+        Self {
+            union,
+            source: "strata".into(),
+            flags: MountFlags::empty(),
+            passthrough: Switch::On,
+            threads: None,
+            log: None,
+        }
+    }
+}
+
+/// Why a union could not be mounted, changed or unmounted.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("cannot use the mount point {}: {source}", path.display())]
+    MountPoint { path: PathBuf, source: io::Error },
+    #[error(
+        "cannot open /dev/fuse, which a union in user space needs: {source}; load the kernel's module with `modprobe fuse`, or pass the device into the container"
+    )]
+    Device { source: io::Error },
+    #[error("cannot mount on {}: {source}", path.display())]
+    Mount { path: PathBuf, source: io::Error },
+    #[error("cannot mount on {}: mounting takes root, or a user namespace of one's own (`unshare -Urm`)", path.display())]
+    NoRights { path: PathBuf },
+    #[error("the union on {} broke off: {source}", path.display())]
+    Serve { path: PathBuf, source: io::Error },
+    #[error("cannot start the process of the union: {source}")]
+    Start { source: io::Error },
+    #[error("{message}")]
+    Refused { message: String },
+    #[error("no union of ours is mounted on {}", path.display())]
+    NotMounted { path: PathBuf },
+    #[error("{} is in use: end what works in it (`fuser -vm {}` tells), then try again", path.display(), path.display())]
+    Busy { path: PathBuf },
+    #[error("cannot unmount {}: {source}", path.display())]
+    Unmount { path: PathBuf, source: io::Error },
+    #[error("cannot change the branches of {}: {source}; its log says more", path.display())]
+    Change { path: PathBuf, source: io::Error },
+    #[error("cannot read {}: {source}", path.display())]
+    Table { path: PathBuf, source: io::Error },
+}
+
+/// Mounts a union and serves it from this process until it is unmounted. `ready` is called when the mount answers.
+///
+/// Branches and mount point may be relative. On `SIGTERM` and `SIGINT` the union is unmounted.
+pub fn serve(mount: Mount, mountpoint: &Path, ready: impl FnOnce()) -> Result<(), MountError> {
+    let target = table::resolve(mountpoint)?;
+    let fixed = matches!(mount.union.dialect, Dialect::Overlay { .. });
+    let writable = mount.union.branches.iter().any(|branch| branch.access == Access::ReadWrite);
+    let read_only = mount.flags.contains(MountFlags::RDONLY) || fixed && !writable;
+    let settings = Settings {
+        dialect: mount.union.dialect,
+        passthrough: mount.passthrough,
+        read_only,
+        threads: mount.threads.unwrap_or_else(|| strata_sys::process::cpus().clamp(2, 8)).max(1),
+    };
+    let union = Union::open(mount.union)?;
+    let device =
+        attach(&mount.source, &target, if read_only { mount.flags | MountFlags::RDONLY } else { mount.flags })?;
+    process::unmount_on_signal(&target)?;
+    fuse::serve(union, settings, device, ready).map_err(|source| {
+        _ = rustix::mount::unmount(&target, rustix::mount::UnmountFlags::DETACH);
+        MountError::Serve { path: target, source }
+    })
+}
+
+/// Mounts a new FUSE filesystem; the kernel asks it through the descriptor.
+fn attach(source: &OsString, target: &Path, flags: MountFlags) -> Result<OwnedFd, MountError> {
+    use std::os::fd::AsRawFd;
+    let device: OwnedFd = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .map_err(|source| MountError::Device { source })?
+        .into();
+    let (uid, gid) = (strata_sys::process::effective_uid(), strata_sys::process::effective_gid());
+    let data = format!(
+        "fd={},rootmode=40000,user_id={uid},group_id={gid},default_permissions,allow_other",
+        device.as_raw_fd()
+    );
+    let data = CString::new(data).map_err(|error| MountError::Mount { path: target.into(), source: error.into() })?;
+    match rustix::mount::mount(source.as_os_str(), target, FILESYSTEM, flags, data.as_c_str()) {
+        Ok(()) => Ok(device),
+        Err(rustix::io::Errno::PERM) => Err(MountError::NoRights { path: target.into() }),
+        Err(errno) => Err(MountError::Mount { path: target.into(), source: errno.into() }),
+    }
+}
+
+/// A change of a mounted union's branches. AUFS dialect alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Put a branch in at this place; 0 is the top.
+    Insert {
+        index: usize,
+        branch: Branch,
+    },
+    /// Put a branch in at the bottom.
+    Append {
+        branch: Branch,
+    },
+    Remove {
+        path: PathBuf,
+    },
+    SetAccess {
+        branch: Branch,
+    },
+}
+
+impl Change {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut fields = Fields::default();
+        match self {
+            Self::Insert { index, branch } => {
+                fields.put("insert", index.to_string());
+                fields.put_branch(branch);
+            }
+            Self::Append { branch } => {
+                fields.put("append", "");
+                fields.put_branch(branch);
+            }
+            Self::Remove { path } => fields.put_path("remove", path),
+            Self::SetAccess { branch } => {
+                fields.put("access", "");
+                fields.put_branch(branch);
+            }
+        }
+        fields.encode()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let fields = Fields::decode(bytes)?;
+        if let Some(path) = fields.path("remove") {
+            return Some(Self::Remove { path });
+        }
+        let branch = fields.branches().pop()?;
+        if let Some(index) = fields.text("insert") {
+            return Some(Self::Insert { index: index.parse().ok()?, branch });
+        }
+        if fields.get("append").is_some() {
+            return Some(Self::Append { branch });
+        }
+        fields.get("access").map(|_| Self::SetAccess { branch })
+    }
+
+    pub(crate) fn apply(self, union: &Union) -> Result<(), OpenError> {
+        match self {
+            Self::Insert { index, branch } => union.add_branch(index, branch),
+            Self::Append { branch } => union.add_branch(usize::MAX, branch),
+            Self::Remove { path } => union.remove_branch(&path),
+            Self::SetAccess { branch } => union.set_access(&branch.path, branch.access),
+        }
+    }
+}
+
+/// The configuration as bytes, for the process of [`spawn`].
+fn encode(mount: &Mount, mountpoint: &Path) -> io::Result<Vec<u8>> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut fields = Fields::default();
+    let Mount { union, source, flags, passthrough, threads, log } = mount;
+    fields.put_path("mountpoint", mountpoint);
+    fields.put("source", source.as_bytes());
+    fields.put("flags", flags.bits().to_string());
+    fields.put("passthrough", switch_name(*passthrough));
+    if let Some(threads) = threads {
+        fields.put("threads", threads.to_string());
+    }
+    if let Some(log) = log {
+        fields.put_path("log", &std::path::absolute(log)?);
+    }
+    fields.put_dialect(union.dialect);
+    if let Some(work) = &union.work {
+        fields.put_path("work", &std::path::absolute(work)?);
+    }
+    let redirect = match union.options.redirect_dir {
+        crate::RedirectDir::On => "on",
+        crate::RedirectDir::Follow => "follow",
+        crate::RedirectDir::NoFollow => "nofollow",
+    };
+    fields.put("redirect_dir", redirect);
+    fields.put("index", switch_name(union.options.index));
+    fields.put("metacopy", switch_name(union.options.metacopy));
+    let volatile = if union.options.durability == crate::Durability::Volatile { Switch::On } else { Switch::Off };
+    fields.put("volatile", switch_name(volatile));
+    for Branch { path, access } in &union.branches {
+        fields.put_branch(&Branch { path: std::path::absolute(path)?, access: *access });
+    }
+    Ok(fields.encode())
+}
+
+fn decode(bytes: &[u8]) -> Option<(Mount, PathBuf)> {
+    let fields = Fields::decode(bytes)?;
+    let switch = |name| if fields.text(name) == Some("on") { Switch::On } else { Switch::Off };
+    let options = crate::Options {
+        redirect_dir: match fields.text("redirect_dir")? {
+            "on" => crate::RedirectDir::On,
+            "follow" => crate::RedirectDir::Follow,
+            _ => crate::RedirectDir::NoFollow,
+        },
+        index: switch("index"),
+        metacopy: switch("metacopy"),
+        durability: match switch("volatile") {
+            Switch::On => crate::Durability::Volatile,
+            Switch::Off => crate::Durability::CopyUpSynced,
+        },
+    };
+    let union = Config { branches: fields.branches(), dialect: fields.dialect()?, work: fields.path("work"), options };
+    let mount = Mount {
+        union,
+        source: fields.path("source")?.into_os_string(),
+        flags: MountFlags::from_bits_retain(fields.text("flags")?.parse().ok()?),
+        passthrough: switch("passthrough"),
+        threads: fields.text("threads").and_then(|threads| threads.parse().ok()),
+        log: fields.path("log"),
+    };
+    Some((mount, fields.path("mountpoint")?))
+}
+
+fn switch_name(switch: Switch) -> &'static str {
+    match switch {
+        Switch::On => "on",
+        Switch::Off => "off",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_and_its_changes_survive_the_way_to_the_process() {
+        let branch = |path: &str, access| Branch { path: path.into(), access };
+        let mut mount = Mount::new(Config {
+            branches: vec![branch("/a=b", Access::ReadWrite), branch("/c:d,\n", Access::ReadOnlyWhiteouts)],
+            dialect: Dialect::Overlay { xattrs: crate::Xattrs::User },
+            work: Some("/w".into()),
+            options: crate::Options { durability: crate::Durability::Volatile, ..Default::default() },
+        });
+        mount.flags = MountFlags::NODEV;
+        mount.log = Some("/log".into());
+        let (decoded, target) = decode(&encode(&mount, Path::new("/mnt")).unwrap()).unwrap();
+        assert_eq!(format!("{decoded:?}"), format!("{mount:?}"));
+        assert_eq!(target, Path::new("/mnt"));
+        for change in [
+            Change::Insert { index: 2, branch: branch("/x", Access::ReadOnly) },
+            Change::Append { branch: branch("/x", Access::ReadWrite) },
+            Change::Remove { path: "/y".into() },
+            Change::SetAccess { branch: branch("/z", Access::ReadOnlyWhiteouts) },
+        ] {
+            assert_eq!(Change::decode(&change.encode()), Some(change));
+        }
+    }
+}

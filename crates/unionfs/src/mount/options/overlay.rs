@@ -1,0 +1,87 @@
+//! The options of the kernel's overlayfs.
+
+use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
+
+use super::{Draft, OptionError, Request, path, split, switch};
+use crate::{Access, Branch, Dialect, Durability, RedirectDir, Xattrs};
+
+/// Reads one option; `false` if it is none of overlayfs's.
+pub(super) fn read(draft: &mut Draft, name: &[u8], value: Option<&[u8]>, option: &[u8]) -> Result<bool, OptionError> {
+    let union = &mut draft.mount.union;
+    let choices = &mut union.options;
+    match (name, value) {
+        (b"lowerdir", Some(list)) => {
+            for text in split(list, b':') {
+                if text.is_empty() {
+                    return Err(OptionError::new(
+                        option,
+                        "names an empty folder; data-only layers (`::`) are not honoured",
+                    ));
+                }
+                union.branches.push(lower(path(text)));
+            }
+        }
+        // Taken as it stands: no escapes, no list.
+        (b"lowerdir+", Some(text)) if !text.is_empty() => {
+            union.branches.push(lower(OsString::from_vec(text.to_vec()).into()));
+        }
+        (b"upperdir", Some(text)) if !text.is_empty() => draft.upper = Some(path(text)),
+        (b"workdir", Some(text)) if !text.is_empty() => union.work = Some(path(text)),
+        (b"redirect_dir", Some(text)) => {
+            choices.redirect_dir = match text {
+                b"on" => RedirectDir::On,
+                b"off" | b"follow" => RedirectDir::Follow,
+                b"nofollow" => RedirectDir::NoFollow,
+                _ => return Err(OptionError::new(option, "takes on, off, follow or nofollow")),
+            }
+        }
+        (b"index", Some(_)) => choices.index = switch(name, value)?,
+        (b"metacopy", Some(_)) => choices.metacopy = switch(name, value)?,
+        // Inode numbers are whole and stay for as long as the mount lives, whatever is asked.
+        (b"xino", Some(b"on" | b"off" | b"auto")) => {}
+        (b"userxattr", None) => union.dialect = Dialect::Overlay { xattrs: Xattrs::User },
+        (b"volatile", None) | (b"fsync", Some(b"volatile")) => choices.durability = Durability::Volatile,
+        (b"fsync", Some(b"auto" | b"strict")) => choices.durability = Durability::CopyUpSynced,
+        (b"nfs_export" | b"verity" | b"uuid", Some(b"off")) | (b"uuid", Some(b"null" | b"auto")) => {}
+        (b"nfs_export", _) => {
+            return Err(OptionError::new(
+                option,
+                "is not honoured: a union in user space cannot be exported by NFS; the kernel's overlayfs can",
+            ));
+        }
+        (b"verity", _) => {
+            return Err(OptionError::new(option, "is not honoured: digests are not checked when a file is read"));
+        }
+        (b"uuid", _) => return Err(OptionError::new(option, "is not honoured: the union has no UUID of its own")),
+        (b"datadir+", _) => return Err(OptionError::new(option, "is not honoured: data-only layers are not known")),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn lower(path: PathBuf) -> Branch {
+    Branch { path, access: Access::ReadOnly }
+}
+
+/// Puts the folders in order when all options are read.
+pub(super) fn finish(mut draft: Draft) -> Result<Request, OptionError> {
+    let union = &mut draft.mount.union;
+    if union.branches.is_empty() {
+        return Err(OptionError::new(
+            b"lowerdir",
+            "is missing: lowerdir=FOLDER:FOLDER… names the lower layers, the topmost first",
+        ));
+    }
+    match (draft.upper, &union.work) {
+        (Some(path), Some(_)) => union.branches.insert(0, Branch { path, access: Access::ReadWrite }),
+        (Some(_), None) => {
+            return Err(OptionError::new(
+                b"workdir",
+                "is missing: an upper directory needs one, empty, on the same filesystem",
+            ));
+        }
+        // The kernel takes one without an upper directory, and does nothing with it.
+        (None, _) => union.work = None,
+    }
+    Ok(Request::Mount(Box::new(draft.mount)))
+}

@@ -1,0 +1,249 @@
+//! The mounts there are: what the kernel lists, and what each union tells of itself.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::mount::UnmountFlags;
+
+use super::{Change, FILESYSTEM, MountError, process::NAME, wire::Fields};
+use crate::{
+    Branch, Dialect,
+    fuse::{CHANGE, DESCRIPTION, PIECE},
+};
+
+const TABLE: &str = "/proc/self/mountinfo";
+
+/// How long the end of a union's process is waited for, and how long caches that must be dropped are.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A mounted union.
+#[derive(Clone, Debug)]
+pub struct MountInfo {
+    pub mountpoint: PathBuf,
+    pub source: OsString,
+    /// The kernel's options of the mount.
+    pub options: String,
+    pub state: State,
+}
+
+/// What a mounted union tells.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// Its process answers.
+    Alive {
+        pid: u32,
+        dialect: Dialect,
+        /// From the topmost down.
+        branches: Vec<Branch>,
+        /// Whether the kernel reads and writes files of the writable branch by itself.
+        passthrough: bool,
+    },
+    /// Its process is gone; [`unmount`] clears the mount.
+    Dead,
+    /// It does not let us ask.
+    Unknown,
+}
+
+struct Line {
+    mountpoint: PathBuf,
+    filesystem: String,
+    source: OsString,
+    options: String,
+}
+
+/// Makes a mount point's path absolute and free of links, without asking what is mounted on it: that may be dead.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, MountError> {
+    let fail = |source| MountError::MountPoint { path: path.into(), source };
+    let absolute = std::path::absolute(path).map_err(fail)?;
+    let is_link = || fs::symlink_metadata(&absolute).is_ok_and(|metadata| metadata.is_symlink());
+    match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) if !path.as_os_str().as_bytes().ends_with(b"..") && !is_link() => {
+            Ok(fs::canonicalize(parent).map_err(fail)?.join(name))
+        }
+        _ => fs::canonicalize(&absolute).map_err(fail),
+    }
+}
+
+/// Returns the unions of ours that are mounted, in the order of mounting.
+pub fn list() -> Result<Vec<MountInfo>, MountError> {
+    Ok(lines()?.into_iter().filter(|line| line.filesystem == FILESYSTEM).map(info).collect())
+}
+
+/// Returns the union that is mounted on a folder; the topmost if there are several.
+pub fn find(mountpoint: &Path) -> Result<Option<MountInfo>, MountError> {
+    let target = resolve(mountpoint)?;
+    let line = lines()?.into_iter().rev().find(|line| line.mountpoint == target);
+    Ok(line.filter(|line| line.filesystem == FILESYSTEM).map(info))
+}
+
+/// Whether the topmost mount on a folder is the kernel's overlayfs.
+pub fn is_kernel_overlay(mountpoint: &Path) -> Result<bool, MountError> {
+    let target = resolve(mountpoint)?;
+    let line = lines()?.into_iter().rev().find(|line| line.mountpoint == target);
+    Ok(line.is_some_and(|line| line.filesystem == "overlay"))
+}
+
+fn info(line: Line) -> MountInfo {
+    let state = state(&line.mountpoint);
+    MountInfo { mountpoint: line.mountpoint, source: line.source, options: line.options, state }
+}
+
+fn state(mountpoint: &Path) -> State {
+    match describe(mountpoint) {
+        Ok(fields) => {
+            let read = || {
+                Some(State::Alive {
+                    pid: fields.text("pid")?.parse().ok()?,
+                    dialect: fields.dialect()?,
+                    branches: fields.branches(),
+                    passthrough: fields.text("passthrough") == Some("on"),
+                })
+            };
+            read().unwrap_or(State::Unknown)
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => State::Dead,
+        Err(_) => State::Unknown,
+    }
+}
+
+/// Asks a mounted union for its description.
+fn describe(mountpoint: &Path) -> io::Result<Fields> {
+    let mut all = Vec::new();
+    for number in 0.. {
+        let piece = strata_sys::xattr::get(mountpoint, format!("{DESCRIPTION}{number}"))?
+            .ok_or_else(|| io::Error::from(rustix::io::Errno::NODATA))?;
+        let last = piece.len() < PIECE;
+        all.extend(piece);
+        if last {
+            break;
+        }
+    }
+    Fields::decode(&all).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Changes the branches of a mounted union, one change after the other, and returns when nobody sees the old state.
+pub fn change(mountpoint: &Path, changes: &[Change]) -> Result<(), MountError> {
+    let target = resolve(mountpoint)?;
+    let fail = |source| MountError::Change { path: target.clone(), source };
+    if find(&target)?.is_none() {
+        return Err(MountError::NotMounted { path: target });
+    }
+    for change in changes {
+        let change = absolute(change).map_err(fail)?;
+        strata_sys::xattr::set(&target, CHANGE, &change.encode()).map_err(fail)?;
+    }
+    let end = Instant::now() + PATIENCE;
+    while describe(&target).map_err(fail)?.text("pending") != Some("0") && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn absolute(change: &Change) -> io::Result<Change> {
+    let path = |path: &Path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    let branch = |branch: &Branch| Ok::<_, io::Error>(Branch { path: path(&branch.path)?, access: branch.access });
+    Ok(match change {
+        Change::Insert { index, branch: new } => Change::Insert { index: *index, branch: branch(new)? },
+        Change::Append { branch: new } => Change::Append { branch: branch(new)? },
+        Change::Remove { path: old } => Change::Remove { path: path(old)? },
+        Change::SetAccess { branch: new } => Change::SetAccess { branch: branch(new)? },
+    })
+}
+
+/// Unmounts a union of ours, alive or dead, or a kernel's overlayfs, and waits until its process has let go of the branches.
+pub fn unmount(mountpoint: &Path) -> Result<(), MountError> {
+    let target = resolve(mountpoint)?;
+    let found = find(&target)?;
+    if found.is_none() && !is_kernel_overlay(&target)? {
+        return Err(MountError::NotMounted { path: target });
+    }
+    let state = found.map(|found| found.state);
+    let process = match &state {
+        Some(State::Alive { pid, .. }) if is_union(*pid) => process_of(*pid),
+        _ => None,
+    };
+    match rustix::mount::unmount(&target, UnmountFlags::NOFOLLOW) {
+        Ok(()) => {}
+        // Nothing that uses a dead mount gets an answer from it.
+        Err(rustix::io::Errno::BUSY) if matches!(state, Some(State::Dead)) => {
+            rustix::mount::unmount(&target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+                .map_err(|errno| MountError::Unmount { path: target, source: errno.into() })?;
+        }
+        Err(rustix::io::Errno::BUSY) => return Err(MountError::Busy { path: target }),
+        Err(errno) => return Err(MountError::Unmount { path: target, source: errno.into() }),
+    }
+    if let Some(process) = process {
+        wait(&process);
+    }
+    Ok(())
+}
+
+fn is_union(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| line.split(|&byte| byte == 0).next() == Some(NAME.as_bytes()))
+}
+
+fn process_of(pid: u32) -> Option<std::os::fd::OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
+fn wait(process: &std::os::fd::OwnedFd) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    _ = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience));
+}
+
+fn lines() -> Result<Vec<Line>, MountError> {
+    let text = fs::read(TABLE).map_err(|source| MountError::Table { path: TABLE.into(), source })?;
+    Ok(text.split(|&byte| byte == b'\n').filter_map(parse).collect())
+}
+
+/// `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS [FIELD…] - TYPE SOURCE SUPEROPTIONS`, with `\040` for what separates.
+fn parse(line: &[u8]) -> Option<Line> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let mountpoint = fields.nth(4)?;
+    let options = String::from_utf8_lossy(fields.next()?).into_owned();
+    let mut rest = fields.skip_while(|&field| field != b"-");
+    let filesystem = String::from_utf8_lossy(rest.nth(1)?).into_owned();
+    let source = OsString::from_vec(unescape(rest.next()?));
+    Some(Line { mountpoint: OsString::from_vec(unescape(mountpoint)).into(), filesystem, source, options })
+}
+
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut at = 0;
+    while at < field.len() {
+        let digits = field.get(at + 1..at + 4).filter(|digits| digits.iter().all(|digit| (b'0'..b'8').contains(digit)));
+        match (field[at], digits) {
+            (b'\\', Some(digits)) => {
+                out.push(digits.iter().fold(0u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
+                at += 4;
+            }
+            (byte, _) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_kernels_table() {
+        let line = parse(br"63 29 0:42 / /mnt/a\040b rw,nodev shared:1 - fuse.strata so\134me rw,user_id=0").unwrap();
+        assert_eq!(line.mountpoint, Path::new("/mnt/a b"));
+        assert_eq!((line.filesystem.as_str(), line.options.as_str()), ("fuse.strata", "rw,nodev"));
+        assert_eq!(line.source, "so\\me");
+        assert!(parse(b"").is_none());
+    }
+}
