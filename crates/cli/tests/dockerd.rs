@@ -249,6 +249,11 @@ fn dockerd_takes_over_overlay() {
 }
 
 #[test]
+fn dockerd_takes_over_fuse_overlayfs() {
+    docker_takes_over(root_on("fuse-overlayfs"));
+}
+
+#[test]
 fn dockerd_takes_over_btrfs() {
     docker_takes_over(root_on("btrfs"));
 }
@@ -266,6 +271,11 @@ fn strata_takes_over_vfs() {
 #[test]
 fn strata_takes_over_overlay() {
     strata_takes_over(root_on("overlay"));
+}
+
+#[test]
+fn strata_takes_over_fuse_overlayfs() {
+    strata_takes_over(root_on("fuse-overlayfs"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`driver`] | the [`GraphDriver`] trait, what every driver promises |
-//! | [`overlay2`] | `overlay2/<cache ID>/{diff,link,lower,work,committed}` and `overlay2/l/` |
+//! | [`overlay2`] | `overlay2/<cache ID>/{diff,link,lower,work,committed}` and `overlay2/l/`; `fuse-overlayfs/` alike |
 //! | [`aufs`] | `aufs/{diff,layers,mnt}/<cache ID>`: our own union, with AUFS's marks |
 //! | [`overlay`] | `overlay/<cache ID>/{root \| upper,work,merged,lower-id}`: hard links between layers |
 //! | [`btrfs`] | `btrfs/subvolumes/<cache ID>`: snapshots |
@@ -41,13 +41,14 @@ pub use strata_sys::fs::Feature;
 use std::{path::Path, sync::Arc};
 
 /// Drivers this build has, best first.
-pub const DRIVERS: &[&str] = &["overlay2", "btrfs", "aufs", "overlay", "vfs"];
+pub const DRIVERS: &[&str] = &["overlay2", "btrfs", "fuse-overlayfs", "aufs", "overlay", "vfs"];
 
 /// Opens the driver `name` on the data root `root`; with `ReadOnly` nothing is made.
 pub fn open(name: &str, root: &Path, access: Access) -> Result<Arc<dyn GraphDriver>, Error> {
     match name {
         "overlay2" => Ok(Arc::new(overlay2::Overlay2::open(root, access)?)),
         "aufs" => Ok(Arc::new(aufs::Aufs::open(root, access)?)),
+        "fuse-overlayfs" => Ok(Arc::new(overlay2::Overlay2::open_fuse(root, access)?)),
         "btrfs" => Ok(Arc::new(btrfs::Btrfs::open(root, access)?)),
         "overlay" => Ok(Arc::new(overlay::Overlay::open(root, access)?)),
         "vfs" => Ok(Arc::new(vfs::Vfs::open(root, access)?)),

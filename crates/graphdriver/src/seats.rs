@@ -12,7 +12,7 @@ use std::{
 use strata_durable::{Context, Lock, lock::Mode};
 use strata_sys::mount as kernel;
 
-use crate::{End, Error, Mounted, home::make_dir};
+use crate::{End, Error, Mounted, home::make_dir, union};
 
 /// What the users' file holds when the mount stays without users.
 const KEPT: &[u8] = b"kept";
@@ -62,11 +62,14 @@ impl Seats {
 
     /// Held while something is mounted or unmounted.
     pub fn gate(&self) -> Result<Lock, Error> {
+        // Opened for reading, a root need not have ours yet.
+        make_own(&self.locks)?;
         Ok(Lock::acquire(&self.locks.join(self.name), Mode::Exclusive)?)
     }
 
     /// Makes the mount point and calls `mount`; nothing of it stays if that fails. The gate is held.
     pub fn put_up(&self, place: &Place, mount: impl FnOnce() -> io::Result<()>) -> Result<(), Error> {
+        place.target.parent().map_or(Ok(()), make_own)?;
         match make_dir(&place.target, 0o700) {
             Err(Error::Io(error)) if error.source.kind() == io::ErrorKind::AlreadyExists => {}
             result => result?,
@@ -154,6 +157,8 @@ fn take_down(target: &Path, users: &Path, point: Point) -> Result<(), Error> {
             Err(error) if strata_sys::errno(&error) != Some(rustix::io::Errno::NOTCONN.raw_os_error()) => {
                 Err(error).context("look for a mount at", target)?;
             }
+            // A union's process is waited for: it holds the branches.
+            Ok(true) if union::unmount(target) => {}
             _ => kernel::unmount(target).context("unmount", target)?,
         }
     }
@@ -164,6 +169,13 @@ fn take_down(target: &Path, users: &Path, point: Point) -> Result<(), Error> {
         }
     }
     remove_if_there(users)
+}
+
+fn make_own(dir: &Path) -> Result<(), Error> {
+    match dir.is_dir() {
+        true => Ok(()),
+        false => Ok(strata_durable::create_dir_all(dir, 0o700)?),
+    }
 }
 
 fn remove_if_there(path: &Path) -> Result<(), Error> {

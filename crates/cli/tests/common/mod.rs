@@ -63,6 +63,9 @@ pub fn root_on(driver: &'static str) -> Option<Root> {
         let fs = LoopFs::btrfs(1 << 30)?;
         return Some(Root { path: fs.join("root"), scratch: scratch(), driver: Some(driver), _fs: Some(fs) });
     }
+    if driver == "fuse-overlayfs" {
+        require::program("fuse-overlayfs")?;
+    }
     let mut root = root()?;
     root.driver = Some(driver);
     Some(root)

@@ -6,7 +6,7 @@ use strata_durable::Context;
 use strata_spec::CacheId;
 
 use super::{
-    NAME, Overlay2,
+    Overlay2,
     create::new_link,
     layout::{Link, link_target},
 };
@@ -118,7 +118,7 @@ impl Overlay2 {
                 }
                 let work = self.layout.work(id);
                 if !is_dir(&work) {
-                    make_dir(&work, 0o700)?;
+                    make_dir(&work, self.work_mode())?;
                     rewritten.push(work);
                 }
             }
@@ -129,7 +129,7 @@ impl Overlay2 {
             None => {}
         }
         for path in &rewritten {
-            tracing::warn!(driver = NAME, %id, path = %path.display(), "rewritten");
+            tracing::warn!(driver = self.name(), %id, path = %path.display(), "rewritten");
         }
         Ok(rewritten)
     }

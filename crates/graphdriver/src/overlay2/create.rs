@@ -7,7 +7,7 @@ use strata_spec::CacheId;
 use strata_sys::tree::Dir;
 
 use super::{
-    NAME, Overlay2,
+    Overlay2,
     layout::{Link, link_target},
 };
 use crate::{
@@ -20,7 +20,7 @@ impl Overlay2 {
         let dir = self.layout.dir(id);
         match fs::create_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(Error::AlreadyExists(id.clone(), NAME));
+                return Err(Error::AlreadyExists(id.clone(), self.name()));
             }
             result => result.context("create", &dir)?,
         }
@@ -55,7 +55,7 @@ impl Overlay2 {
         }
         let work = self.layout.work(id);
         if !work.exists() {
-            make_dir(&work, 0o700)?;
+            make_dir(&work, self.work_mode())?;
         }
         write_new(&self.layout.lower_file(id), lower.as_bytes(), 0o644)
     }
@@ -67,7 +67,7 @@ impl Overlay2 {
         // The kernel is asked only by those who go beyond what every kernel can.
         if links.len() > super::DOCKER_DEPTH && links.len() > self.max_depth() {
             let (id, depth, limit) = (id.clone(), links.len(), self.max_depth());
-            return Err(Error::TooDeep { id, driver: NAME, depth, limit });
+            return Err(Error::TooDeep { id, driver: self.name(), depth, limit });
         }
         Ok(links.iter().map(|link| format!("l/{link}")).collect::<Vec<_>>().join(":"))
     }

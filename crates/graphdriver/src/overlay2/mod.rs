@@ -23,6 +23,8 @@
 //!
 //! Source: moby `daemon/graphdriver/overlay2/overlay.go`, version 20.10.
 //!
+//! `fuse-overlayfs/` lies alike, but for `work` (0710). Layers there have AUFS's marks, and the program `fuse-overlayfs` makes the mounts.
+//!
 //! # Limitations
 //!
 //! More than 128 folders below a mount need Linux 6.8, which takes up to 500. Docker itself refuses images of more than 125 layers.
@@ -42,12 +44,19 @@ use strata_archive::{Marks, diff::Change};
 use strata_durable::{Context, create_dir_all};
 use strata_spec::{CacheId, ErrorKind};
 
-use crate::{Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent, seats::Seats};
+use crate::{Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent, seats::Seats, union, views};
 use layout::Layout;
 pub(crate) use mount::options as mount_options;
 pub(crate) use probe::features as probe_home;
 
-const NAME: &str = "overlay2";
+/// Who makes one root of the layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// `overlay2`: the kernel's overlayfs.
+    Kernel,
+    /// `fuse-overlayfs`: the program of that name. Layers are marked as AUFS marks them, containers as the program does.
+    Program,
+}
 
 /// How many folders Docker lets lie below another.
 const DOCKER_DEPTH: usize = 128;
@@ -57,6 +66,7 @@ const KERNEL_DEPTH: usize = 500;
 
 /// The overlay2 driver on one data root.
 pub struct Overlay2 {
+    by: By,
     layout: Layout,
     /// `strata/tmp/overlay2`.
     trash: PathBuf,
@@ -65,9 +75,27 @@ pub struct Overlay2 {
     seats: Seats,
 }
 
+impl By {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "overlay2",
+            Self::Program => "fuse-overlayfs",
+        }
+    }
+}
+
 impl Overlay2 {
     /// Opens the driver below `root`, making what is missing of it. With `ReadOnly` nothing is made, and what is not there is empty.
     pub fn open(root: &Path, access: Access) -> Result<Self, Error> {
+        Self::open_by(By::Kernel, root, access)
+    }
+
+    /// The same for `fuse-overlayfs`, whose folders lie alike.
+    pub fn open_fuse(root: &Path, access: Access) -> Result<Self, Error> {
+        Self::open_by(By::Program, root, access)
+    }
+
+    fn open_by(by: By, root: &Path, access: Access) -> Result<Self, Error> {
         // Docker resolves its root once too, and shows it so in `inspect`.
         let root = match fs::canonicalize(root) {
             Err(error) if access == Access::ReadOnly && error.kind() == io::ErrorKind::NotFound => root.to_owned(),
@@ -75,10 +103,11 @@ impl Overlay2 {
         };
         let strata = root.join("strata");
         let driver = Self {
-            layout: Layout { home: root.join(NAME) },
-            trash: strata.join("tmp").join(NAME),
+            by,
+            layout: Layout { home: root.join(by.name()) },
+            trash: strata.join("tmp").join(by.name()),
             views: strata.join("mnt"),
-            seats: Seats::new(NAME, strata.join("locks")),
+            seats: Seats::new(by.name(), strata.join("locks")),
         };
         for (path, mode) in [
             (driver.layout.home.as_path(), 0o710),
@@ -103,8 +132,26 @@ impl Overlay2 {
     fn require(&self, id: &CacheId) -> Result<(), Error> {
         match self.exists(id) {
             true => Ok(()),
-            false => Err(Error::NotFound(id.clone(), NAME)),
+            false => Err(Error::NotFound(id.clone(), self.by.name())),
         }
+    }
+
+    /// Calls `compare` with the view of `id` and the one of `parent`. Three sorts of marks may lie in a folder that the program wrote:
+    /// what they show is for it to say, as Docker asks it.
+    fn with_views<T>(
+        &self,
+        id: &CacheId,
+        parent: Option<&CacheId>,
+        compare: impl FnOnce(&Path, Option<PathBuf>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let view = self.mount_folder(id, Access::ReadOnly)?;
+        let below = parent.map(|parent| self.mount_folder(parent, Access::ReadOnly)).transpose()?;
+        compare(view.path(), below.as_ref().map(|below| below.path().to_owned()))
+    }
+
+    /// The mode of a folder's `work`, as Docker makes it.
+    fn work_mode(&self) -> u32 {
+        if self.by == By::Kernel { 0o700 } else { 0o710 }
     }
 
     fn lower_diffs(&self, id: &CacheId) -> Result<Vec<PathBuf>, Error> {
@@ -114,7 +161,7 @@ impl Overlay2 {
 
 impl GraphDriver for Overlay2 {
     fn name(&self) -> &'static str {
-        NAME
+        self.by.name()
     }
 
     fn home(&self) -> &Path {
@@ -122,11 +169,18 @@ impl GraphDriver for Overlay2 {
     }
 
     fn status(&self) -> Vec<(String, String)> {
-        probe::status(&self.layout.home)
+        match self.by {
+            By::Kernel => probe::status(&self.layout.home),
+            // Docker says nothing of it.
+            By::Program => Vec::new(),
+        }
     }
 
     fn probe(&self) -> Vec<Feature> {
-        probe::features(&self.trash)
+        match self.by {
+            By::Kernel => probe::features(&self.trash),
+            By::Program => vec![union::program_feature()],
+        }
     }
 
     fn is_independent(&self) -> bool {
@@ -134,7 +188,7 @@ impl GraphDriver for Overlay2 {
     }
 
     fn max_depth(&self) -> usize {
-        if strata_sys::mount::has_lowerdir_plus() { KERNEL_DEPTH } else { DOCKER_DEPTH }
+        if self.by == By::Kernel && strata_sys::mount::has_lowerdir_plus() { KERNEL_DEPTH } else { DOCKER_DEPTH }
     }
 
     fn create(&self, id: &CacheId, parent: Parent<'_>, _access: Access) -> Result<(), Error> {
@@ -184,7 +238,11 @@ impl GraphDriver for Overlay2 {
 
     fn folder(&self, id: &CacheId) -> Result<Folder, Error> {
         self.require(id)?;
-        Ok(Folder { path: self.layout.diff(id), marks: Marks::Overlay })
+        let marks = match self.by {
+            By::Kernel => Marks::Overlay,
+            By::Program => Marks::Aufs,
+        };
+        Ok(Folder { path: self.layout.diff(id), marks })
     }
 
     fn mount(&self, id: &CacheId, access: Access) -> Result<Mounted, Error> {
@@ -209,20 +267,33 @@ impl GraphDriver for Overlay2 {
         Ok(data)
     }
 
-    fn changes(&self, id: &CacheId, _parent: Option<&CacheId>) -> Result<Vec<Change>, Error> {
+    fn changes(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<Vec<Change>, Error> {
         self.require(id)?;
-        Ok(strata_archive::diff::changes(&self.layout.diff(id), &self.lower_diffs(id)?, Marks::Overlay)?)
+        match self.by {
+            By::Kernel => {
+                Ok(strata_archive::diff::changes(&self.layout.diff(id), &self.lower_diffs(id)?, Marks::Overlay)?)
+            }
+            By::Program => self.with_views(id, parent, views::changes),
+        }
     }
 
-    fn diff(&self, id: &CacheId, _parent: Option<&CacheId>, out: &mut (dyn io::Write + Send)) -> Result<(), Error> {
+    fn diff(&self, id: &CacheId, parent: Option<&CacheId>, out: &mut (dyn io::Write + Send)) -> Result<(), Error> {
         self.require(id)?;
-        strata_archive::diff::diff(&self.layout.diff(id), &self.lower_diffs(id)?, Marks::Overlay, out)?;
-        Ok(())
+        match self.by {
+            By::Kernel => {
+                strata_archive::diff::diff(&self.layout.diff(id), &self.lower_diffs(id)?, Marks::Overlay, out)?;
+                Ok(())
+            }
+            By::Program => self.with_views(id, parent, |view, below| views::diff(view, below, out)),
+        }
     }
 
-    fn diff_size(&self, id: &CacheId, _parent: Option<&CacheId>) -> Result<u64, Error> {
+    fn diff_size(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<u64, Error> {
         self.require(id)?;
-        crate::tree_size(&self.layout.diff(id))
+        match self.by {
+            By::Kernel => crate::tree_size(&self.layout.diff(id)),
+            By::Program => self.with_views(id, parent, |view, below| views::size(view, &views::changes(view, below)?)),
+        }
     }
 
     fn sync(&self) -> Result<(), Error> {

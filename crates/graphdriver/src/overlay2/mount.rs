@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use strata_spec::CacheId;
 use strata_sys::{fs::overlay_parameters as kernel_parameters, mount as kernel};
 
-use super::{NAME, Overlay2, layout::damaged};
-use crate::{Access, Error, GraphDriver, Mounted, home::make_dir, seats::Place};
+use super::{By, Overlay2, layout::damaged};
+use crate::{Access, Error, GraphDriver, Mounted, home::make_dir, seats::Place, union};
 
 impl Overlay2 {
     pub(super) fn mount_folder(&self, id: &CacheId, access: Access) -> Result<Mounted, Error> {
@@ -19,7 +19,7 @@ impl Overlay2 {
         }
         if access == Access::ReadWrite && self.layout.committed(id).exists() {
             let why = format!("other layers stand on {id}");
-            return Err(Error::Unsupported { driver: NAME, what: "mount a committed layer for writing", why });
+            return Err(Error::Unsupported { driver: self.name(), what: "mount a committed layer for writing", why });
         }
         let _gate = self.seats.gate()?;
         let (merged, view) = (self.merged(id), self.view(id));
@@ -30,7 +30,7 @@ impl Overlay2 {
             Access::ReadWrite => {
                 let work = self.layout.work(id);
                 if !work.exists() {
-                    make_dir(&work, 0o700)?;
+                    make_dir(&work, self.work_mode())?;
                 }
                 self.put_up(id, &merged, &lower, access)?;
                 self.seats.join(&merged)
@@ -66,7 +66,7 @@ impl Overlay2 {
     fn put_up(&self, id: &CacheId, place: &Place, lower: &[PathBuf], access: Access) -> Result<(), Error> {
         let depth = lower.len() + usize::from(access == Access::ReadOnly);
         if depth > super::DOCKER_DEPTH && depth > self.max_depth() {
-            return Err(Error::TooDeep { id: id.clone(), driver: NAME, depth, limit: self.max_depth() });
+            return Err(Error::TooDeep { id: id.clone(), driver: self.name(), depth, limit: self.max_depth() });
         }
         let own = [PathBuf::from(id.as_str()).join("diff"), PathBuf::from(id.as_str()).join("work")];
         let [upper, work] = [own[0].as_path(), own[1].as_path()];
@@ -85,7 +85,10 @@ impl Overlay2 {
                 base: Some(&self.layout.home),
             },
         };
-        self.seats.put_up(place, || kernel::overlay(&place.target, &overlay))
+        self.seats.put_up(place, || match self.by {
+            By::Kernel => kernel::overlay(&place.target, &overlay),
+            By::Program => union::by_program(&overlay, &place.target),
+        })
     }
 
     fn merged(&self, id: &CacheId) -> Place {
