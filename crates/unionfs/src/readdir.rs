@@ -3,7 +3,6 @@
 use std::{
     collections::HashSet,
     ffi::OsString,
-    mem::MaybeUninit,
     os::{fd::OwnedFd, unix::ffi::OsStringExt},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -163,8 +162,8 @@ impl Union {
     fn read_part(&self, layer: &Layer, part: &Below, dir: &OwnedFd, found: &mut dyn FnMut(Name)) -> Result<()> {
         let dev = raw::dev_of(&raw::stat_at(dir, b"")?);
         let readable = raw::open_readable(dir)?;
-        let mut buffer = vec![MaybeUninit::<u8>::uninit(); BUFFER];
-        let mut entries = RawDir::new(&readable, &mut buffer);
+        let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER);
+        let mut entries = RawDir::new(&readable, buffer.spare_capacity_mut());
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
