@@ -1,111 +1,19 @@
 //! What every driver promises, asked of each that this build has.
 
+mod common;
+
 use std::{
     collections::BTreeSet,
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::Path,
 };
 
+use common::{Bench, every_driver, is_mounted, read};
+
 use strata_archive::diff::{Change, ChangeKind};
-use strata_graphdriver::{Access, DRIVERS, Error, GraphDriver, Parent, open};
+use strata_graphdriver::{Access, Error, Parent, open};
 use strata_spec::{CacheId, ErrorKind};
-use strata_testkit::{require, scratch};
-
-/// A driver on a fresh root; `None`, with the reason printed, where it cannot run.
-struct Bench {
-    driver: Arc<dyn GraphDriver>,
-    root: PathBuf,
-    /// What the root lies in.
-    _place: Place,
-}
-
-/// A temporary folder, or a filesystem that the driver needs.
-enum Place {
-    Folder { _scratch: strata_testkit::Scratch },
-    Filesystem { _fs: strata_testkit::LoopFs },
-}
-
-impl Bench {
-    fn new(name: &str) -> Option<Self> {
-        require::root()?;
-        require::overlay()?;
-        let (place, root) = if name == "btrfs" {
-            let fs = strata_testkit::LoopFs::btrfs(256 << 20)?;
-            let root = fs.path().to_owned();
-            (Place::Filesystem { _fs: fs }, root)
-        } else {
-            let scratch = scratch();
-            let root = scratch.path().to_owned();
-            (Place::Folder { _scratch: scratch }, root)
-        };
-        let driver = open(name, &root, Access::ReadWrite).expect("opens on a fresh root");
-        if let Some(lacking) = driver.probe().iter().find(|tried| tried.name == "union in user space" && !tried.works) {
-            strata_testkit::require::report_skip(&format!("{name}: {}", lacking.why));
-            return None;
-        }
-        // A test harness has no `main` of its own that could be the process behind a union.
-        if name == "aufs" {
-            strata_testkit::require::report_skip(
-                "aufs: its mounts are served by the program itself; see its own tests",
-            );
-            return None;
-        }
-        Some(Self { driver, root, _place: place })
-    }
-
-    /// A layer over `parent` that holds the given files.
-    fn layer(&self, n: u8, parent: Parent<'_>, files: &[(&str, &str)]) -> CacheId {
-        let id = CacheId::from_random([n; 32]);
-        self.driver.create(&id, parent, Access::ReadOnly).expect("create");
-        let folder = self.driver.folder(&id).expect("folder").path;
-        for (name, text) in files {
-            let path = folder.join(name);
-            fs::create_dir_all(path.parent().expect("below the folder")).expect("create a folder");
-            // As layers are unpacked: what is there is replaced, never written into.
-            let _ = fs::remove_file(&path);
-            fs::write(path, text).expect("write");
-        }
-        id
-    }
-}
-
-impl Bench {
-    /// Whether a folder holds a layer's own files alone.
-    fn is_union(&self) -> bool {
-        self.driver.is_independent()
-    }
-
-    /// Whether a container's root is a mount.
-    fn mounts(&self) -> bool {
-        !["vfs", "btrfs"].contains(&self.driver.name())
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        for id in self.driver.list().unwrap_or_default() {
-            let _ = self.driver.unmount(&id);
-        }
-    }
-}
-
-fn every_driver(test: impl Fn(&Bench)) {
-    for name in DRIVERS {
-        if let Some(bench) = Bench::new(name) {
-            test(&bench);
-        }
-    }
-}
-
-fn read(path: &Path) -> Option<String> {
-    fs::read_to_string(path).ok()
-}
-
-fn is_mounted(path: &Path) -> bool {
-    strata_sys::mount::is_mounted(path).expect("statx")
-}
 
 #[test]
 fn a_layer_reads_as_its_parent_until_changed() {
