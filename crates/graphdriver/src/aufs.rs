@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Ours, beside it: `strata/tmp/aufs/` (folders being deleted), `strata/mnt/<cache ID>` (read-only views), `strata/locks/aufs*` (who uses
-//! which mount). The marks are described in `docs/formats/aufs.md`.
+//! which mount). `docs/formats/aufs-driver.md` shows all of it.
 //!
 //! A folder's files are written in this order: `diff`, `mnt`, then `layers`, which says that the folder exists. Removal runs backwards.
 //! No kernel that is built today has AUFS; the union is our own, in user space.
