@@ -30,12 +30,12 @@ unmount_below() {
   awk -v dir="$1/" 'index($2, dir) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r at; do umount -l "$at"; done
 }
 
-# docker_start ROOT: a dockerd of its own, without network.
+# docker_start ROOT [DRIVER]: a dockerd of its own, without network.
 docker_start() {
   DOCKER_DIR=$BENCH_DIR/docker-run
   rm -rf "$DOCKER_DIR"; mkdir -p "$DOCKER_DIR" "$1"
   dockerd --data-root "$1" --exec-root "$DOCKER_DIR/exec" -p "$DOCKER_DIR/pid" -H "unix://$DOCKER_DIR/sock" \
-    --iptables=false --bridge=none -s overlay2 > "$BENCH_DIR/dockerd.log" 2>&1 &
+    --iptables=false --bridge=none -s "${2:-overlay2}" > "$BENCH_DIR/dockerd.log" 2>&1 &
   DOCKER_PID=$!
   export DOCKER_HOST=unix://$DOCKER_DIR/sock
   for _ in $(seq 100); do docker version > /dev/null 2>&1 && return; sleep 0.2; done
