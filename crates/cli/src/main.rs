@@ -17,7 +17,9 @@ use context::Context;
 fn main() -> ExitCode {
     // A container's watcher is this program again; it must come to that before any thread is started.
     strata_runtime::init();
-    let cli = match Cli::try_parse() {
+    // So is the process behind a mounted union.
+    strata_unionfs::mount::init();
+    let cli = match Cli::try_parse_from(commands::mount::arguments()) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod image;
+pub mod mount;
 pub mod registry;
 pub mod registry_client;
 pub mod system;
@@ -120,6 +121,11 @@ pub enum Command {
     /// Serve a registry of images
     #[command(subcommand)]
     Registry(registry::RegistryCommand),
+    /// Mount a union of folders, in AUFS's or overlayfs's words
+    Mount(mount::Mount),
+    /// Unmount unions, dead ones too
+    Umount(mount::Umount),
+
     /// Manage images
     #[command(subcommand)]
     Image(image::ImageCommand),

@@ -8,12 +8,14 @@ mod images;
 mod inspect;
 mod layers;
 mod login;
+pub mod mount;
 mod pull;
 mod push;
 mod registry;
 mod run;
 mod shell;
 mod system;
+mod umount;
 
 use crate::{
     args::{Command, container::ContainerCommand, image::ImageCommand, system::SystemCommand},
@@ -59,6 +61,9 @@ pub fn run(context: &Context, command: &Command) -> anyhow::Result<u8> {
         Command::Version(args) => system::version(args),
         Command::System(SystemCommand::Df(args)) => system::df(context, args),
         Command::System(SystemCommand::Prune(args)) => system::prune(context, args),
+        Command::Mount(args) => mount::mount(args),
+        Command::Umount(args) => umount::umount(args),
+
         Command::Completion(args) => shell::completion(args),
         Command::Man(args) => shell::man(args),
     }?;

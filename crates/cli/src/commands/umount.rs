@@ -1,0 +1,16 @@
+//! `strata umount`.
+
+use strata_unionfs::mount;
+
+use super::Failures;
+use crate::args::mount::Umount;
+
+pub fn umount(args: &Umount) -> anyhow::Result<()> {
+    let mut failures = Failures::default();
+    for target in &args.targets {
+        if let Err(error) = mount::unmount(target) {
+            failures.add(error);
+        }
+    }
+    failures.end()
+}
