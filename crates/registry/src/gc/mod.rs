@@ -5,9 +5,9 @@
 //! | [`mark`] | what is reachable |
 //! | [`sweep`] | removing what is not, in small steps |
 //!
-//! A collection begins at a moment `T0` and looks at all repositories while they change. What it finds unreachable, and what nobody has
+//! A collection begins at a moment `T0`, at which nobody is inside the gate of publications, and looks at all repositories while they change. What it finds unreachable, and what nobody has
 //! relied on since `T0` less the grace time, it removes: inside the gate, where it asks again for each object when somebody last relied
-//! on it. Whoever makes an object reachable after `T0` has relied on it, inside the gate, before. So what is removed was unreachable
+//! on it. Whoever makes an object reachable and is not seen has entered the gate after `T0`, and relied on it there. So what is removed was unreachable
 //! all the time. `docs/formats/registry.md` has the argument in full.
 
 pub mod mark;
@@ -69,7 +69,11 @@ pub struct Report {
 
 /// Collects garbage. Blocks; others may read and write meanwhile.
 pub fn collect(store: &Store, uploads: &Uploads, options: &Options) -> Result<Report, Error> {
-    let begun = store.storage().now()?;
+    // Alone inside the gate: who relied on something before this moment has also written what names it, and it will be seen.
+    let begun = {
+        let _gate = store.storage().collecting()?;
+        store.storage().now()?
+    };
     let oldest = begun.checked_sub(options.grace).unwrap_or(SystemTime::UNIX_EPOCH);
     let marked = mark::mark(store, options.untagged)?;
     let mut report = Report {

@@ -337,3 +337,93 @@ fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
 pub fn v2(root: &Path) -> std::path::PathBuf {
     root.join("docker/registry/v2")
 }
+
+/// Checks a registry's folder at rest: every blob has its digest, every tag a manifest, every manifest all that it names.
+pub fn check(root: &Path) -> Result<usize, String> {
+    let v2 = v2(root);
+    let mut checked = 0;
+    for data in find(&v2.join("blobs"), "data") {
+        let folder = data.parent().unwrap();
+        let (hex, algorithm) = (name(folder), name(folder.parent().unwrap().parent().unwrap()));
+        let expected: Digest =
+            format!("{algorithm}:{hex}").parse().map_err(|error| format!("{}: {error}", data.display()))?;
+        let bytes = std::fs::read(&data).unwrap();
+        if Digest::of(expected.algorithm(), bytes) != expected {
+            return Err(format!("{} has other bytes", data.display()));
+        }
+        checked += 1;
+    }
+    for link in find(&v2.join("repositories"), "link") {
+        let text = std::fs::read_to_string(&link).unwrap();
+        let digest: Digest = text.parse().map_err(|error| format!("{}: {error}", link.display()))?;
+        let path = link.to_string_lossy().into_owned();
+        let Some((repo, rest)) = path.split_once("/_manifests/") else { continue };
+        let revision = |digest: Digest| {
+            Path::new(repo).join(format!("_manifests/revisions/{}/{}/link", digest.algorithm().name(), digest.hex()))
+        };
+        if rest.ends_with("/current/link") && !revision(digest).exists() {
+            return Err(format!("{path} names a manifest that is not in the repository"));
+        }
+        if rest.starts_with("revisions/") {
+            whole(&v2, Path::new(repo), digest).map_err(|problem| format!("{path}: {problem}"))?;
+        }
+        checked += 1;
+    }
+    Ok(checked)
+}
+
+/// Whether all that a manifest names is there.
+fn whole(v2: &Path, repo: &Path, digest: Digest) -> Result<(), String> {
+    let blob = |digest: Digest| {
+        v2.join(format!("blobs/{}/{}/{}/data", digest.algorithm().name(), &digest.hex()[..2], digest.hex()))
+    };
+    let bytes = std::fs::read(blob(digest)).map_err(|error| format!("{digest}: {error}"))?;
+    let document: Value = serde_json::from_slice(&bytes).map_err(|error| format!("{digest}: {error}"))?;
+    let layers = document["layers"].as_array().cloned().unwrap_or_default();
+    for entry in layers.iter().chain(document.get("config")) {
+        let named: Digest = entry["digest"].as_str().unwrap().parse().unwrap();
+        let link = repo.join(format!("_layers/{}/{}/link", named.algorithm().name(), named.hex()));
+        if !blob(named).exists() || !link.exists() {
+            return Err(format!("{digest} names {named}, which is not there"));
+        }
+    }
+    Ok(())
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// Files of a name below a folder.
+fn find(root: &Path, wanted: &str) -> Vec<std::path::PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().unwrap().is_dir() {
+                if !path.ends_with("_uploads") {
+                    folders.push(path);
+                }
+            } else if name(&path) == wanted {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Numbers that differ from run to run, printed once so that a failure can be told.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}

@@ -1,0 +1,125 @@
+//! The server is killed at random moments: nothing half-made is left, what was answered stays, the next try completes.
+//!
+//! `STRATA_KILLS` says how often; 20 if it does not.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use common::{Client, Dice, OCI_MANIFEST, check, manifest};
+use serde_json::Value;
+use strata_registry::{Config, Running};
+use strata_spec::Digest;
+use strata_testkit::scratch;
+
+/// Names the configuration that this program serves as a process of its own.
+const SERVE: &str = "STRATA_TEST_SERVE";
+
+#[test]
+fn serves_when_asked() {
+    let Some(config) = std::env::var_os(SERVE).map(std::path::PathBuf::from) else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let running = Running::start(Config::parse(&std::fs::read_to_string(&config).unwrap()).unwrap()).await.unwrap();
+        std::fs::write(config.with_extension("address"), format!("{}\n", running.address())).unwrap();
+        std::future::pending::<()>().await;
+    });
+}
+
+struct Server(Child, Client);
+
+impl Server {
+    fn start(config: &Path) -> Self {
+        let place = config.with_extension("address");
+        let _ = std::fs::remove_file(&place);
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "serves_when_asked"])
+            .env(SERVE, config)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        loop {
+            match std::fs::read_to_string(&place) {
+                Ok(address) if address.ends_with('\n') => return Self(child, Client::new(address.trim())),
+                _ => assert!(begun.elapsed() < Duration::from_secs(30), "the server does not come up"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Pushes until the server is gone; remembers what was answered.
+fn push(c: &Client, repo: &str, seed: u64, answered: &Mutex<Vec<(String, String)>>) -> std::io::Result<()> {
+    for at in 0.. {
+        let seed = format!("{seed}-{at}");
+        let (config, layer) = (format!("{{\"s\":\"{seed}\"}}").into_bytes(), seed.repeat(5000).into_bytes());
+        for blob in [&config, &layer] {
+            let reply = c.try_put_blob(repo, blob, Digest::sha256(blob))?;
+            assert_eq!(reply.status, 201, "{}", reply.text());
+        }
+        let bytes = manifest(&config, &layer, Value::Null);
+        let path = format!("/v2/{repo}/manifests/t{seed}");
+        let reply = c.try_ask("PUT", &path, &[("Content-Type", OCI_MANIFEST)], bytes.as_bytes())?;
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        answered.lock().unwrap().push((repo.to_owned(), format!("t{seed}")));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_killed_server_leaves_nothing_half_made() {
+    let kills: u64 = std::env::var("STRATA_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    println!("seed {seed}");
+    let mut dice = Dice::new(seed);
+    let scratch = scratch();
+    let root = scratch.join("data");
+    let config = scratch.join("config.yml");
+    let text = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:0'}}\nstrata: {{gc: {{interval: 50ms, grace: 1s}}}}\n",
+        root.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let answered = Mutex::new(Vec::new());
+    for kill in 0..kills {
+        let server = Server::start(&config);
+        let clients: Vec<Client> = (0..3).map(|_| server.1.clone()).collect();
+        std::thread::scope(|scope| {
+            for (at, client) in clients.iter().enumerate() {
+                let answered = &answered;
+                scope.spawn(move || push(client, &format!("r{at}"), kill * 10 + at as u64, answered));
+            }
+            std::thread::sleep(Duration::from_millis(dice.below(250)));
+            server.kill();
+        });
+        check(&root).unwrap_or_else(|problem| panic!("after kill {kill}: {problem}"));
+    }
+    let server = Server::start(&config);
+    let answered = answered.into_inner().unwrap();
+    assert!(!answered.is_empty(), "nothing was pushed");
+    for (repo, tag) in answered.iter().rev().take(200) {
+        assert_eq!(server.1.pull(repo, tag), Ok(()));
+    }
+    server.1.put_image("again", "t", "a");
+    assert_eq!(server.1.pull("again", "t"), Ok(()));
+    assert!(std::fs::read_dir(common::v2(&root).join("strata/tmp")).unwrap().next().is_none(), "removals were settled");
+}
