@@ -9,15 +9,28 @@ use strata_layer::Store;
 use strata_spec::{ChainId, chain_ids};
 use strata_testkit::{crash, require, scratch};
 
+/// Drivers that keep layers in different ways; fuse-overlayfs does as overlay2, aufs mounts by a process of the program.
+const DRIVERS: [&str; 3] = ["overlay2", "overlay", "vfs"];
+
 /// Runs `run` on the root that `prepare` made, and checks every disk that a crash may leave: it settles, is sound and tidy; then `check`.
+/// With each driver.
 fn survive(
-    prepare: impl FnOnce(&Store),
-    run: impl FnOnce(&Store, &Path),
+    prepare: impl Fn(&Store),
+    run: impl Fn(&Store, &Path),
     needed: &dyn Fn(&Path, ChainId) -> bool,
     check: impl Fn(&Store, &crash::Image),
 ) {
     let Some(()) = require::root() else { return };
     let Some(()) = require::overlay() else { return };
+    with_each(&DRIVERS, || survive_with(&prepare, &run, needed, &check));
+}
+
+fn survive_with(
+    prepare: &dyn Fn(&Store),
+    run: &dyn Fn(&Store, &Path),
+    needed: &dyn Fn(&Path, ChainId) -> bool,
+    check: &dyn Fn(&Store, &crash::Image),
+) {
     let scratch = scratch();
     let store = open(scratch.path());
     prepare(&store);

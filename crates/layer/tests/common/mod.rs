@@ -1,7 +1,7 @@
 //! A store on a root, and layers to put into it.
 #![allow(dead_code)]
 
-use std::{fs, io::Cursor, path::Path};
+use std::{cell::Cell, fs, io::Cursor, path::Path};
 
 use strata_archive::{
     Limits,
@@ -11,12 +11,25 @@ use strata_durable::Journal;
 use strata_layer::{Config, Depth, Error, Layer, Store};
 use strata_spec::{ChainId, ContainerId, DiffId, Digest};
 
+thread_local! {
+    static DRIVER: Cell<&'static str> = const { Cell::new("overlay2") };
+}
+
+/// Does `test` with each of `drivers` in turn: [`open`] opens it.
+pub fn with_each(drivers: &[&'static str], test: impl Fn()) {
+    for driver in drivers {
+        DRIVER.set(driver);
+        test();
+    }
+    DRIVER.set("overlay2");
+}
+
 /// Opens the store on `root` as the engine does, without settling.
 pub fn open(root: &Path) -> Store {
     let strata = root.join("strata");
     fs::create_dir_all(&strata).expect("make the strata folder");
     let driver =
-        strata_graphdriver::open("overlay2", root, strata_graphdriver::Access::ReadWrite).expect("open the driver");
+        strata_graphdriver::open(DRIVER.get(), root, strata_graphdriver::Access::ReadWrite).expect("open the driver");
     let journal = Journal::open(&strata.join("journal")).expect("open the journal");
     Store::open(Config { root, driver, journal, locks: &strata.join("locks") }).expect("open the store")
 }
@@ -65,6 +78,18 @@ pub fn add(
     named: impl FnOnce(ChainId),
 ) -> Result<Vec<Layer>, Error> {
     let mut lease = store.lease()?;
+    if !store.driver().is_independent() {
+        // Each needs the one below first.
+        let mut layers: Vec<Layer> = Vec::new();
+        for tar in tars {
+            let below = layers.last().map(|layer| layer.chain_id).or(parent);
+            let unpacked = store.unpack(Cursor::new(tar), below, &Limits::default())?.expect(diff_of(tar))?;
+            layers.extend(store.register(&mut lease, below, vec![unpacked])?);
+        }
+        named(layers.last().expect("at least one layer").chain_id);
+        lease.done()?;
+        return Ok(layers);
+    }
     let unpacked =
         tars.iter().map(|tar| store.unpack(Cursor::new(tar), parent, &Limits::default())?.expect(diff_of(tar)));
     let unpacked = unpacked.collect::<Result<Vec<_>, _>>()?;
@@ -87,8 +112,9 @@ pub fn assert_sound(store: &Store, when: &dyn std::fmt::Display) {
 
 /// Nothing half-made or half-deleted is anywhere.
 pub fn assert_tidy(root: &Path, when: &dyn std::fmt::Display) {
-    for folder in ["image/overlay2/layerdb/tmp", "strata/tmp/overlay2", "strata/mnt", "strata/journal"] {
-        let left: Vec<_> = fs::read_dir(root.join(folder)).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    for folder in ["image/DRIVER/layerdb/tmp", "strata/tmp/DRIVER", "strata/mnt", "strata/journal"] {
+        let folder = folder.replace("DRIVER", DRIVER.get());
+        let left: Vec<_> = fs::read_dir(root.join(&folder)).into_iter().flatten().flatten().map(|e| e.path()).collect();
         assert!(left.is_empty(), "{when}: left in {folder}: {left:?}");
     }
 }
