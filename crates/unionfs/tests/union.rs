@@ -8,7 +8,7 @@ use std::{
     io::Write,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use common::View;
@@ -65,8 +65,13 @@ impl Base {
     }
 }
 
+/// Root of the first user namespace: another's may neither set trusted attributes nor make devices.
 fn root() -> bool {
-    rustix::process::geteuid().is_root()
+    static ROOT: OnceLock<bool> = OnceLock::new();
+    *ROOT.get_or_init(|| {
+        let temp = tempfile::tempdir().unwrap();
+        rustix::process::geteuid().is_root() && xattr::set(temp.path(), "trusted.try", b"").is_ok()
+    })
 }
 
 fn needs_root() -> bool {

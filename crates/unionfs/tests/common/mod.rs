@@ -31,6 +31,12 @@ pub struct Item {
 
 pub type Tree = BTreeMap<String, Item>;
 
+/// Who runs the test.
+pub fn me() -> Caller {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    Caller { uid, gid, umask: 0, groups: Vec::new() }
+}
+
 /// A union with paths.
 pub struct View {
     pub union: Union,
@@ -68,7 +74,7 @@ impl View {
 
     pub fn create(&self, path: &str, mode: u32) -> Result<Arc<Handle>> {
         let (parent, name) = self.split(path)?;
-        Ok(self.union.create(parent, name, mode, OFlags::RDWR, &Caller::ROOT)?.1)
+        Ok(self.union.create(parent, name, mode, OFlags::RDWR, &me())?.1)
     }
 
     /// As a shell's `>` or `>>`: makes the file if it is not there.
@@ -76,7 +82,7 @@ impl View {
         let (parent, name) = self.split(path)?;
         let handle = match self.union.lookup(parent, name) {
             Ok(entry) => self.union.open_file(entry.node, OFlags::WRONLY | how)?,
-            Err(Errno::NOENT) => self.union.create(parent, name, 0o644, OFlags::WRONLY, &Caller::ROOT)?.1,
+            Err(Errno::NOENT) => self.union.create(parent, name, 0o644, OFlags::WRONLY, &me())?.1,
             Err(errno) => return Err(errno),
         };
         let end = if how.contains(OFlags::APPEND) { self.union.attr(handle.node(), Some(&handle))?.size } else { 0 };
@@ -105,17 +111,17 @@ impl View {
 
     pub fn mkdir(&self, path: &str, mode: u32) -> Result<()> {
         let (parent, name) = self.split(path)?;
-        self.union.mkdir(parent, name, mode, &Caller::ROOT).map(drop)
+        self.union.mkdir(parent, name, mode, &me()).map(drop)
     }
 
     pub fn mknod(&self, path: &str, mode: u32, rdev: u64) -> Result<()> {
         let (parent, name) = self.split(path)?;
-        self.union.mknod(parent, name, mode, rdev, &Caller::ROOT).map(drop)
+        self.union.mknod(parent, name, mode, rdev, &me()).map(drop)
     }
 
     pub fn symlink(&self, target: &str, path: &str) -> Result<()> {
         let (parent, name) = self.split(path)?;
-        self.union.symlink(parent, name, OsStr::new(target), &Caller::ROOT).map(drop)
+        self.union.symlink(parent, name, OsStr::new(target), &me()).map(drop)
     }
 
     pub fn link(&self, from: &str, to: &str) -> Result<()> {
