@@ -120,16 +120,25 @@ impl Place {
         take_down(&self.target, &self.users, self.point)
     }
 
+    /// Whether something is mounted here that answers. A union whose process is gone is taken down: it is mounted, but of no use.
     pub fn is_mounted(&self) -> Result<bool, Error> {
-        match kernel::is_mounted(&self.target) {
-            // The process behind a mount in user space is gone: mounted, but of no use.
-            Err(error) if strata_sys::errno(&error) == Some(rustix::io::Errno::NOTCONN.raw_os_error()) => {
-                self.take_down()?;
-                Ok(false)
-            }
-            result => Ok(result.context("look for a mount at", &self.target)?),
+        let found = kernel::is_mounted(&self.target);
+        // What the kernel remembers of a dead union's root it still tells; the filesystem itself has nothing to say.
+        let is_dead = match &found {
+            Ok(true) => strata_sys::fs::info(&self.target).err().is_some_and(|error| is_disconnected(&error)),
+            Ok(false) => false,
+            Err(error) => is_disconnected(error),
+        };
+        if is_dead {
+            self.take_down()?;
+            return Ok(false);
         }
+        Ok(found.context("look for a mount at", &self.target)?)
     }
+}
+
+fn is_disconnected(error: &io::Error) -> bool {
+    strata_sys::errno(error) == Some(rustix::io::Errno::NOTCONN.raw_os_error())
 }
 
 impl Seat {
@@ -154,7 +163,7 @@ fn take_down(target: &Path, users: &Path, point: Point) -> Result<(), Error> {
     loop {
         match kernel::is_mounted(target) {
             Ok(false) => break,
-            Err(error) if strata_sys::errno(&error) != Some(rustix::io::Errno::NOTCONN.raw_os_error()) => {
+            Err(error) if !is_disconnected(&error) => {
                 Err(error).context("look for a mount at", target)?;
             }
             // A union's process is waited for: it holds the branches.

@@ -27,6 +27,18 @@ enum Place {
 
 impl Bench {
     pub fn new(name: &str) -> Option<Self> {
+        // A test harness has no `main` of its own that could be the process behind a union.
+        if name == "aufs" {
+            strata_testkit::require::report_skip(
+                "aufs: its mounts are served by the program itself; see tests/aufs.rs",
+            );
+            return None;
+        }
+        Self::with_union(name)
+    }
+
+    /// The same from a program that can be the process behind a union.
+    pub fn with_union(name: &str) -> Option<Self> {
         require::root()?;
         require::overlay()?;
         let (place, root) = if name == "btrfs" {
@@ -41,13 +53,6 @@ impl Bench {
         let driver = open(name, &root, Access::ReadWrite).expect("opens on a fresh root");
         if let Some(lacking) = driver.probe().iter().find(|tried| tried.name == "union in user space" && !tried.works) {
             strata_testkit::require::report_skip(&format!("{name}: {}", lacking.why));
-            return None;
-        }
-        // A test harness has no `main` of its own that could be the process behind a union.
-        if name == "aufs" {
-            strata_testkit::require::report_skip(
-                "aufs: its mounts are served by the program itself; see its own tests",
-            );
             return None;
         }
         Some(Self { driver, root, _place: place })
