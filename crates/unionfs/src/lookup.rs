@@ -260,7 +260,8 @@ impl Union {
                 let rest = &here[at + part.len()..];
                 match self.follow(marks.redirect, name, &mut turns)? {
                     None => {}
-                    Some(Redirect::Absolute(to)) => next = [&to, rest].concat(),
+                    // It leads on even from inside an opaque directory: that hides what lies at its own place.
+                    Some(Redirect::Absolute(to)) => (next, stop) = ([&to, rest].concat(), false),
                     Some(Redirect::Sibling(to)) => {
                         let before = if walked.is_empty() { Vec::new() } else { [&walked[..], b"/"].concat() };
                         next = [&before, &to, rest].concat();

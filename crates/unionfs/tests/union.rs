@@ -366,6 +366,21 @@ fn a_renamed_directory_keeps_its_lower_part_over_reopening() {
 }
 
 #[test]
+fn a_redirect_leads_on_from_inside_an_opaque_directory() {
+    let mut base = Base::new();
+    base.write("base/a/b/f", "x");
+    base.write("low/o/a/other", "y");
+    base.mark("low/o", "opaque", b"y");
+    base.mark("low/o/a", "redirect", b"/a");
+    base.options.redirect_dir = RedirectDir::On;
+    let view = base.open();
+    assert_eq!(view.list("o/a/b").unwrap(), ["f"]);
+    view.rename("o/a/b", "moved", RenameFlags::empty()).unwrap();
+    drop(view);
+    assert_eq!(base.open().list("moved").unwrap(), ["f"]);
+}
+
+#[test]
 fn hard_links_stay_together_over_copy_up_and_reopening() {
     if needs_root() {
         return;
