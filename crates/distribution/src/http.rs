@@ -166,6 +166,20 @@ impl Remote {
         }
     }
 
+    /// Makes a request whose body can be sent once. After a 401 the challenge is answered, for the next attempt.
+    pub async fn stream(&self, call: &Call, body: reqwest::Body) -> Result<Response, Error> {
+        let own = self.auth.header(&call.scope).filter(|_| same_origin(&call.url, &self.base));
+        let mut request = self.client.request(call.method.clone(), call.url.clone()).headers(call.headers.clone());
+        if let Some(header) = &own {
+            request = request.header(AUTHORIZATION, header.clone());
+        }
+        let response = request.body(body).send().await.map_err(|error| network("send to", &call.url, &error))?;
+        if response.status() == StatusCode::UNAUTHORIZED && same_origin(&call.url, &self.base) {
+            self.auth.answer(&self.client, response.headers(), &call.scope, own.as_ref()).await?;
+        }
+        Ok(response)
+    }
+
     /// One request, with its challenges answered and its redirects followed.
     async fn once(&self, call: &Call) -> Result<Response, Error> {
         let mut url = call.url.clone();

@@ -56,7 +56,7 @@ impl Partials {
 
     /// Opens the file of a blob and takes hold of it.
     pub fn take(&self, digest: Digest) -> Result<Partial, Error> {
-        let path = self.dir.join(format!("{}-{}", digest.algorithm().name(), digest.hex()));
+        let path = self.path(digest);
         loop {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -76,6 +76,23 @@ impl Partials {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::open(&self.dir, flags, Mode::RUSR | Mode::WUSR).context("make a file in", &self.dir)?;
         Ok(Partial { file: File::from(file), path: None })
+    }
+
+    /// Removes the file of a blob, if there is one and no process holds it.
+    pub fn forget(&self, digest: Digest) -> Result<(), Error> {
+        let path = self.path(digest);
+        let file = match OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            file => file.context("open", &path)?,
+        };
+        if try_lock_file(&file, LockMode::Exclusive).context("lock", &path)? && has_name(&file, &path)? {
+            fs::remove_file(&path).context("remove", &path)?;
+        }
+        Ok(())
+    }
+
+    fn path(&self, digest: Digest) -> PathBuf {
+        self.dir.join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
     }
 
     /// Removes what nobody has gone on with for two weeks; returns how many.

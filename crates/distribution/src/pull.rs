@@ -145,7 +145,8 @@ impl Client {
             match result {
                 Ok(()) => {
                     blobs.iter().try_for_each(|blob| blob.remove())?;
-                    return Ok(());
+                    // A pull that was killed between registering and removing left some of layers that are there by now.
+                    return image.resolved.manifest.layers.iter().try_for_each(|layer| partials.forget(layer.digest));
                 }
                 Err(error) if error.kind() == ErrorKind::Invalid => {
                     let resumed = blobs.iter().any(|blob| blob.resumed > 0 && !blob.is_whole());

@@ -17,7 +17,7 @@ use std::{
     io::{self, Write},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -345,13 +345,10 @@ impl Push<'_> {
             stop: &stop,
         };
         let blobs = queue.blobs();
-        let (id, done) = (layer.short(), AtomicU64::new(0));
+        let id = layer.short();
         let result = std::thread::scope(|scope| {
             scope.spawn(|| queue.work(&fetch));
-            let told = |bytes| {
-                let done = done.fetch_add(bytes, Relaxed) + bytes;
-                self.options.events.layer(&id, Phase::Pushing { done, total: kept.size });
-            };
+            let told = |done| self.options.events.layer(&id, Phase::Pushing { done, total: kept.size });
             let result = self.target.send(|| Follow::new(&blobs[0], self.times), told);
             if result.is_err() {
                 stop.now();

@@ -6,6 +6,9 @@
 //! STRATA_REGISTRY_MIRRORS, STRATA_INSECURE_REGISTRIES      the same lists, with commas between; they go first
 //! ```
 //!
+//! Docker also looks a host's name up, and takes it for insecure if an address of it is. Here the host itself must be listed, or be an address in a
+//! listed network: what a name server says shall not turn certificates off.
+//!
 //! Source: moby 20.10, `registry/config.go`, `registry/registry.go`.
 
 use std::{

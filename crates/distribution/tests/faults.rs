@@ -258,6 +258,27 @@ fn redirects_are_followed_without_credentials() {
 }
 
 #[test]
+fn a_foreign_layer_is_fetched_from_where_its_manifest_says() {
+    let Some(root) = root() else { return };
+    let image = Image::new(&tars(52, &[50_000, 10]));
+    let elsewhere = image.layers[0].1.clone();
+    let other = Server::start(move |request| match request.header("authorization") {
+        None => Reply::new(200).body(elsewhere.clone()),
+        Some(_) => Reply::new(500),
+    });
+    let mut manifest: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+    manifest["layers"][0]["mediaType"] = json!("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+    manifest["layers"][0]["urls"] = json!(["ftp://nowhere/x", format!("http://{}/layer", other.host())]);
+    let memory = Memory::default();
+    memory.put_blob(&image.config);
+    memory.put_blob(&image.layers[1].1);
+    memory.put_manifest("1", &image.media_type, manifest.to_string().as_bytes());
+    let server = Server::start(move |request| memory.reply(request));
+    let pulled = root.pull(&client(), &format!("{}/x:1", server.host())).unwrap();
+    assert_eq!((pulled.id.to_string(), other.seen().len()), (image.id(), 1));
+}
+
+#[test]
 fn redirects_in_circles_end() {
     let circle = |_, request: &Request, _| Reply::new(302).header("Location", request.target.clone());
     let Some(case) = Case::new(45, &[10], circle) else { return };
@@ -309,7 +330,18 @@ fn damage_in_what_an_earlier_pull_left_costs_one_more_fetch() {
 }
 
 #[test]
-fn a_push_survives_what_happens_to_its_chunks() {
+fn what_was_left_of_a_layer_that_is_there_goes() {
+    let Some(case) = Case::new(53, &[1000, 10], |_, _, reply| reply) else { return };
+    case.completes();
+    for (_, blob) in &case.image.layers {
+        std::fs::write(case.root.join("strata/partial").join(digest(blob).replace(':', "-")), &blob[..5]).unwrap();
+    }
+    case.completes();
+    assert_eq!(case.asked(), 1);
+}
+
+#[test]
+fn a_push_survives_what_happens_on_its_way() {
     let Some(root) = root() else { return };
     let image = Image::new(&tars(50, &[20 << 20]));
     let source = Arc::new(Memory::default());
@@ -320,26 +352,40 @@ fn a_push_survives_what_happens_to_its_chunks() {
     drop(from);
     // The registry that it came from is gone: it is compressed anew.
     type Spoil = fn(usize, &Request, &Memory) -> Option<Reply>;
-    let spoils: [(&str, Spoil); 6] = [
+    let spoils: [(&str, Spoil); 8] = [
         ("none", |_, _, _| None),
-        ("the first chunk is half taken", |n, request, memory| {
+        ("half of it is taken", |n, request, memory| {
             (n == 0).then(|| {
                 memory.reply(request);
-                memory.cut_uploads(1 << 20);
-                Reply { claimed: Some(10), ..Reply::new(202) }
+                memory.cut_uploads(5 << 20);
+                Reply::new(502)
             })
         }),
-        ("the answer to the second is lost", |n, request, memory| {
-            (n == 1).then(|| {
+        ("it takes half and says so", |n, request, memory| {
+            (n == 0).then(|| {
+                memory.reply(request);
+                memory.cut_uploads(5 << 20);
+                Reply::new(202).header("Location", request.target.clone()).header("Range", "0-5242879")
+            })
+        }),
+        ("all is taken, and the answer lost", |n, request, memory| {
+            (n == 0).then(|| {
                 memory.reply(request);
                 Reply::new(503)
             })
         }),
-        ("the third is refused for a while", |n, _, _| (n == 2 || n == 3).then(|| error(429, "TOOMANYREQUESTS"))),
-        ("all is forgotten once", |n, request, memory| {
+        ("it is refused for a while", |n, _, _| (n < 2).then(|| error(429, "TOOMANYREQUESTS"))),
+        ("all is forgotten before the end", |n, request, memory| {
             (n == 1).then(|| {
                 memory.lose_uploads();
                 memory.reply(request)
+            })
+        }),
+        ("all is forgotten in the middle", |n, request, memory| {
+            (n == 0).then(|| {
+                memory.reply(request);
+                memory.lose_uploads();
+                Reply::new(500)
             })
         }),
         ("the last answer is lost", |_, request, memory| {

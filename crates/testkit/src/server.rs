@@ -215,6 +215,18 @@ fn read_request(reader: &mut BufReader<TcpStream>, out: &mut TcpStream) -> Optio
     if request.header("expect").is_some() {
         out.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
     }
+    if request.header("transfer-encoding").is_some() {
+        loop {
+            let size = usize::from_str_radix(line(reader)?.split(';').next()?, 16).ok()?;
+            let before = request.body.len();
+            request.body.resize(before + size, 0);
+            reader.read_exact(&mut request.body[before..]).ok()?;
+            line(reader);
+            if size == 0 {
+                return Some(request);
+            }
+        }
+    }
     let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     request.body.resize(length, 0);
     reader.read_exact(&mut request.body).ok()?;

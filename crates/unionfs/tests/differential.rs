@@ -203,7 +203,16 @@ impl Kernel {
             dirs.work.display()
         );
         let data = CString::new(data).expect("paths have no NUL");
-        mount("overlay", at, "overlay", MountFlags::empty(), Some(&*data))?;
+        for attempt in 0.. {
+            match mount("overlay", at, "overlay", MountFlags::empty(), Some(&*data)) {
+                // A process with a mount namespace of its own that began meanwhile keeps the last mount for as long as it runs.
+                Err(Errno::BUSY) if attempt < 200 => std::thread::sleep(std::time::Duration::from_millis(50)),
+                result => {
+                    result?;
+                    break;
+                }
+            }
+        }
         Ok(Self { at: at.into() })
     }
 
