@@ -17,10 +17,12 @@ mod ops;
 pub(crate) use control::{CHANGE, DESCRIPTION, PIECE};
 
 use std::{
+    collections::HashSet,
+    ffi::{OsStr, OsString},
     io,
     os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
@@ -37,6 +39,9 @@ use ids::Ids;
 
 /// Bytes of one write request at most.
 const MAX_WRITE: u32 = 1 << 20;
+
+/// Names known not to be there that are remembered at most, for when branches change.
+const ABSENCES: usize = 16 << 10;
 
 /// How the front serves a union.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +67,7 @@ pub(crate) struct Front {
     through: Through,
     /// Names that are not there stay so until we make them.
     absent_for_long: AtomicBool,
+    absences: Mutex<HashSet<(NodeId, OsString)>>,
     pending: Arc<Pending>,
 }
 
@@ -121,6 +127,7 @@ impl Front {
             dirs: Slab::default(),
             through: Through::Nothing,
             absent_for_long: AtomicBool::new(true),
+            absences: Mutex::default(),
             pending,
         };
         front.branches_changed();
@@ -211,6 +218,10 @@ impl Front {
         let change = crate::mount::Change::decode(value).ok_or(Errno::INVAL)?;
         let result = change.apply(&self.union);
         self.branches_changed();
+        let absences = std::mem::take(&mut *self.absences.lock().unwrap_or_else(PoisonError::into_inner));
+        for (parent, name) in absences {
+            self.union.tell(Invalidation::Entry { parent, name });
+        }
         result.map_err(|error| {
             tracing::warn!(%error, "the branches stay as they are");
             match error {
@@ -222,6 +233,19 @@ impl Front {
                 _ => Errno::INVAL,
             }
         })
+    }
+
+    /// How long the kernel may believe that a name is not there. Where branches can change, it is remembered what was said.
+    fn absent_name(&self, parent: NodeId, name: &OsStr) -> Cache {
+        if self.settings.dialect != Dialect::Aufs || self.absent() == Cache::Short {
+            return self.absent();
+        }
+        let mut absences = self.absences.lock().unwrap_or_else(PoisonError::into_inner);
+        if absences.len() < ABSENCES {
+            absences.insert((parent, name.to_owned()));
+            return Cache::Long;
+        }
+        if absences.contains(&(parent, name.to_owned())) { Cache::Long } else { Cache::Short }
     }
 
     fn absent(&self) -> Cache {

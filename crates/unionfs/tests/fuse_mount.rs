@@ -1,6 +1,7 @@
 //! A mounted union, as programs see it: its process is the small program of this crate.
 //!
 //! What the union does with branches and marks is tested without a mount; here it is what only the kernel can show.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -243,12 +244,14 @@ fn branches_change_while_mounted() {
     fs::create_dir(&more).unwrap();
     fs::write(more.join("from-more"), "more\n").unwrap();
     assert!(!mounted.at("from-more").exists());
+    assert_eq!(fs::read_dir(mounted.mnt()).unwrap().count(), 4);
     let change = |text: String| {
         let done = unions(&["mount", "aufs", &format!("remount,{text}"), mounted.mnt().to_str().unwrap()]);
         assert!(done.status.success(), "{done:?}");
     };
     change(format!("append:{}", more.display()));
     assert_eq!(fs::read_to_string(mounted.at("from-more")).unwrap(), "more\n");
+    assert_eq!(fs::read_dir(mounted.mnt()).unwrap().count(), 5);
     change(format!("del:{}", more.display()));
     assert!(!mounted.at("from-more").exists());
     let refused = unions(&["mount", "aufs", "remount,del:/nowhere", mounted.mnt().to_str().unwrap()]);

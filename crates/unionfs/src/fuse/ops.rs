@@ -56,16 +56,7 @@ impl Front {
                 let keep = convert::keep(entry.cache);
                 reply.entry(&keep, &convert::attr(&entry.attr, name.id), Generation(name.generation));
             }
-            Err(Errno::NOENT) => reply.entry(&convert::keep(self.absent()), &convert::nothing(), Generation(0)),
             Err(error) => reply.error(errno(error)),
-        }
-    }
-
-    /// As [`Front::entry`] for what was made: that it is not there is an error.
-    fn made(&self, reply: ReplyEntry, result: Result<Entry>) {
-        match result {
-            Err(error) => reply.error(errno(error)),
-            result => self.entry(reply, result),
         }
     }
 
@@ -148,7 +139,17 @@ impl Filesystem for Front {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.entry(reply, self.node(parent).and_then(|parent| self.union.lookup(parent, name)));
+        let parent = match self.node(parent) {
+            Ok(parent) => parent,
+            Err(error) => return reply.error(errno(error)),
+        };
+        match self.union.lookup(parent, name) {
+            Err(Errno::NOENT) => {
+                let keep = convert::keep(self.absent_name(parent, name));
+                reply.entry(&keep, &convert::nothing(), Generation(0));
+            }
+            result => self.entry(reply, result),
+        }
     }
 
     fn forget(&self, _: &Request, id: INodeNo, count: u64) {
@@ -217,12 +218,12 @@ impl Filesystem for Front {
         let result = self
             .node(parent)
             .and_then(|parent| self.union.mknod(parent, name, mode, convert::decode_device(device), &caller));
-        self.made(reply, result);
+        self.entry(reply, result);
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let caller = Self::caller(request, umask);
-        self.made(reply, self.node(parent).and_then(|parent| self.union.mkdir(parent, name, mode & 0o7777, &caller)));
+        self.entry(reply, self.node(parent).and_then(|parent| self.union.mkdir(parent, name, mode & 0o7777, &caller)));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -235,7 +236,7 @@ impl Filesystem for Front {
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let caller = Self::caller(request, 0);
-        self.made(
+        self.entry(
             reply,
             self.node(parent).and_then(|parent| self.union.symlink(parent, name, target.as_os_str(), &caller)),
         );
@@ -260,7 +261,7 @@ impl Filesystem for Front {
 
     fn link(&self, _: &Request, id: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let result = self.node(id).and_then(|node| self.union.link(node, self.node(parent)?, name));
-        self.made(reply, result);
+        self.entry(reply, result);
     }
 
     fn open(&self, request: &Request, id: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
