@@ -58,6 +58,8 @@ pub fn open_storage(place: &Place, before: Before) -> Result<Arc<dyn Storage>, S
 }
 
 fn operator(s3: &S3) -> Result<opendal::Operator, StartError> {
+    // The first call alone counts.
+    opendal::install_default();
     let mut builder = opendal::services::S3::default().bucket(&s3.bucket).region(&s3.region).root(&s3.root);
     if let Some(endpoint) = &s3.endpoint {
         builder = builder.endpoint(endpoint);
