@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Strata beside Docker, in one run, as ratios. Usage: bench/run.sh STRATA [load save run changes many memory pull push drivers]
+# Strata beside Docker, in one run, as ratios. Usage: bench/run.sh STRATA [load save run changes many memory pull push drivers union]
 # Runs of both are interleaved on the same fresh ext4; what writes is followed by a `sync` inside its time; medians of $RUNS runs.
 # Results: a table on standard output and in $BENCH_DIR/results.md.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/pull.sh"
 . "$(dirname "$0")/drivers.sh"
+. "$(dirname "$0")/union.sh"
 strata=$(realpath "$1"); shift
-topics=${*:-load save run changes many memory pull push drivers}
+topics=${*:-load save run changes many memory pull push drivers union}
 trap 'docker_stop; containerd_stop; registry_stop; drop_disk' EXIT
 
 "$(dirname "$0")/fixtures.sh" > /dev/null
