@@ -46,7 +46,7 @@ impl Ours {
                 scratch.join("data").display()
             )
         };
-        let http = if more.contains("http:") { "" } else { "http: {addr: '127.0.0.1:0'}\n" };
+        let http = if more.contains("http: {") { "" } else { "http: {addr: '127.0.0.1:0'}\n" };
         let text = format!("version: 0.1\n{storage}{http}{more}\n");
         Self::of(&text, scratch)
     }
