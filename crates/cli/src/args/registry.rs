@@ -10,6 +10,9 @@ pub enum RegistryCommand {
     /// Serve a registry until told to stop
     Serve(Serve),
     /// Print the configuration that is in force, or every mistake in it
+    #[command(after_help = "Examples:
+  strata registry config /etc/registry/config.yml
+  REGISTRY_HTTP_ADDR=0.0.0.0:80 strata registry config --root /srv/registry")]
     Config(Source),
     /// Remove what no manifest names, also while the registry serves
     #[command(visible_alias = "gc")]
