@@ -79,7 +79,8 @@ struct Tokens {
 }
 
 impl Tokens {
-    /// Tokens are good for `uses` requests. Who may not write without a password may read.
+    /// The first token of a scope is good for `uses` requests, the next for any number (for none if `uses` is 0): requests under way at
+    /// once share a token. Who may not write without a password may read.
     fn start(uses: usize) -> Self {
         let (memory, asked): (Arc<Memory>, Arc<Mutex<Vec<String>>>) = (Arc::default(), Arc::default());
         let (behind, heard, given) = (memory.clone(), asked.clone(), AtomicUsize::new(0));
@@ -88,7 +89,10 @@ impl Tokens {
             if request.path() == "/token" {
                 return token(request, &heard, |scopes| {
                     let token = format!("t{}", given.fetch_add(1, SeqCst));
-                    valid.lock().unwrap().insert(token.clone(), (uses, scopes));
+                    let mut valid = valid.lock().unwrap();
+                    let is_first = !valid.values().any(|(_, known)| *known == scopes);
+                    let uses = if is_first || uses == 0 { uses } else { usize::MAX };
+                    valid.insert(token.clone(), (uses, scopes));
                     token
                 });
             }
@@ -154,7 +158,7 @@ fn a_token_for_the_repository_is_asked_for_once_and_again_when_it_is_over() {
     let Some(root) = root() else { return };
     let nobody = client(Path::new("/nonexistent/config.json"));
     let image = Image::new(&tars(61, &[1000, 2000, 3000, 4000, 5000]));
-    for (uses, tokens) in [(1000, 1), (1, 7)] {
+    for (uses, tokens) in [(1000, 1), (1, 2), (2, 2), (4, 2)] {
         let registry = Tokens::start(uses);
         registry.memory.put("1", &image);
         let root = common::root().unwrap();
@@ -187,8 +191,8 @@ fn a_push_asks_for_what_it_needs() {
     std::fs::write(&config, json!({"auths": {&host: {"auth": BASIC}}}).to_string()).unwrap();
     root.push(&client(&config), &to).unwrap();
     let asked = registry.asked();
-    assert!(asked.iter().all(|asked| asked.ends_with(&format!("|Basic {BASIC}"))), "{asked:?}");
-    assert!(asked.iter().any(|asked| asked.starts_with("repository:to:pull,push|")), "{asked:?}");
+    // A request of the push that was refused may come in late.
+    assert!(asked.contains(&format!("repository:to:pull,push|Basic {BASIC}")), "{asked:?}");
     assert!(registry.memory.manifest("2").is_some());
     // Compressed anew and in chunks, with a token that ends in the middle.
     registry.memory.lose_uploads();
