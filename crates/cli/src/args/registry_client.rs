@@ -91,6 +91,9 @@ pub struct Login {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  strata logout
+  strata logout registry.example:5000")]
 pub struct Logout {
     /// The registry; Docker's if not given
     pub server: Option<String>,
