@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Strata beside Docker, in one run, as ratios. Usage: bench/run.sh STRATA [load save run changes many memory pull push drivers union]
+# Strata beside Docker, in one run, as ratios. Usage: bench/run.sh STRATA [load save run changes many memory pull push drivers union registry]
 # Runs of both are interleaved on the same fresh ext4; what writes is followed by a `sync` inside its time; medians of $RUNS runs.
 # Results: a table on standard output and in $BENCH_DIR/results.md.
 set -euo pipefail
@@ -7,11 +7,12 @@ set -euo pipefail
 . "$(dirname "$0")/pull.sh"
 . "$(dirname "$0")/drivers.sh"
 . "$(dirname "$0")/union.sh"
+. "$(dirname "$0")/registry.sh"
 strata=$(realpath "$1"); shift
-topics=${*:-load save run changes many memory pull push drivers union}
-trap 'docker_stop; containerd_stop; registry_stop; drop_disk' EXIT
+topics=${*:-load save run changes many memory pull push drivers union registry}
+trap 'docker_stop; containerd_stop; registry_stop; server_stop; nginx_stop; drop_disk' EXIT
 
-"$(dirname "$0")/fixtures.sh" > /dev/null
+[ "$topics" = registry ] || "$(dirname "$0")/fixtures.sh" > /dev/null
 : > "$BENCH_DIR/results.md"
 {
   echo "| what | Strata | peer | ratio | at most | met |"
