@@ -29,6 +29,7 @@ use strata_archive::{
 use strata_durable::Context;
 use strata_spec::CacheId;
 
+use crate::names::aufs::{DIFF, LAYERS, MNT};
 use crate::{
     Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent,
     home::{self, Home, backing_filesystem, damaged, fault_of, is_dir, make_dir, write_new},
@@ -47,7 +48,7 @@ pub struct Aufs {
 impl Aufs {
     /// Opens the driver below `root`, making what is missing of it. With `ReadOnly` nothing is made, and what is not there is empty.
     pub fn open(root: &Path, access: Access) -> Result<Self, Error> {
-        let home = Home::open(root, NAME, "diff", &["layers", "mnt"], access)?;
+        let home = Home::open(root, NAME, DIFF, &[LAYERS, MNT], access)?;
         Ok(Self { seats: Seats::new(NAME, home.strata.join("locks")), home })
     }
 
@@ -56,11 +57,11 @@ impl Aufs {
     }
 
     fn layers_file(&self, id: &CacheId) -> PathBuf {
-        self.home.path.join("layers").join(id.as_str())
+        self.home.path.join(LAYERS).join(id.as_str())
     }
 
     fn mount_point(&self, id: &CacheId) -> PathBuf {
-        self.home.path.join("mnt").join(id.as_str())
+        self.home.path.join(MNT).join(id.as_str())
     }
 
     /// The folders below `id`, from the topmost down.
@@ -117,7 +118,7 @@ impl Aufs {
     /// Names in `layers/` and `mnt/` that have no folder.
     fn widows(&self) -> Result<Vec<PathBuf>, Error> {
         let mut widows = Vec::new();
-        for place in ["layers", "mnt"] {
+        for place in [LAYERS, MNT] {
             let place = self.home.path.join(place);
             let ids = home::list(&place)?.into_iter();
             widows.extend(ids.filter(|id| !self.home.exists(id)).map(|id| place.join(id.as_str())));
@@ -137,7 +138,7 @@ impl GraphDriver for Aufs {
 
     fn status(&self) -> Vec<(String, String)> {
         let line = |name: &str, value: String| (name.to_owned(), value);
-        let dirs = home::list(&self.home.path.join("layers")).map_or(0, |ids| ids.len());
+        let dirs = home::list(&self.home.path.join(LAYERS)).map_or(0, |ids| ids.len());
         vec![
             line("Root Dir", self.home.path.display().to_string()),
             backing_filesystem(&self.home.path),
@@ -252,8 +253,8 @@ impl GraphDriver for Aufs {
     fn describe(&self, id: &CacheId) -> Vec<(String, String)> {
         let mut lines = Vec::new();
         if let Ok(below) = self.below(id) {
-            lines.push(("branch".to_owned(), format!("diff/{id}=rw when mounted")));
-            lines.extend(below.iter().map(|id| ("branch".to_owned(), format!("diff/{id}=ro+wh"))));
+            lines.push(("branch".to_owned(), format!("{DIFF}/{id}=rw when mounted")));
+            lines.extend(below.iter().map(|id| ("branch".to_owned(), format!("{DIFF}/{id}=ro+wh"))));
         }
         if let Ok((whiteouts, opaque)) = count_marks(&self.diff_dir(id)) {
             lines.push((

@@ -31,6 +31,7 @@ use strata_sys::{
     tree::{Dir, Stat},
 };
 
+use crate::names;
 use crate::{
     Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent,
     copy::needs_parent,
@@ -54,7 +55,7 @@ impl Btrfs {
             let why = format!("{} is not on a btrfs", root.display());
             return Err(Error::Unsupported { driver: NAME, what: "keep layers here", why });
         }
-        Ok(Self { home: Home::open(root, NAME, "subvolumes", &[], access)? })
+        Ok(Self { home: Home::open(root, NAME, names::btrfs::SUBVOLUMES, &[], access)? })
     }
 
     fn below(&self, parent: Option<&CacheId>) -> Result<Option<PathBuf>, Error> {
@@ -72,7 +73,7 @@ impl Btrfs {
     }
 
     fn quota_file(&self, id: &CacheId) -> PathBuf {
-        self.home.path.join("quotas").join(id.as_str())
+        self.home.path.join(names::btrfs::QUOTAS).join(id.as_str())
     }
 
     /// Sets the limit that the container was made with, as Docker does each time it is mounted.

@@ -25,6 +25,7 @@ mod copy;
 pub mod driver;
 pub mod error;
 mod home;
+pub mod names;
 pub mod overlay;
 pub mod overlay2;
 mod seats;

@@ -38,6 +38,7 @@ use strata_durable::{Context, trace::content};
 use strata_spec::CacheId;
 use strata_sys::{mount as kernel, xattr};
 
+use crate::names::overlay::{LOWER_ID, MERGED, ROOT, UPPER, WORK};
 use crate::{
     Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent,
     copy::{self, How},
@@ -68,12 +69,12 @@ impl Overlay {
 
     /// The layer's whole root; `None` of a container's folder.
     fn root(&self, id: &CacheId) -> Option<PathBuf> {
-        Some(self.at(id, "root")).filter(|root| is_dir(root))
+        Some(self.at(id, ROOT)).filter(|root| is_dir(root))
     }
 
     /// The folder whose root lies below a container's.
     fn lower_id(&self, id: &CacheId) -> Result<CacheId, Error> {
-        let path = self.at(id, "lower-id");
+        let path = self.at(id, LOWER_ID);
         let text = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(damaged(path, "the file is missing; the driver can rebuild it"));
@@ -90,7 +91,7 @@ impl Overlay {
     fn lower_root(&self, id: &CacheId) -> Result<PathBuf, Error> {
         let lower = self.lower_id(id)?;
         self.root(&lower)
-            .ok_or_else(|| damaged(self.at(&lower, "root"), format!("the files of the layer below {id} are missing")))
+            .ok_or_else(|| damaged(self.at(&lower, ROOT), format!("the files of the layer below {id} are missing")))
     }
 
     /// What the `lower-id` of a folder over `parent` holds.
@@ -99,11 +100,11 @@ impl Overlay {
     }
 
     fn fill_new(&self, id: &CacheId, parent: Option<&CacheId>, access: Access) -> Result<(), Error> {
-        let Some(parent) = parent else { return make_dir(&self.at(id, "root"), 0o755) };
+        let Some(parent) = parent else { return make_dir(&self.at(id, ROOT), 0o755) };
         match (access, self.root(parent)) {
             (Access::ReadOnly, Some(below)) => {
-                make_dir(&self.at(id, "root"), 0o755)?;
-                copy::tree(&below, &self.at(id, "root"), How::Links)?;
+                make_dir(&self.at(id, ROOT), 0o755)?;
+                copy::tree(&below, &self.at(id, ROOT), How::Links)?;
             }
             (Access::ReadOnly, None) => {
                 let why = format!("{parent} is a container's");
@@ -111,23 +112,23 @@ impl Overlay {
             }
             (Access::ReadWrite, Some(below)) => {
                 let mode = fs::symlink_metadata(&below).context("look at", &below)?.permissions().mode() & 0o7777;
-                make_dir(&self.at(id, "upper"), mode)?;
+                make_dir(&self.at(id, UPPER), mode)?;
             }
             (Access::ReadWrite, None) => {
-                make_dir(&self.at(id, "upper"), 0o755)?;
-                copy::tree(&self.at(parent, "upper"), &self.at(id, "upper"), How::Upper)?;
+                make_dir(&self.at(id, UPPER), 0o755)?;
+                copy::tree(&self.at(parent, UPPER), &self.at(id, UPPER), How::Upper)?;
             }
         }
         if access == Access::ReadWrite {
-            make_dir(&self.at(id, "work"), 0o700)?;
-            write_new(&self.at(id, "lower-id"), self.lower_of(parent)?.as_str().as_bytes(), 0o600)?;
+            make_dir(&self.at(id, WORK), 0o700)?;
+            write_new(&self.at(id, LOWER_ID), self.lower_of(parent)?.as_str().as_bytes(), 0o600)?;
         }
         content(&self.home.dir(id));
         Ok(())
     }
 
     fn merged(&self, id: &CacheId) -> Place {
-        self.seats.place(self.at(id, "merged"), id.as_str())
+        self.seats.place(self.at(id, MERGED), id.as_str())
     }
 
     fn view(&self, id: &CacheId) -> Place {
@@ -135,11 +136,11 @@ impl Overlay {
     }
 
     fn put_up(&self, id: &CacheId, place: &Place, access: Access) -> Result<(), Error> {
-        let own = [PathBuf::from(id.as_str()).join("upper"), PathBuf::from(id.as_str()).join("work")];
+        let own = [PathBuf::from(id.as_str()).join(UPPER), PathBuf::from(id.as_str()).join(WORK)];
         let [upper, work] = [own[0].as_path(), own[1].as_path()];
         // That it is there is checked; the kernel gets it relative to the home.
         self.lower_root(id)?;
-        let lower = PathBuf::from(self.lower_id(id)?.as_str()).join("root");
+        let lower = PathBuf::from(self.lower_id(id)?.as_str()).join(ROOT);
         let (lower, upper) = match access {
             Access::ReadWrite => (vec![lower.as_path()], Some((upper, work))),
             Access::ReadOnly => (vec![upper, lower.as_path()], None),
@@ -151,8 +152,8 @@ impl Overlay {
     /// What a container's folder changes over its init layer's. Both have upper directories of their own, the one begun as a copy of
     /// the other, over one root.
     fn upper_changes(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<Vec<Change>, Error> {
-        let (upper, root) = (self.at(id, "upper"), self.lower_root(id)?);
-        let init = parent.map(|parent| self.at(parent, "upper")).filter(|init| is_dir(init));
+        let (upper, root) = (self.at(id, UPPER), self.lower_root(id)?);
+        let init = parent.map(|parent| self.at(parent, UPPER)).filter(|init| is_dir(init));
         let below: Vec<PathBuf> = init.clone().into_iter().chain([root.clone()]).collect();
         let mut changes = strata_archive::diff::changes(&upper, &below, Marks::Overlay)?;
         if let Some(init) = init {
@@ -291,7 +292,7 @@ impl GraphDriver for Overlay {
         self.home.require(id)?;
         Ok(match self.root(id) {
             Some(path) => Folder { path, marks: Marks::None },
-            None => Folder { path: self.at(id, "upper"), marks: Marks::Overlay },
+            None => Folder { path: self.at(id, UPPER), marks: Marks::Overlay },
         })
     }
 
@@ -322,10 +323,10 @@ impl GraphDriver for Overlay {
         Ok(match self.root(id) {
             Some(root) => vec![line("RootDir", root)],
             None => vec![
-                line("LowerDir", self.at(&self.lower_id(id)?, "root")),
-                line("MergedDir", self.at(id, "merged")),
-                line("UpperDir", self.at(id, "upper")),
-                line("WorkDir", self.at(id, "work")),
+                line("LowerDir", self.at(&self.lower_id(id)?, ROOT)),
+                line("MergedDir", self.at(id, MERGED)),
+                line("UpperDir", self.at(id, UPPER)),
+                line("WorkDir", self.at(id, WORK)),
             ],
         })
     }
@@ -371,13 +372,11 @@ impl GraphDriver for Overlay {
         if self.root(id).is_some() {
             return Vec::new();
         }
-        if !self.at(id, "upper").exists() && !self.at(id, "lower-id").exists() {
-            return vec![Fault { path: self.at(id, "root"), reason: "the layer's files are missing".into() }];
+        if !self.at(id, UPPER).exists() && !self.at(id, LOWER_ID).exists() {
+            return vec![Fault { path: self.at(id, ROOT), reason: "the layer's files are missing".into() }];
         }
         let mut faults = Vec::new();
-        for (name, reason) in
-            [("upper", "the container's files are missing"), ("work", "the work directory is missing")]
-        {
+        for (name, reason) in [(UPPER, "the container's files are missing"), (WORK, "the work directory is missing")] {
             if !is_dir(&self.at(id, name)) {
                 faults.push(Fault { path: self.at(id, name), reason: reason.into() });
             }
@@ -385,7 +384,7 @@ impl GraphDriver for Overlay {
         match (self.lower_id(id), parent.map(|parent| self.lower_of(parent))) {
             (Err(error), _) => faults.push(fault_of(error)),
             (Ok(found), Some(Ok(expected))) if found != expected => {
-                faults.push(Fault { path: self.at(id, "lower-id"), reason: "does not name the folder below".into() })
+                faults.push(Fault { path: self.at(id, LOWER_ID), reason: "does not name the folder below".into() })
             }
             (Ok(_), _) => faults.extend(self.lower_root(id).err().map(fault_of)),
         }
@@ -399,18 +398,18 @@ impl GraphDriver for Overlay {
     fn repair(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<Vec<PathBuf>, Error> {
         self.home.require(id)?;
         let mut rewritten = Vec::new();
-        if self.root(id).is_some() || !is_dir(&self.at(id, "upper")) {
+        if self.root(id).is_some() || !is_dir(&self.at(id, UPPER)) {
             return Ok(rewritten);
         }
-        if !is_dir(&self.at(id, "work")) {
-            make_dir(&self.at(id, "work"), 0o700)?;
-            rewritten.push(self.at(id, "work"));
+        if !is_dir(&self.at(id, WORK)) {
+            make_dir(&self.at(id, WORK), 0o700)?;
+            rewritten.push(self.at(id, WORK));
         }
         if let Some(parent) = parent {
             let lower = self.lower_of(parent)?;
             if self.lower_id(id).ok().as_ref() != Some(&lower) {
-                strata_durable::write(&self.at(id, "lower-id"), lower.as_str().as_bytes(), 0o600)?;
-                rewritten.push(self.at(id, "lower-id"));
+                strata_durable::write(&self.at(id, LOWER_ID), lower.as_str().as_bytes(), 0o600)?;
+                rewritten.push(self.at(id, LOWER_ID));
             }
         }
         for path in &rewritten {

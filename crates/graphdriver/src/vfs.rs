@@ -26,6 +26,7 @@ use strata_archive::{Marks, diff::Change};
 use strata_durable::trace::content;
 use strata_spec::CacheId;
 
+use crate::names;
 use crate::{
     Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent,
     copy::{self, How},
@@ -43,7 +44,7 @@ pub struct Vfs {
 impl Vfs {
     /// Opens the driver below `root`, making what is missing of it. With `ReadOnly` nothing is made, and what is not there is empty.
     pub fn open(root: &Path, access: Access) -> Result<Self, Error> {
-        Ok(Self { home: Home::open(root, NAME, "dir", &[], access)? })
+        Ok(Self { home: Home::open(root, NAME, names::vfs::DIR, &[], access)? })
     }
 
     fn below(&self, parent: Option<&CacheId>) -> Result<Option<PathBuf>, Error> {

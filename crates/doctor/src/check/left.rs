@@ -8,6 +8,7 @@ use std::{
 };
 
 use strata_container::Record;
+use strata_graphdriver::names::{aufs, overlay2};
 use strata_spec::CacheId;
 use strata_sys::process::{LockMode, lock_holders, try_lock_file};
 
@@ -108,10 +109,10 @@ fn mounts(stores: &Stores<'_>) -> Vec<Finding> {
         let (folder, users) = if target.parent() == Some(&views) {
             let Some(id) = name(target) else { continue };
             (id.clone(), format!("view-{id}"))
-        } else if target.file_name().is_some_and(|last| last == "merged") && target.starts_with(home) {
+        } else if target.file_name().is_some_and(|last| last == overlay2::MERGED) && target.starts_with(home) {
             let Some(id) = target.parent().and_then(name) else { continue };
             (id.clone(), id.to_string())
-        } else if target.parent() == Some(&home.join("mnt")) {
+        } else if target.parent() == Some(&home.join(aufs::MNT)) {
             let Some(id) = name(target) else { continue };
             (id.clone(), id.to_string())
         } else {

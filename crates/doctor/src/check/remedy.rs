@@ -1,6 +1,7 @@
 //! The ways out.
 
 use std::path::Path;
+use strata_graphdriver::names::overlay2;
 
 pub(super) const LAYER: &str = "load an image that has this layer again: what is damaged is set aside and unpacked anew; its containers need \
                                 to be made again";
@@ -27,6 +28,6 @@ pub(super) const UNMOUNT: &str = "unmount it with `umount`";
 
 /// Of something in the driver's home or in layerdb that belongs to nothing.
 pub(super) fn of_stray(path: &Path) -> &'static str {
-    let in_links = path.parent().and_then(Path::file_name).is_some_and(|name| name == "l");
+    let in_links = path.parent().and_then(Path::file_name).is_some_and(|name| name == overlay2::LINKS);
     if in_links { DANGLING } else { LEFT }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use strata_graphdriver::names::overlay2;
 use strata_image::verify::Object as InImages;
 use strata_layer::{Depth, verify::Object as InLayers};
 use strata_spec::{CacheId, ImageId};
@@ -50,8 +51,9 @@ fn by_hand(stores: &Stores<'_>, object: &Object, path: &Path) -> Option<String> 
     let inner: Vec<&str> = path.strip_prefix(home).ok()?.iter().filter_map(|part| part.to_str()).collect();
     let no_content = "no content is lost: ";
     match *inner.as_slice() {
-        ["l", name] if is_link(name) && !matches!(object, Object::Stray) => {
-            let is_own = |id: &CacheId| read_small(&folder_of(stores, id).join("link")).is_ok_and(|text| text == name);
+        [overlay2::LINKS, name] if is_link(name) && !matches!(object, Object::Stray) => {
+            let is_own =
+                |id: &CacheId| read_small(&folder_of(stores, id).join(overlay2::LINK)).is_ok_and(|text| text == name);
             let owner = stores.layers.driver().list().ok()?.into_iter().find(is_own)?;
             Some(format!("{no_content}ln -sfn ../{owner}/diff {shown}"))
         }
@@ -60,11 +62,11 @@ fn by_hand(stores: &Stores<'_>, object: &Object, path: &Path) -> Option<String> 
             let name = link_to(home, &id)?;
             Some(format!("{no_content}printf %s {name} > {shown}"))
         }
-        [id, "lower"] => {
+        [id, overlay2::LOWER] => {
             let id: CacheId = id.parse().ok()?;
             let below = below(stores, object, &id)?;
             let mut links =
-                vec![read_small(&folder_of(stores, &below).join("link")).ok().filter(|name| is_link(name))?];
+                vec![read_small(&folder_of(stores, &below).join(overlay2::LINK)).ok().filter(|name| is_link(name))?];
             links.extend(lower_of(stores, &below).value?);
             let text: Vec<String> = links.iter().map(|link| format!("l/{link}")).collect();
             Some(format!("{no_content}printf %s {} > {shown}", text.join(":")))
@@ -101,7 +103,7 @@ fn below(stores: &Stores<'_>, object: &Object, id: &CacheId) -> Option<CacheId> 
 
 /// The name in `l/` that leads to a folder.
 fn link_to(home: &Path, id: &CacheId) -> Option<String> {
-    let links = std::fs::read_dir(home.join("l")).ok()?;
+    let links = std::fs::read_dir(home.join(overlay2::LINKS)).ok()?;
     let names = links.flatten().filter(|entry| link_owner(&entry.path()).is_ok_and(|owner| owner == *id));
     names.filter_map(|entry| entry.file_name().into_string().ok()).find(|name| is_link(name))
 }

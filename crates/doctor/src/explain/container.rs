@@ -4,6 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use serde::Serialize;
 use strata_container::Record;
+use strata_graphdriver::names::overlay2;
 use strata_spec::{CacheId, ChainId};
 
 use super::{
@@ -194,7 +195,7 @@ pub(super) fn stacked(stores: &Stores<'_>, container: &ContainerUse) -> (Vec<Sta
     } else if let Some(id) = mount_id.value.as_ref().filter(|_| has_links(stores)) {
         let lower = lower_of(stores, id);
         found.extend(lower.problem());
-        let links = stores.layers.driver().home().join("l");
+        let links = stores.layers.driver().home().join(overlay2::LINKS);
         let folders = lower.value.unwrap_or_default().into_iter().filter_map(|link| link_owner(&links.join(link)).ok());
         layers.extend(folders.filter(|id| !id.is_init()).map(|id| layer(stores, Role::Image, None, id)));
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
+use strata_graphdriver::names::{aufs, overlay, overlay2};
 use strata_spec::{CacheId, ChainId, DiffId};
 use strata_sys::tree::{Kind, Stat};
 
@@ -150,14 +151,14 @@ fn link_of(stores: &Stores<'_>, id: &CacheId) -> Sourced<String> {
     if !has_links(stores) {
         return Sourced::unknown(format!("{} has no short names", stores.layers.driver().name()));
     }
-    let mut link: Sourced<String> = Sourced::of_file(stores, &folder_of(stores, id).join("link"));
+    let mut link: Sourced<String> = Sourced::of_file(stores, &folder_of(stores, id).join(overlay2::LINK));
     let Some(name) = &link.value else { return link };
     if !is_link(name) {
         link.problem = Some(format!("does not hold a name in l/, but {}", crate::value::quote(name)));
         link.value = None;
         return link;
     }
-    let path = stores.layers.driver().home().join("l").join(name);
+    let path = stores.layers.driver().home().join(overlay2::LINKS).join(name);
     match link_owner(&path) {
         Ok(owner) if owner == *id => {}
         Ok(owner) => link.problem = Some(format!("{} leads to {owner}, another folder", stores.show(&path))),
@@ -183,7 +184,7 @@ pub(crate) fn link_owner(path: &Path) -> Result<CacheId, String> {
 
 /// What `lower` of a folder holds, from the topmost down: names in `l/`. No file: none.
 pub(crate) fn lower_of(stores: &Stores<'_>, id: &CacheId) -> Sourced<Vec<String>> {
-    let path = folder_of(stores, id).join("lower");
+    let path = folder_of(stores, id).join(overlay2::LOWER);
     let mut lower =
         Sourced { value: None, file: Some(stores.show(&path)), how: "the file's text".into(), problem: None };
     if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
@@ -227,15 +228,16 @@ impl MountLine {
         let base = stores.layers.driver().home().display().to_string();
         match stores.layers.driver().name() {
             "aufs" => {
-                let lowerdir: Vec<String> = below.iter().map(|id| format!("diff/{id}")).collect();
-                let (upperdir, target) = (format!("diff/{id}"), format!("mnt/{id}"));
+                let lowerdir: Vec<String> = below.iter().map(|id| format!("{}/{id}", aufs::DIFF)).collect();
+                let (upperdir, target) = (format!("{}/{id}", aufs::DIFF), format!("{}/{id}", aufs::MNT));
                 let branches: String = lowerdir.iter().map(|dir| format!(":{dir}=ro+wh")).collect();
                 let line = format!("mount -t aufs -o br={upperdir}=rw{branches} none {target}");
                 Some(Self { mounted: false, base, lowerdir, upperdir, workdir: String::new(), target, line })
             }
             "overlay" => {
-                let lowerdir = vec![format!("{}/root", below.last()?)];
-                let (upperdir, workdir, target) = (format!("{id}/upper"), format!("{id}/work"), format!("{id}/merged"));
+                let lowerdir = vec![format!("{}/{}", below.last()?, overlay::ROOT)];
+                let [upperdir, workdir, target] =
+                    [overlay::UPPER, overlay::WORK, overlay::MERGED].map(|name| format!("{id}/{name}"));
                 let line = format!(
                     "mount -t overlay overlay -o lowerdir={},upperdir={upperdir},workdir={workdir} {target}",
                     lowerdir[0]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::Serialize;
+use strata_graphdriver::names::{self, aufs, overlay, overlay2};
 use strata_spec::{CacheId, ChainId, ContainerId, ImageId};
 
 use super::facts::{FileFacts, folder_of, is_link, link_owner};
@@ -232,43 +233,47 @@ impl Draft<'_> {
         let driver = self.stores.layers.driver().name();
         // Below a folder of its own each layer's folder holds its files themselves.
         let own = match driver {
-            "vfs" => "dir",
-            "btrfs" => "subvolumes",
-            "aufs" => "diff",
+            "vfs" => names::vfs::DIR,
+            "btrfs" => names::btrfs::SUBVOLUMES,
+            "aufs" => aufs::DIFF,
             _ => "",
         };
         match rest {
             [first] if *first == own => self.is(Owner::Root, "the layers' files: a folder each"),
             [first, id, inner @ ..] if *first == own => match id.parse::<CacheId>() {
                 Ok(id) => {
-                    let inner: Vec<&str> = std::iter::once("diff").chain(inner.iter().copied()).collect();
+                    let inner: Vec<&str> = std::iter::once(overlay2::DIFF).chain(inner.iter().copied()).collect();
                     self.folder(&id, &inner);
                 }
                 Err(_) => self.is(Owner::Orphan, "nothing that Docker or Strata is known to write"),
             },
-            ["layers"] if driver == "aufs" => self.is(Owner::Root, "the branches below each layer, topmost first"),
-            ["mnt"] if driver == "aufs" => self.is(Owner::Root, "the mount points"),
-            [place @ ("layers" | "mnt"), id, inner @ ..] if driver == "aufs" => match id.parse::<CacheId>() {
+            [aufs::LAYERS] if driver == "aufs" => self.is(Owner::Root, "the branches below each layer, topmost first"),
+            [aufs::MNT] if driver == "aufs" => self.is(Owner::Root, "the mount points"),
+            [place @ (aufs::LAYERS | aufs::MNT), id, inner @ ..] if driver == "aufs" => match id.parse::<CacheId>() {
                 Ok(id) => {
-                    let place = if *place == "mnt" { "merged" } else { "lower" };
+                    let place = if *place == aufs::MNT { overlay2::MERGED } else { overlay2::LOWER };
                     let inner: Vec<&str> = std::iter::once(place).chain(inner.iter().copied()).collect();
                     self.folder(&id, &inner);
                 }
                 Err(_) => self.is(Owner::Orphan, "nothing that Docker or Strata is known to write"),
             },
-            ["quotas", ..] if driver == "btrfs" => self.is(Owner::Root, "bytes that containers' roots may take"),
+            [names::btrfs::QUOTAS, ..] if driver == "btrfs" => {
+                self.is(Owner::Root, "bytes that containers' roots may take")
+            }
             [id, inner @ ..] if driver == "overlay" && id.parse::<CacheId>().is_ok() => {
                 let mut inner = inner.to_vec();
                 match inner.first_mut() {
-                    Some(first) if ["root", "upper"].contains(first) => *first = "diff",
-                    Some(first) if *first == "lower-id" => *first = "lower",
+                    Some(first) if [overlay::ROOT, overlay::UPPER].contains(first) => *first = overlay2::DIFF,
+                    Some(first) if *first == overlay::LOWER_ID => *first = overlay2::LOWER,
                     _ => {}
                 }
                 id.parse::<CacheId>().iter().for_each(|id| self.folder(id, &inner));
             }
             [] => self.is(Owner::Root, "the layers' files: a folder each"),
-            ["l"] => self.is(Owner::Root, "short names of the layers' folders, to keep mount options within a page"),
-            ["l", link, inner @ ..] if is_link(link) => self.link(link, inner),
+            [overlay2::LINKS] => {
+                self.is(Owner::Root, "short names of the layers' folders, to keep mount options within a page")
+            }
+            [overlay2::LINKS, link, inner @ ..] if is_link(link) => self.link(link, inner),
             [id, inner @ ..] => match id.parse::<CacheId>() {
                 Ok(id) => self.folder(&id, inner),
                 Err(_) if *id == "backingFsBlockDev" => {
@@ -280,10 +285,10 @@ impl Draft<'_> {
     }
 
     fn link(&mut self, link: &str, inner: &[&str]) {
-        let path = self.stores.layers.driver().home().join("l").join(link);
+        let path = self.stores.layers.driver().home().join(overlay2::LINKS).join(link);
         match link_owner(&path) {
             Ok(id) if inner.is_empty() => {
-                self.folder(&id, &["diff"]);
+                self.folder(&id, &[overlay2::DIFF]);
                 self.inside = None;
                 self.what = format!("the short name of the folder {id}");
                 if !folder_of(self.stores, &id).is_dir() {
@@ -296,9 +301,13 @@ impl Draft<'_> {
             Ok(id) => {
                 let home = self.stores.layers.driver().home();
                 let inside: PathBuf = self.path.iter().skip(3).collect();
-                self.path =
-                    home.strip_prefix(self.stores.root).unwrap_or(home).join(id.as_str()).join("diff").join(inside);
-                let inner: Vec<&str> = std::iter::once("diff").chain(inner.iter().copied()).collect();
+                self.path = home
+                    .strip_prefix(self.stores.root)
+                    .unwrap_or(home)
+                    .join(id.as_str())
+                    .join(overlay2::DIFF)
+                    .join(inside);
+                let inner: Vec<&str> = std::iter::once(overlay2::DIFF).chain(inner.iter().copied()).collect();
                 self.folder(&id, &inner);
             }
             Err(reason) => {
@@ -313,18 +322,18 @@ impl Draft<'_> {
         let whose = self.owner_of_folder(id);
         let what = match inner {
             [] => "the folder",
-            ["link"] => "the name in l/",
-            ["lower"] => "the names of the layers below",
-            ["committed"] => "the mark that other layers stand on the folder",
-            ["work", ..] => "the kernel's own working space",
-            ["diff"] => "the files",
-            ["diff", ..] => "a file",
-            ["merged"] => "the mount point, there while mounted,",
-            ["merged", ..] => "a file, seen through the mount,",
+            [overlay2::LINK] => "the name in l/",
+            [overlay2::LOWER] => "the names of the layers below",
+            [overlay2::COMMITTED] => "the mark that other layers stand on the folder",
+            [overlay2::WORK, ..] => "the kernel's own working space",
+            [overlay2::DIFF] => "the files",
+            [overlay2::DIFF, ..] => "a file",
+            [overlay2::MERGED] => "the mount point, there while mounted,",
+            [overlay2::MERGED, ..] => "a file, seen through the mount,",
             _ => "nothing that Docker or Strata is known to write, in the folder",
         };
         self.what = format!("{what} of {whose}");
-        if matches!(inner, ["diff" | "merged", _, ..]) {
+        if matches!(inner, [overlay2::DIFF | overlay2::MERGED, _, ..]) {
             // By the path itself: names need not be UTF-8.
             let home = self.stores.layers.driver().home();
             let skip = home.strip_prefix(self.stores.root).map_or(1, |home| home.components().count()) + 2;

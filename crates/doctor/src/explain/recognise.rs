@@ -6,6 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use strata_graphdriver::names::overlay2;
 use strata_spec::{CacheId, ChainId, ContainerId, ErrorKind, ImageId};
 
 use super::{
@@ -159,7 +160,7 @@ fn layer_of(stores: &Stores<'_>, survey: &Survey, text: &str) -> Result<Option<C
         text.trim_end().to_owned()
     };
     if is_link(text) {
-        let owner = link_owner(&stores.layers.driver().home().join("l").join(text)).ok();
+        let owner = link_owner(&stores.layers.driver().home().join(overlay2::LINKS).join(text)).ok();
         return Ok(chains
             .into_iter()
             .find(|chain| owner.as_ref().is_some_and(|id| small(chain, "cache-id") == id.as_str())));
@@ -203,7 +204,7 @@ fn layer_of(stores: &Stores<'_>, survey: &Survey, text: &str) -> Result<Option<C
 /// A folder of the driver that no layer has: by its name, the beginning of it, or its short name.
 fn folder_called(stores: &Stores<'_>, text: &str) -> Result<Option<CacheId>, Error> {
     if is_link(text) {
-        return Ok(link_owner(&stores.layers.driver().home().join("l").join(text)).ok());
+        return Ok(link_owner(&stores.layers.driver().home().join(overlay2::LINKS).join(text)).ok());
     }
     if let Ok(id) = text.parse::<CacheId>() {
         return Ok(folder_of(stores, &id).is_dir().then_some(id));

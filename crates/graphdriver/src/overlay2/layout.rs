@@ -10,6 +10,7 @@ use strata_durable::Context;
 use strata_spec::CacheId;
 
 use crate::Error;
+use crate::names::overlay2::{COMMITTED, DIFF, LINK, LINKS, LOWER, MERGED, WORK};
 
 /// Names below one driver home.
 #[derive(Clone, Debug)]
@@ -24,35 +25,35 @@ impl Layout {
 
     /// The layer's own files; the upper directory when it is mounted for writing.
     pub fn diff(&self, id: &CacheId) -> PathBuf {
-        self.dir(id).join("diff")
+        self.dir(id).join(DIFF)
     }
 
     pub fn work(&self, id: &CacheId) -> PathBuf {
-        self.dir(id).join("work")
+        self.dir(id).join(WORK)
     }
 
     pub fn merged(&self, id: &CacheId) -> PathBuf {
-        self.dir(id).join("merged")
+        self.dir(id).join(MERGED)
     }
 
     pub fn link_file(&self, id: &CacheId) -> PathBuf {
-        self.dir(id).join("link")
+        self.dir(id).join(LINK)
     }
 
     pub fn lower_file(&self, id: &CacheId) -> PathBuf {
-        self.dir(id).join("lower")
+        self.dir(id).join(LOWER)
     }
 
     pub fn committed(&self, id: &CacheId) -> PathBuf {
-        self.dir(id).join("committed")
+        self.dir(id).join(COMMITTED)
     }
 
     pub fn links(&self) -> PathBuf {
-        self.home.join("l")
+        self.home.join(LINKS)
     }
 
     pub fn link(&self, link: &Link) -> PathBuf {
-        self.home.join("l").join(link.as_str())
+        self.home.join(LINKS).join(link.as_str())
     }
 
     /// Reads a folder's own short name.
@@ -111,7 +112,7 @@ impl Layout {
 
 /// Where the link of folder `id` leads.
 pub fn link_target(id: &CacheId) -> PathBuf {
-    Path::new("..").join(id.as_str()).join("diff")
+    Path::new("..").join(id.as_str()).join(DIFF)
 }
 
 pub fn damaged(path: PathBuf, reason: impl Into<String>) -> Error {

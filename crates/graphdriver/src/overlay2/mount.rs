@@ -7,6 +7,7 @@ use strata_spec::CacheId;
 use strata_sys::{fs::overlay_parameters as kernel_parameters, mount as kernel};
 
 use super::{By, Overlay2, layout::damaged};
+use crate::names::overlay2 as names;
 use crate::{Access, Error, GraphDriver, Mounted, home::make_dir, seats::Place, union};
 
 impl Overlay2 {
@@ -58,7 +59,7 @@ impl Overlay2 {
                 let below = self.layout.resolve(link)?;
                 return Err(damaged(self.layout.diff(&below), format!("the files of a layer below {id} are missing")));
             }
-            paths.push(Path::new("l").join(link.as_str()));
+            paths.push(Path::new(names::LINKS).join(link.as_str()));
         }
         Ok(paths)
     }
@@ -68,7 +69,7 @@ impl Overlay2 {
         if depth > super::DOCKER_DEPTH && depth > self.max_depth() {
             return Err(Error::TooDeep { id: id.clone(), driver: self.name(), depth, limit: self.max_depth() });
         }
-        let own = [PathBuf::from(id.as_str()).join("diff"), PathBuf::from(id.as_str()).join("work")];
+        let own = [PathBuf::from(id.as_str()).join(names::DIFF), PathBuf::from(id.as_str()).join(names::WORK)];
         let [upper, work] = [own[0].as_path(), own[1].as_path()];
         let lower = lower.iter().map(PathBuf::as_path);
         let overlay = match access {
