@@ -36,9 +36,10 @@ impl Union {
         if change.mode.is_some() && kind == Kind::Symlink {
             return Err(Errno::OPNOTSUPP);
         }
-        self.raise(index, change.size.map_or(Data::All, Data::First))?;
+        let data = change.size.map_or(Data::Below, Data::First);
+        self.raise(index, data)?;
         if change.size.is_some() {
-            self.complete_data(index)?;
+            self.complete_data(index, data)?;
         }
         let ns = self.look();
         let spot = self.spot(&ns, index, &self.known(index)?)?;
@@ -107,7 +108,7 @@ impl Union {
             // Not copied up for nothing.
             return Err(Errno::PERM);
         }
-        self.raise(index, Data::All)?;
+        self.raise(index, Data::Below)?;
         let ns = self.look();
         let spot = self.spot(&ns, index, &self.known(index)?)?;
         raw::set_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name), value, flags)
@@ -118,7 +119,7 @@ impl Union {
         // Not copied up for nothing.
         self.get_xattr(node, name)?;
         let index = index_of(node)?;
-        self.raise(index, Data::All)?;
+        self.raise(index, Data::Below)?;
         let ns = self.look();
         let spot = self.spot(&ns, index, &self.known(index)?)?;
         raw::remove_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name))

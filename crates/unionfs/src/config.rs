@@ -82,6 +82,19 @@ pub enum Durability {
     Volatile,
 }
 
+/// What to do about files that hold attributes alone, their data in a lower branch. Overlay dialect alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metacopy {
+    /// Follow those that are there, and make them: a change of attributes, or a new name, copies up no data. Needs
+    /// [`RedirectDir::On`] and [`Xattrs::Trusted`], as the kernel does.
+    Make,
+    /// Follow those that are there.
+    #[default]
+    Follow,
+    /// Refuse to open them (`EPERM`).
+    Refuse,
+}
+
 /// Choices with a default that suits an image's layers.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -89,8 +102,7 @@ pub struct Options {
     /// Overlay: keep hard links of lower files together over copy-up, by `work/index/` as the kernel's `index=on`.
     /// Falls back to `Off` where the filesystem has no file handles.
     pub index: Switch,
-    /// Overlay: follow files that hold attributes alone, their data below. `Off` refuses to open them (`EPERM`).
-    pub metacopy: Switch,
+    pub metacopy: Metacopy,
     pub durability: Durability,
 }
 
@@ -99,7 +111,7 @@ impl Default for Options {
         Self {
             redirect_dir: RedirectDir::On,
             index: Switch::On,
-            metacopy: Switch::On,
+            metacopy: Metacopy::Follow,
             durability: Durability::CopyUpSynced,
         }
     }

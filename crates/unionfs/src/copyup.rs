@@ -12,7 +12,7 @@ use strata_sys::tree::Kind;
 
 use crate::{
     Union,
-    config::{Dialect, Durability},
+    config::{Dialect, Durability, Metacopy},
     layer::{Layers, Temp, Work},
     raw::{self, Statx},
     share::origin_of,
@@ -26,6 +26,8 @@ pub(crate) enum Data {
     All,
     /// The first bytes alone: the rest is about to be cut off.
     First(u64),
+    /// None where files may hold attributes alone, else all: the data is not about to change.
+    Below,
 }
 
 /// A copy that has no name yet.
@@ -56,9 +58,10 @@ impl Union {
                 let lower = self.stat_node(&ns, index, &node)?;
                 let key = self.share_key(&ns, node.top, &spot.dir, &spot.name, &lower)?;
                 let origin = origin_of(ns.get(node.top)?, &spot.dir, &spot.name);
-                let source = self.data_source(&ns, index, &node)?;
+                let data = self.data_wanted(data, &key);
+                let source = self.data_source(&ns, index, &node, data)?;
                 drop(ns);
-                let copy = self.copy_file(&ns_work, &spot.dir, &spot.name, &lower, &source, data, origin, key)?;
+                let copy = self.copy_file(&ns_work, &spot.dir, &spot.name, &lower, source, data, origin, key)?;
                 Some((copy, node))
             }
         };
@@ -94,18 +97,34 @@ impl Union {
         let key = self.share_key(ns, node.top, &spot.dir, &spot.name, &lower)?;
         let origin = origin_of(ns.get(node.top)?, &spot.dir, &spot.name);
         let copy = if node.kind == Kind::File {
-            let source = self.data_source(ns, index, &node)?;
-            self.copy_file(work, &spot.dir, &spot.name, &lower, &source, data, origin, key)?
+            let data = self.data_wanted(data, &key);
+            let source = self.data_source(ns, index, &node, data)?;
+            self.copy_file(work, &spot.dir, &spot.name, &lower, source, data, origin, key)?
         } else {
             self.copy_other(work, &spot.dir, &spot.name, &lower, origin, key)?
         };
         self.commit(ns, index, &node, copy)
     }
 
-    /// Opens what a lower file's data is read from.
-    fn data_source(&self, ns: &Layers, index: Index, node: &Node) -> Result<OwnedFd> {
+    /// Opens what a lower file's data is read from; `None` if none is wanted.
+    fn data_source(&self, ns: &Layers, index: Index, node: &Node, data: Data) -> Result<Option<OwnedFd>> {
+        if matches!(data, Data::Below) {
+            return Ok(None);
+        }
         let file = self.spot(ns, index, node)?.open(OFlags::RDONLY)?;
-        if self.is_metacopy(&file)? { self.metacopy_data(ns, index, node) } else { Ok(file) }
+        if self.is_metacopy(&file)? { self.metacopy_data(ns, index, node).map(Some) } else { Ok(Some(file)) }
+    }
+
+    pub(crate) fn makes_metacopies(&self) -> bool {
+        self.keys().is_some() && self.options.metacopy == Metacopy::Make
+    }
+
+    /// A file with several names is copied whole: each name would need a redirect of its own once it moves.
+    fn data_wanted(&self, data: Data, shared: &Option<Arc<[u8]>>) -> Data {
+        match data {
+            Data::Below if !self.makes_metacopies() || shared.is_some() => Data::All,
+            data => data,
+        }
     }
 
     /// Whether a file holds attributes alone; `EPERM` if it does and that is not to be followed.
@@ -115,7 +134,7 @@ impl Union {
         match fs::fgetxattr(file, keys.metacopy, &mut value[..]) {
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
             Err(errno) if errno != Errno::RANGE => Err(errno),
-            _ if self.options.metacopy == crate::config::Switch::Off => {
+            _ if self.options.metacopy == Metacopy::Refuse => {
                 tracing::warn!("a file holds attributes alone, and the union was opened without following those");
                 Err(Errno::PERM)
             }
@@ -133,7 +152,7 @@ impl Union {
         dir: &OwnedFd,
         name: &[u8],
         lower: &Statx,
-        source: &OwnedFd,
+        source: Option<OwnedFd>,
         data: Data,
         origin: Option<Vec<u8>>,
         shared: Option<Arc<[u8]>>,
@@ -145,16 +164,25 @@ impl Union {
             Ok(())
         })?;
         let file = file.ok_or(Errno::IO)?;
-        let size = match data {
-            Data::All => lower.stx_size,
+        let mut size = match data {
+            Data::All | Data::Below => lower.stx_size,
             Data::First(len) => len.min(lower.stx_size),
         };
-        copy_data(source, &file, size)?;
+        let whole = source.is_some();
+        match (source, self.keys()) {
+            (None, Some(keys)) => {
+                raw::set_xattr_at(&*temp.dir, &temp.name, keys.metacopy, b"", XattrFlags::CREATE)?;
+                fs::ftruncate(&file, size)?;
+                size = 0;
+            }
+            (source, _) => copy_data(&source.ok_or(Errno::IO)?, &file, size)?,
+        }
         self.dress(&temp.dir, &temp.name, dir, name, lower, origin.as_deref(), shared.is_some())?;
         if self.options.durability == Durability::CopyUpSynced && size > 0 {
             fs::fsync(&file)?;
         }
-        Ok(Copy { temp, file: Some(file), lower: *lower, shared })
+        // Who has the file open goes on reading below while the copy has no data.
+        Ok(Copy { temp, file: whole.then_some(file), lower: *lower, shared })
     }
 
     fn copy_other(
@@ -393,42 +421,11 @@ impl Union {
         let spot = self.spot(ns, index, node)?;
         let lower = spot.stat()?;
         let source = raw::reopen(&*spot.dir, OFlags::RDONLY)?;
-        let copy = self.copy_file(work, &spot.dir, b"", &lower, &source, data, None, None)?;
+        let data = if matches!(data, Data::Below) { Data::All } else { data };
+        let copy = self.copy_file(work, &spot.dir, b"", &lower, Some(source), data, None, None)?;
         let real = self.inos.real(&raw::stat_at(&*copy.temp.dir, &copy.temp.name)?)?;
         drop(copy.temp);
         self.move_up(index, writer, real, None, copy.file)
-    }
-
-    /// Gives a copied-up file that holds attributes alone its data.
-    pub(crate) fn complete_data(&self, index: Index) -> Result<()> {
-        let Some(keys) = self.keys() else { return Ok(()) };
-        let ns = self.change();
-        let node = self.known(index)?;
-        if node.kind != Kind::File || Some(node.top) != ns.writer || node.link.is_none() {
-            return Ok(());
-        }
-        let spot = self.spot(&ns, index, &node)?;
-        if raw::xattr_at(&*spot.dir, &spot.name, keys.metacopy)?.is_none() {
-            return Ok(());
-        }
-        let source = self.metacopy_data(&ns, index, &node)?;
-        let before = spot.stat()?;
-        let file = spot.open(OFlags::RDWR)?;
-        copy_data(&source, &file, before.stx_size)?;
-        if self.options.durability == Durability::CopyUpSynced {
-            fs::fsync(&file)?;
-        }
-        set_times(&spot.dir, &spot.name, Some(&before))?;
-        // From here on the file counts as whole.
-        raw::remove_xattr_at(&*spot.dir, &spot.name, keys.metacopy)?;
-        match raw::remove_xattr_at(&*spot.dir, &spot.name, keys.redirect) {
-            Ok(()) | Err(Errno::NODATA) => {}
-            Err(errno) => return Err(errno),
-        }
-        if let Some(state) = self.table().open.get(&index).and_then(std::sync::Weak::upgrade) {
-            state.moved(Arc::new(file));
-        }
-        Ok(())
     }
 }
 
@@ -469,7 +466,7 @@ pub(crate) fn put_times(dir: &OwnedFd, name: &[u8], times: &Timestamps) -> Resul
 }
 
 /// Copies the first `size` bytes: shares blocks where the filesystem can, and keeps holes.
-fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<()> {
+pub(crate) fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<()> {
     let whole = fs::fstat(from)?.st_size as u64;
     if size == 0 {
         return Ok(());

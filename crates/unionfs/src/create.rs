@@ -353,7 +353,7 @@ impl Union {
             }
         }
         self.ensure_upper(index, Data::All)?;
-        self.complete_data(index)?;
+        self.complete_data(index, Data::All)?;
         let ns = self.change();
         self.copy_up(&ns, index, Data::All)?;
         let place = self.free_place(&ns, parent, name)?;

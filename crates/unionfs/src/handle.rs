@@ -113,14 +113,16 @@ impl Union {
         if writes {
             let data = if flags.contains(OFlags::TRUNC) { Data::First(0) } else { Data::All };
             self.ensure_upper(index, data)?;
-            self.complete_data(index)?;
+            self.complete_data(index, data)?;
         }
         let ns = self.look();
-        let node = self.known(index)?;
+        let mut node = self.known(index)?;
         let access = flags & (OFlags::RWMODE | OFlags::TRUNC | OFlags::DIRECT);
         let mut fd = self.spot(&ns, index, &node)?.open(access)?;
         if !writes && self.is_metacopy(&fd)? {
             fd = self.metacopy_data(&ns, index, &node)?;
+            // What is open lies in a branch below, and may move up yet.
+            node.top = u16::MAX;
         }
         Ok(self.handle(&ns, index, &node, fd, flags))
     }
@@ -185,8 +187,11 @@ impl Union {
 
     /// Writes a file to disk; nothing to do if volatile.
     pub fn fsync(&self, handle: &Handle, scope: SyncScope) -> Result<()> {
-        if self.options.durability == Durability::Volatile || !handle.is_settled() {
+        if self.options.durability == Durability::Volatile {
             return Ok(());
+        }
+        if !handle.is_settled() {
+            return self.fsync_attributes(handle.node());
         }
         match scope {
             SyncScope::All => fs::fsync(&*handle.fd()),

@@ -19,6 +19,7 @@ mod inos;
 mod layer;
 mod lookup;
 mod marks;
+mod metacopy;
 pub mod mount;
 mod open;
 mod raw;

@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::OwnedFd,
         unix::ffi::{OsStrExt, OsStringExt},
     },
     sync::Arc,
@@ -98,7 +98,9 @@ impl Union {
             }
         }
         let found = self.resolve(ns, parent_index, &parent, name, hint)?.ok_or(Errno::NOENT)?;
-        self.adopt(ns, parent_index, name, found)
+        let (index, node, mut stat) = self.adopt(ns, parent_index, name, found)?;
+        self.show_room(ns, index, &node, &mut stat);
+        Ok((index, node, stat))
     }
 
     /// A name shows something else than it did, and not by our doing.
@@ -224,7 +226,7 @@ impl Union {
     }
 
     /// Follows an absolute redirect: adds the parts of the directory at `path` in the branches below the last one found.
-    fn resolve_from_root(
+    pub(crate) fn resolve_from_root(
         &self,
         ns: &Layers,
         stack: &mut Vec<Below>,
@@ -373,54 +375,6 @@ impl Union {
             }
         }
         Ok(false)
-    }
-
-    /// Finds the data of a file that holds attributes alone: follows its redirect, or its name, through the branches below.
-    pub(crate) fn metacopy_data(&self, ns: &Layers, index: Index, node: &Node) -> Result<OwnedFd> {
-        let keys = self.keys().ok_or(Errno::IO)?;
-        let link = node.link.clone().ok_or(Errno::STALE)?;
-        let parent = self.known(link.parent)?;
-        let spot = self.spot(ns, index, node)?;
-        let mut redirect = raw::xattr_at(&*spot.dir, &spot.name, keys.redirect)?;
-        let mut name = link.name.to_vec();
-        for number in node.top + 1..=ns.last() {
-            let layer = ns.get(number)?;
-            let base = match redirect.as_deref().map(Redirect::parse).transpose()? {
-                Some(Redirect::Absolute(path)) => {
-                    let (folder, last) = match path.iter().rposition(|&byte| byte == b'/') {
-                        Some(at) => (&path[..at], &path[at + 1..]),
-                        None => (&b""[..], &path[..]),
-                    };
-                    name = last.to_vec();
-                    match raw::open_dir_path(layer.root.as_fd(), folder) {
-                        Ok(dir) => Arc::new(dir),
-                        Err(Errno::NOENT | Errno::NOTDIR) => continue,
-                        Err(errno) => return Err(errno),
-                    }
-                }
-                other => {
-                    if let Some(Redirect::Sibling(to)) = other {
-                        name = to;
-                    }
-                    if !parent.dir()?.iter().any(|part| part.layer == number) {
-                        continue;
-                    }
-                    self.dir_fd(ns, link.parent, &parent, number)?
-                }
-            };
-            match self.probe(layer, false, &base, &name)? {
-                Probe::Absent => continue,
-                Probe::There(stat) if raw::kind_of(&stat) == Kind::File => {}
-                Probe::Whiteout | Probe::There(_) => break,
-            }
-            if raw::xattr_at(&*base, &name, keys.metacopy)?.is_none() {
-                return raw::open_at(&*base, &name, OFlags::RDONLY);
-            }
-            redirect = raw::xattr_at(&*base, &name, keys.redirect)?.or(redirect);
-        }
-        tracing::warn!(path = %OsStr::from_bytes(&self.table().path(index)).display(),
-            "a file holds attributes alone, and its data is in no branch below");
-        Err(Errno::IO)
     }
 }
 

@@ -235,7 +235,12 @@ fn encode(mount: &Mount, mountpoint: &Path) -> io::Result<Vec<u8>> {
     };
     fields.put("redirect_dir", redirect);
     fields.put("index", switch_name(union.options.index));
-    fields.put("metacopy", switch_name(union.options.metacopy));
+    let metacopy = match union.options.metacopy {
+        crate::Metacopy::Make => "on",
+        crate::Metacopy::Follow => "follow",
+        crate::Metacopy::Refuse => "off",
+    };
+    fields.put("metacopy", metacopy);
     let volatile = if union.options.durability == crate::Durability::Volatile { Switch::On } else { Switch::Off };
     fields.put("volatile", switch_name(volatile));
     for Branch { path, access } in &union.branches {
@@ -254,7 +259,11 @@ fn decode(bytes: &[u8]) -> Option<(Mount, PathBuf)> {
             _ => crate::RedirectDir::NoFollow,
         },
         index: switch("index"),
-        metacopy: switch("metacopy"),
+        metacopy: match fields.text("metacopy")? {
+            "on" => crate::Metacopy::Make,
+            "follow" => crate::Metacopy::Follow,
+            _ => crate::Metacopy::Refuse,
+        },
         durability: match switch("volatile") {
             Switch::On => crate::Durability::Volatile,
             Switch::Off => crate::Durability::CopyUpSynced,

@@ -94,6 +94,11 @@ impl Union {
             state.filter(|state| table.links(index).len() < 2 && state.real().is_none())
         };
         let Some(state) = state else { return Ok(()) };
+        // Without a name its data would not be found any more.
+        self.complete_data_in(ns, index)?;
+        if state.real().is_some() {
+            return Ok(());
+        }
         let spot = self.spot(ns, index, node)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         state.keep(fs::openat(&*spot.dir, &*spot.name, flags, fs::Mode::empty())?);

@@ -111,7 +111,9 @@ impl Union {
         let mut files = files.filter(|side| side.node.kind == Kind::File && !same);
         let result = checked.and_then(|()| {
             files.try_for_each(|side| {
-                self.ensure_upper(side.index, Data::All).and_then(|()| self.complete_data(side.index))
+                self.ensure_upper(side.index, Data::Below)?;
+                // Only a file without data that has to be found by a redirect may stay one.
+                if self.makes_metacopies() { Ok(()) } else { self.complete_data(side.index, Data::All) }
             })
         });
         self.drop_sides(&sides);
@@ -180,7 +182,12 @@ impl Union {
         if let Some(key) = &node.shared {
             self.link_up(ns, old.parent, &old.name, key)?;
         }
-        let places = if is_dir { self.prepare_dir(ns, old, new_parent, &node, &up)? } else { Vec::new() };
+        let places = if is_dir {
+            self.prepare_dir(ns, old, new_parent, &node, &up)?
+        } else {
+            self.point_to_data(ns, (old.parent, &old.name), old.index, old.parent == new_parent, &up)?;
+            Vec::new()
+        };
         let parent_node = self.known(old.parent)?;
         let lower = self.lower_has(ns, old.parent, &parent_node, &old.name)?;
         let target = self.target(ns, &new_up, new_name)?;
@@ -233,7 +240,7 @@ impl Union {
         }
         let Some(keys) = self.keys() else { return Ok(places) };
         if node.has_lower(Some(writer)) {
-            let text = self.redirect_text(ns, keys, old, old.parent == new_parent, up)?;
+            let text = self.redirect_text(ns, keys, old.parent, &old.name, old.parent == new_parent, up)?;
             if let Some(text) = text {
                 raw::set_xattr_at(up, &old.name, keys.redirect, &text, XattrFlags::empty())?;
             }
@@ -247,27 +254,28 @@ impl Union {
     ///
     /// The path that its lower part has to those below: names of the merged view, but each directory on the way that was
     /// redirected itself by where that leads.
-    fn redirect_text(
+    pub(crate) fn redirect_text(
         &self,
         ns: &Layers,
         keys: &Keys,
-        old: &Side,
+        parent: Index,
+        name: &[u8],
         same_parent: bool,
         up: &OwnedFd,
     ) -> Result<Option<Vec<u8>>> {
         let (writer, _) = ns.writable()?;
-        let own = match raw::xattr_at(up, &old.name, keys.redirect)? {
+        let own = match raw::xattr_at(up, name, keys.redirect)? {
             Some(text) => Some(Redirect::parse(&text)?),
             None => None,
         };
         let mut path: Vec<Vec<u8>> = match own {
             Some(Redirect::Absolute(_)) => return Ok(None),
             Some(Redirect::Sibling(_)) if same_parent => return Ok(None),
-            Some(Redirect::Sibling(name)) => vec![name],
-            None if same_parent => return Ok(Some(old.name.clone())),
-            None => vec![old.name.clone()],
+            Some(Redirect::Sibling(below)) => vec![below],
+            None if same_parent => return Ok(Some(name.to_vec())),
+            None => vec![name.to_vec()],
         };
-        let mut at = old.parent;
+        let mut at = parent;
         while at != ROOT {
             let node = self.known(at)?;
             let link = node.link.clone().ok_or(Errno::STALE)?;
@@ -430,6 +438,7 @@ impl Union {
             places.push(if node.kind == Kind::Dir {
                 self.prepare_dir(ns, one, other.parent, &node, &up)?
             } else {
+                self.point_to_data(ns, (one.parent, &one.name), one.index, one.parent == other.parent, &up)?;
                 Vec::new()
             });
         }

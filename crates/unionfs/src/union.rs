@@ -187,13 +187,14 @@ impl Union {
 
     /// Asks the branch of a node's topmost object, and checks that it is the one that was found.
     pub(crate) fn stat_node(&self, ns: &Layers, index: Index, node: &Node) -> Result<Statx> {
-        let stat = match self.spot(ns, index, node)?.stat() {
+        let mut stat = match self.spot(ns, index, node)?.stat() {
             Err(Errno::NOENT | Errno::NOTDIR) => return Err(Errno::STALE),
             result => result?,
         };
         if self.inos.real(&stat)? != node.real || raw::kind_of(&stat) != node.kind {
             return Err(Errno::STALE);
         }
+        self.show_room(ns, index, node, &mut stat);
         Ok(stat)
     }
 

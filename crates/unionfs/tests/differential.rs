@@ -371,8 +371,8 @@ impl Dirs {
             options: Options {
                 redirect_dir: flavour.redirect_dir,
                 index: flavour.index,
+                metacopy: flavour.metacopy,
                 durability: Durability::Volatile,
-                ..Options::default()
             },
         })
     }
@@ -388,6 +388,7 @@ struct Flavour {
     xattrs: Xattrs,
     redirect_dir: RedirectDir,
     index: Switch,
+    metacopy: Metacopy,
     kernel: &'static str,
 }
 
@@ -395,18 +396,23 @@ const TRUSTED: Flavour = Flavour {
     xattrs: Xattrs::Trusted,
     redirect_dir: RedirectDir::On,
     index: Switch::On,
+    metacopy: Metacopy::Follow,
     kernel: ",index=on,redirect_dir=on,metacopy=off,xino=off",
 };
+const METACOPY: Flavour =
+    Flavour { metacopy: Metacopy::Make, kernel: ",index=on,redirect_dir=on,metacopy=on,xino=off", ..TRUSTED };
 const CLASSIC: Flavour = Flavour {
     xattrs: Xattrs::Trusted,
     redirect_dir: RedirectDir::Follow,
     index: Switch::On,
+    metacopy: Metacopy::Follow,
     kernel: ",index=on,redirect_dir=off,metacopy=off,xino=off",
 };
 const USER: Flavour = Flavour {
     xattrs: Xattrs::User,
     redirect_dir: RedirectDir::NoFollow,
     index: Switch::Off,
+    metacopy: Metacopy::Follow,
     kernel: ",index=off,userxattr,xino=off",
 };
 
@@ -567,4 +573,14 @@ fn the_union_and_the_kernels_agree_without_redirects() {
 #[test]
 fn the_union_and_the_kernels_agree_on_user_attributes() {
     run(USER, 20, false);
+}
+
+#[test]
+fn the_union_and_the_kernels_agree_on_files_without_data() {
+    run(METACOPY, 30, false);
+}
+
+#[test]
+fn the_union_and_the_kernels_agree_on_linked_files_without_data() {
+    run(METACOPY, 20, true);
 }

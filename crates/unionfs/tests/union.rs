@@ -300,7 +300,7 @@ fn attributes_alone_are_shown_with_the_data_below() {
     base.write("base/other", "x");
     fs::File::create(base.path("low/other")).unwrap();
     base.mark("low/other", "metacopy", b"");
-    base.options.metacopy = Switch::Off;
+    base.options.metacopy = Metacopy::Refuse;
     drop(view);
     assert_eq!(base.open().read("other"), Err(Errno::PERM));
 }

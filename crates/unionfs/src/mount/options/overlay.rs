@@ -3,7 +3,7 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
 use super::{Draft, OptionError, Request, path, split, switch};
-use crate::{Access, Branch, Dialect, Durability, RedirectDir, Xattrs};
+use crate::{Access, Branch, Dialect, Durability, Metacopy, RedirectDir, Switch, Xattrs};
 
 /// Reads one option; `false` if it is none of overlayfs's.
 pub(super) fn read(draft: &mut Draft, name: &[u8], value: Option<&[u8]>, option: &[u8]) -> Result<bool, OptionError> {
@@ -36,7 +36,12 @@ pub(super) fn read(draft: &mut Draft, name: &[u8], value: Option<&[u8]>, option:
             }
         }
         (b"index", Some(_)) => choices.index = switch(name, value)?,
-        (b"metacopy", Some(_)) => choices.metacopy = switch(name, value)?,
+        (b"metacopy", Some(_)) => {
+            choices.metacopy = match switch(name, value)? {
+                Switch::On => Metacopy::Make,
+                Switch::Off => Metacopy::Refuse,
+            }
+        }
         // Inode numbers are whole and stay for as long as the mount lives, whatever is asked.
         (b"xino", Some(b"on" | b"off" | b"auto")) => {}
         (b"userxattr", None) => union.dialect = Dialect::Overlay { xattrs: Xattrs::User },
@@ -71,6 +76,20 @@ pub(super) fn finish(mut draft: Draft) -> Result<Request, OptionError> {
             b"lowerdir",
             "is missing: lowerdir=FOLDER:FOLDER… names the lower layers, the topmost first",
         ));
+    }
+    if union.options.metacopy == Metacopy::Make {
+        let why = match (union.options.redirect_dir, union.dialect) {
+            (_, Dialect::Overlay { xattrs: Xattrs::User }) => {
+                "cannot be had with `userxattr`: users could forge such files"
+            }
+            (RedirectDir::Follow | RedirectDir::NoFollow, _) => {
+                "needs redirect_dir=on: a file without data that moves says where from"
+            }
+            _ => "",
+        };
+        if !why.is_empty() {
+            return Err(OptionError::new(b"metacopy=on", why));
+        }
     }
     match (draft.upper, &union.work) {
         (Some(path), Some(_)) => union.branches.insert(0, Branch { path, access: Access::ReadWrite }),

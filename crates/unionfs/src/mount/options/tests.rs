@@ -3,7 +3,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Access, Branch, Durability, RedirectDir};
+use crate::{Access, Branch, Durability, Metacopy, RedirectDir};
 
 fn mount(words: Words, options: &str) -> Mount {
     match parse(Some(words), OsStr::new(options), OsStr::new("none")).unwrap() {
@@ -80,7 +80,7 @@ fn overlay_options() {
     assert_eq!(mount.union.work, Some("/w".into()));
     let options = mount.union.options;
     assert_eq!((options.redirect_dir, options.index), (RedirectDir::Follow, Switch::Off));
-    assert_eq!((options.metacopy, options.durability), (Switch::Off, Durability::Volatile));
+    assert_eq!((options.metacopy, options.durability), (Metacopy::Refuse, Durability::Volatile));
     assert_eq!(mount.union.dialect, Dialect::Overlay { xattrs: Xattrs::User });
 }
 
@@ -94,6 +94,8 @@ fn what_is_not_honoured_is_refused_with_the_reason() {
         (Words::Overlay, "lowerdir=/a,remount", "unmount it"),
         (Words::Overlay, "lowerdir=/a,frobnicate", "`frobnicate` is not known"),
         (Words::Overlay, "lowerdir=/a,index=maybe", "takes `on` or `off`"),
+        (Words::Overlay, "lowerdir=/a,metacopy=on,userxattr", "userxattr"),
+        (Words::Overlay, "lowerdir=/a,redirect_dir=off,metacopy=on", "redirect_dir=on"),
         (Words::Aufs, "br=/a=rx", "permission `rx`"),
         (Words::Aufs, "br=/a,del:/b", "with remount"),
         (Words::Aufs, "br=/a,cpup=tdp", "leftmost"),
