@@ -7,7 +7,9 @@
 //! | `files` | open files, and which of them the kernel reads and writes by itself |
 //! | `control` | attributes of the root that describe the mount and change it |
 //! | `convert` | types of the one side in types of the other |
+//! | `caller` | who asks |
 
+mod caller;
 mod control;
 mod convert;
 mod files;
@@ -31,8 +33,8 @@ use std::{
 use fuser::{FopenFlags, INodeNo, InitFlags, KernelConfig, Session, SessionACL};
 
 use crate::{
-    Access, Attr, Cache, Caller, Dialect, DirHandle, Entry, Errno, Invalidation, NodeId, Privileges, Result, Switch,
-    Union, mount::wire::Fields,
+    Access, Attr, Cache, Dialect, DirHandle, Entry, Errno, Invalidation, NodeId, Result, Switch, Union,
+    mount::wire::Fields,
 };
 use files::{Files, Slab, Through};
 use ids::Ids;
@@ -184,15 +186,6 @@ impl Front {
 
     fn attr(&self, id: INodeNo, attr: &Attr) -> fuser::FileAttr {
         convert::attr(attr, id.0)
-    }
-
-    fn caller(request: &fuser::Request, umask: u32) -> Caller {
-        Caller { uid: request.uid(), gid: request.gid(), umask, groups: Vec::new() }
-    }
-
-    /// Who has no right to keep set-user-ID bits when writing; an approximation where the kernel does not tell.
-    fn privileges(request: &fuser::Request) -> Privileges {
-        if request.uid() == 0 { Privileges::Keep } else { Privileges::Clear }
     }
 
     /// What the root's attribute tells.

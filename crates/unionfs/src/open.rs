@@ -12,7 +12,7 @@ use rustix::fs::{self, FileType, FlockOperation, Mode, RenameFlags, XattrFlags};
 use strata_sys::tree::{Dir, Kind};
 
 use crate::{
-    Union,
+    Union, acl,
     config::*,
     layer::{Abilities, Layer, Layers, Work},
     marks::aufs,
@@ -180,6 +180,13 @@ fn scratch(base: &OwnedFd, name: &str, path: &Path, fresh: Switch) -> Opened<Own
         Err(errno) => return Err(fail(errno)),
     }
     let dir = raw::open_dir_at(base, name.as_bytes()).map_err(fail)?;
+    for list in [acl::DEFAULT, acl::ACCESS] {
+        // What is made here gets its attributes from where it goes, and none from where this folder lies.
+        match raw::remove_xattr_at(&dir, b"", list) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+    }
     if fresh == Switch::On {
         let readable = Dir::from(raw::open_readable(&dir).map_err(fail)?);
         let entries = readable.entries().map_err(|error| fail(raw::errno(&error)))?;

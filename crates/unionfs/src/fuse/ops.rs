@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     ffi::OsStr,
+    os::unix::ffi::OsStrExt,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -85,8 +86,8 @@ impl Front {
         flags: i32,
     ) -> Result<(Entry, Arc<Handle>)> {
         let (mode, umask) = modes;
-        match self.union.create(parent, name, mode & 0o7777, convert::open_flags(flags), &Self::caller(request, umask))
-        {
+        let caller = Self::caller(request, umask, mode);
+        match self.union.create(parent, name, mode & 0o7777, convert::open_flags(flags), &caller) {
             // Somebody was faster.
             Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => {
                 let entry = self.union.lookup(parent, name)?;
@@ -214,7 +215,7 @@ impl Filesystem for Front {
         device: u32,
         reply: ReplyEntry,
     ) {
-        let caller = Self::caller(request, umask);
+        let caller = Self::caller(request, umask, mode);
         let result = self
             .node(parent)
             .and_then(|parent| self.union.mknod(parent, name, mode, convert::decode_device(device), &caller));
@@ -222,7 +223,7 @@ impl Filesystem for Front {
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let caller = Self::caller(request, umask);
+        let caller = Self::caller(request, umask, 0);
         self.entry(reply, self.node(parent).and_then(|parent| self.union.mkdir(parent, name, mode & 0o7777, &caller)));
     }
 
@@ -235,7 +236,7 @@ impl Filesystem for Front {
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let caller = Self::caller(request, 0);
+        let caller = Self::caller(request, 0, 0);
         self.entry(
             reply,
             self.node(parent).and_then(|parent| self.union.symlink(parent, name, target.as_os_str(), &caller)),
@@ -479,7 +480,8 @@ impl Filesystem for Front {
             if node == NodeId::ROOT && name == control::CHANGE {
                 return self.change(request, value);
             }
-            self.union.set_xattr(node, name, value, XattrFlags::from_bits_retain(flags as u32))
+            self.union.set_xattr(node, name, value, XattrFlags::from_bits_retain(flags as u32))?;
+            if name.as_bytes() == crate::acl::ACCESS { self.settle_group_id(request, node) } else { Ok(()) }
         });
         empty(reply, result);
     }
