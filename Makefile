@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 BIN := target/release/strata
+# POSIX tests, run on our union (BSD-2-Clause; a program beside the tests, no part of ours).
+PJDFSTEST := 0.2.2
 
 .PHONY: build demo test lint bench fuzz man install
 
@@ -15,6 +17,9 @@ demo: build       ## one image's way through the store, on a real Debian root
 
 test:             ## every test; those that lack a right or a program say "skip"
 	scripts/packages.sh test
+	@test -e target/tools/pjdfstest-$(PJDFSTEST) || { \
+	  $(CARGO) install --locked --quiet --root target/tools --version $(PJDFSTEST) pjdfstest && \
+	  touch target/tools/pjdfstest-$(PJDFSTEST); } || echo "pjdfstest cannot be built: its tests are skipped"
 	$(CARGO) test --locked --workspace
 
 lint:             ## format, clippy, direction of dependencies, licences

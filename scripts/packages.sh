@@ -33,6 +33,7 @@ test=(
   "umoci: unpacks our OCI layouts"
   "attr: extended attributes in test trees"
   "acl: access control lists in test trees"
+  "libacl1-dev: pjdfstest links it, which is built once for POSIX tests of our union"
   "libcap2-bin: file capabilities in test trees"
   "e2fsprogs: a small filesystem to run full"
   "libarchive-tools: bsdtar, a second tar to agree with"
