@@ -5,7 +5,7 @@ BIN := target/release/strata
 # POSIX tests, run on our union (BSD-2-Clause; a program beside the tests, no part of ours).
 PJDFSTEST := 0.2.2
 
-.PHONY: build demo test lint bench fuzz man install
+.PHONY: build demo test lint bench fuzz load man install
 
 build:            ## the release binary, target/release/strata
 	scripts/packages.sh build
@@ -32,6 +32,10 @@ lint:             ## format, clippy, direction of dependencies, licences
 bench: build      ## Strata beside Docker, as ratios; BENCH="load save" picks topics
 	scripts/packages.sh bench
 	bench/run.sh $(BIN) $(BENCH)
+
+load: build       ## the whole load test in containers (packages, a build, git, a database, 60,000 files), on unions of ours and overlay2
+	scripts/packages.sh test
+	STRATA_LOAD=full $(CARGO) test --locked --release --package strata-cli --test real_load -- --nocapture
 
 fuzz:             ## every fuzz target for FUZZ_SECONDS (30)
 	fuzz/run.sh $(or $(FUZZ_SECONDS),30)

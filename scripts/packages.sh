@@ -21,6 +21,7 @@ peers=(
   "runc: dockerd needs it; also the external runtime in tests"
 )
 test=(
+  "mmdebstrap: a Debian root for a real load in containers"
   "busybox-static: a container root in one file"
   "skopeo: reads and writes our archives; a client of our registry"
   "podman: another client of our registry"

@@ -71,6 +71,12 @@ pub fn root_on(driver: &'static str) -> Option<Root> {
     Some(root)
 }
 
+/// An empty data root for `driver` on an ext4 of its own, of at most so many bytes.
+pub fn root_on_ext4(driver: &'static str, bytes: u64) -> Option<Root> {
+    let fs = LoopFs::ext4(bytes)?;
+    Some(Root { path: fs.join("root"), scratch: scratch(), driver: Some(driver), _fs: Some(fs) })
+}
+
 /// A data root that lies somewhere else than in a temporary folder.
 pub fn root_at(path: &Path) -> Option<Root> {
     require::root()?;
