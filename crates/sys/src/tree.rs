@@ -180,15 +180,7 @@ impl Dir {
     ///
     /// One call on Linux 6.6 and later; before, three through a handle and `/proc/self/fd`.
     pub fn set_mode(&self, name: impl AsRef<Path>, mode: u32) -> io::Result<()> {
-        static NO_FCHMODAT2: AtomicBool = AtomicBool::new(false);
-        let name = name.as_ref();
-        if !NO_FCHMODAT2.load(Ordering::Relaxed) {
-            match stat::fchmodat2(self.0.as_fd(), name, mode) {
-                Err(Errno::NOSYS) => NO_FCHMODAT2.store(true, Ordering::Relaxed),
-                result => return Ok(result?),
-            }
-        }
-        set_mode_of(&self.open_handle(name)?, mode)
+        set_mode_at(&self.0, name.as_ref(), mode)
     }
 
     /// Sets access and modification time of `name`, of a link itself; `None` leaves one as it is.
@@ -252,6 +244,19 @@ impl From<Dir> for OwnedFd {
     fn from(dir: Dir) -> Self {
         dir.0
     }
+}
+
+/// As [`Dir::set_mode`], of `name` in any open directory.
+pub fn set_mode_at(dir: &impl AsFd, name: &Path, mode: u32) -> io::Result<()> {
+    static NO_FCHMODAT2: AtomicBool = AtomicBool::new(false);
+    if !NO_FCHMODAT2.load(Ordering::Relaxed) {
+        match stat::fchmodat2(dir.as_fd(), name, mode) {
+            Err(Errno::NOSYS) => NO_FCHMODAT2.store(true, Ordering::Relaxed),
+            result => return Ok(result?),
+        }
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    set_mode_of(&retry(|| fs::openat(dir, name, flags, Mode::empty()))?, mode)
 }
 
 /// Sets the permission bits of what `handle` is open on, be it by `O_PATH`.

@@ -16,10 +16,13 @@ use crate::{
     copyup::{Data, put_times, set_mode},
     handle::without_privileges,
     raw,
-    table::index_of,
+    table::{Index, index_of},
     types::*,
     union::Spot,
 };
+
+/// What the kernel asks of a file before it changes it.
+const CAPABILITY: &str = "security.capability";
 
 impl Union {
     /// Changes attributes, copying up first. `handle`, one open on it, serves when the node has no name any more.
@@ -50,6 +53,7 @@ impl Union {
                 crate::handle::clear_privileges(&file)?;
             }
         }
+        self.forget_folder(index);
         set_owner(&spot, change)?;
         if let Some(mode) = change.mode {
             set_mode(&spot.dir, &spot.name, mode & 0o7777)?;
@@ -59,7 +63,7 @@ impl Union {
     }
 
     /// Sees to it that a node of any kind lies in the writable branch.
-    fn raise(&self, index: crate::table::Index, data: Data) -> Result<()> {
+    fn raise(&self, index: Index, data: Data) -> Result<()> {
         if self.table().peek(index)?.kind != Kind::Dir {
             return self.ensure_upper(index, data);
         }
@@ -83,8 +87,23 @@ impl Union {
     pub fn get_xattr(&self, node: NodeId, name: &OsStr) -> Result<Vec<u8>> {
         let ns = self.look();
         let index = index_of(node)?;
-        let spot = self.spot(&ns, index, &self.known(index)?)?;
-        raw::xattr_at(&*spot.dir, &spot.name, &self.stored_name(name))?.ok_or(Errno::NODATA)
+        let known = self.known(index)?;
+        let asks_capability = name == CAPABILITY;
+        if asks_capability && known.no_capability {
+            return Err(Errno::NODATA);
+        }
+        let spot = self.spot(&ns, index, &known)?;
+        let value = raw::xattr_at(&*spot.dir, &spot.name, &self.stored_name(name))?;
+        if asks_capability && value.is_none() {
+            let mut table = self.table();
+            // Not if one was set meanwhile.
+            if let Ok(node) = table.edit(index)
+                && (node.generation, node.version) == (known.generation, known.version)
+            {
+                node.no_capability = true;
+            }
+        }
+        value.ok_or(Errno::NODATA)
     }
 
     /// Returns the names of the extended attributes, without marks.
@@ -111,7 +130,9 @@ impl Union {
         self.raise(index, Data::Below)?;
         let ns = self.look();
         let spot = self.spot(&ns, index, &self.known(index)?)?;
-        raw::set_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name), value, flags)
+        let result = raw::set_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name), value, flags);
+        self.xattrs_changed(index);
+        result
     }
 
     /// Removes an extended attribute, copying up first; `ENODATA` if there is none.
@@ -122,7 +143,18 @@ impl Union {
         self.raise(index, Data::Below)?;
         let ns = self.look();
         let spot = self.spot(&ns, index, &self.known(index)?)?;
-        raw::remove_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name))
+        let result = raw::remove_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name));
+        self.xattrs_changed(index);
+        result
+    }
+
+    /// Drops what is remembered of a node's extended attributes.
+    fn xattrs_changed(&self, index: Index) {
+        if let Ok(node) = self.table().edit(index) {
+            node.version += 1;
+            node.no_capability = false;
+        }
+        self.forget_folder(index);
     }
 }
 

@@ -311,6 +311,7 @@ impl Union {
         let node = table.edit(index)?;
         node.top = writer;
         node.real = real;
+        node.kept = false;
         node.shared = shared;
         let open = table.open.get(&index).and_then(std::sync::Weak::upgrade);
         if let (Some(state), Some(file)) = (open, file) {
@@ -445,9 +446,8 @@ pub(crate) fn set_mode(dir: &OwnedFd, name: &[u8], mode: u32) -> Result<()> {
     if name.is_empty() {
         return fs::chmod(&*raw::proc_path(dir.as_fd(), b""), Mode::from_raw_mode(mode));
     }
-    // By way of the crate that knows `fchmodat2` and what to do without it.
-    let base = strata_sys::tree::Dir::from(dir.try_clone().map_err(|error| raw::errno(&error))?);
-    base.set_mode(std::ffi::OsStr::from_bytes(name), mode).map_err(|error| raw::errno(&error))
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(name));
+    strata_sys::tree::set_mode_at(dir, path, mode).map_err(|error| raw::errno(&error))
 }
 
 /// Sets the times of a name to those of `stat`.

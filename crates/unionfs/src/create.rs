@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
-    sync::Arc,
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, RenameFlags, Uid, XattrFlags};
@@ -57,9 +57,24 @@ impl New<'_> {
 /// The folder that something is made in.
 pub(crate) struct Place {
     pub up: Arc<OwnedFd>,
-    stat: Statx,
-    default_acl: Option<Vec<u8>>,
+    gives: Gifts,
     merged: bool,
+}
+
+/// What a folder gives to what is made in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Gifts {
+    /// Its group, if it has the set-group-ID bit.
+    group: Option<u32>,
+    default_acl: Option<Arc<[u8]>>,
+}
+
+/// A folder with what it gives.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    index: Index,
+    generation: u32,
+    gives: Gifts,
 }
 
 /// What stands in the writable branch where something is to be put.
@@ -81,7 +96,8 @@ impl Union {
     ) -> Result<(Entry, Arc<Handle>)> {
         let ns = self.change();
         let (entry, index, node, fd) = self.make(&ns, parent, name, New::File { mode, flags }, caller)?;
-        Ok((entry, self.handle(&ns, index, &node, fd.ok_or(Errno::IO)?, flags)))
+        let flags = if entry.attr.mode & 0o6000 == 0 { flags | OFlags::CREATE } else { flags };
+        Ok((entry, self.handle(&ns, index, &node, Some(fd.ok_or(Errno::IO)?), flags)))
     }
 
     /// Makes a file, FIFO, socket or device. `mode` has the type's bits; `rdev` is as `stat(2)` has it.
@@ -127,9 +143,31 @@ impl Union {
             return Err(Errno::EXIST);
         }
         let up = self.dir_up(ns, parent_index)?;
-        let stat = raw::stat_at(&*up, b"")?;
-        let default_acl = raw::xattr_at(&*up, b"", acl::DEFAULT)?;
-        Ok(Place { up, stat, default_acl, merged })
+        let gives = self.gifts(parent_index, parent.generation, &up)?;
+        Ok(Place { up, gives, merged })
+    }
+
+    pub(crate) fn folder(&self) -> MutexGuard<'_, Option<Folder>> {
+        self.folder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The attributes of a folder are about to be others, or are.
+    pub(crate) fn forget_folder(&self, index: Index) {
+        self.folder().take_if(|folder| folder.index == index);
+    }
+
+    fn gifts(&self, index: Index, generation: u32, up: &OwnedFd) -> Result<Gifts> {
+        let mut folder = self.folder();
+        if let Some(folder) = &*folder
+            && (folder.index, folder.generation) == (index, generation)
+        {
+            return Ok(folder.gives.clone());
+        }
+        let stat = raw::stat_at(up, b"")?;
+        let group = (u32::from(stat.stx_mode) & 0o2000 != 0).then_some(stat.stx_gid);
+        let gives = Gifts { group, default_acl: raw::xattr_at(up, b"", acl::DEFAULT)?.map(Into::into) };
+        *folder = Some(Folder { index, generation, gives: gives.clone() });
+        Ok(gives)
     }
 
     /// What the writable branch has at a name that shows nothing; `EEXIST` if that is no whiteout.
@@ -161,7 +199,7 @@ impl Union {
             Dialect::Aufs => self.mark_at(ns, &place.up, name)?,
             Dialect::Overlay { .. } => Mark::Nothing,
         };
-        let umask = if place.default_acl.is_some() { 0 } else { caller.umask };
+        let umask = if place.gives.default_acl.is_some() { 0 } else { caller.umask };
         let mode = new.mode() & !umask;
         let direct = if mark == Mark::Nothing { put(&place.up, name, new, mode) } else { Err(Errno::EXIST) };
         let (stat, fd) = match direct {
@@ -204,7 +242,7 @@ impl Union {
             Ok(())
         })?;
         let mut mode = mode;
-        if let Some(default) = &place.default_acl
+        if let Some(default) = &place.gives.default_acl
             && new.kind() != Kind::Symlink
         {
             let (access, masked) = acl::inherit(default, mode)?;
@@ -216,7 +254,8 @@ impl Union {
                 raw::set_xattr_at(&*temp.dir, &temp.name, acl::DEFAULT, default, XattrFlags::empty())?;
             }
         }
-        let plain = Place { up: Arc::clone(&place.up), default_acl: None, ..*place };
+        let gives = Gifts { default_acl: None, ..place.gives.clone() };
+        let plain = Place { up: Arc::clone(&place.up), gives, merged: place.merged };
         let stat = self.own(&plain, &temp.dir, &temp.name, new.kind(), mode, caller)?;
         if new.kind() == Kind::Dir {
             self.set_opaque(&temp.dir, &temp.name)?;
@@ -291,8 +330,8 @@ impl Union {
     /// Gives what was made its owner and mode, by who asked and the folder's set-group-ID bit.
     fn own(&self, place: &Place, dir: &OwnedFd, name: &[u8], kind: Kind, mode: u32, caller: &Caller) -> Result<Statx> {
         let mut stat = raw::stat_at(dir, name)?;
-        let by_folder = u32::from(place.stat.stx_mode) & 0o2000 != 0;
-        let gid = if by_folder { place.stat.stx_gid } else { caller.gid };
+        let by_folder = place.gives.group.is_some();
+        let gid = place.gives.group.unwrap_or(caller.gid);
         let mut mode = mode;
         if by_folder && kind == Kind::Dir {
             mode |= 0o2000;
@@ -308,7 +347,7 @@ impl Union {
             stat = raw::stat_at(dir, name)?;
         }
         let have = u32::from(stat.stx_mode) & 0o7777;
-        let want = if place.default_acl.is_some() { have & 0o777 | mode & 0o7000 } else { mode };
+        let want = if place.gives.default_acl.is_some() { have & 0o777 | mode & 0o7000 } else { mode };
         if kind != Kind::Symlink && have != want {
             set_mode(dir, name, want)?;
             changed = true;
@@ -326,7 +365,9 @@ impl Union {
         let stack = (kind == Kind::Dir)
             .then(|| table.stack(vec![Below { layer: writer, attribute_whiteouts: false, at: None }]));
         let index = table.add(kind, writer, real, self.inos.number(real), stack);
-        table.edit(index)?.lookups = 1;
+        let node = table.edit(index)?;
+        node.lookups = 1;
+        node.no_capability = kind == Kind::File;
         table.attach(index, parent, name);
         table.edit(parent)?.version += 1;
         Ok((index, table.get(index)?))
@@ -443,16 +484,14 @@ impl Union {
         let parent = index_of(parent)?;
         let (writer, _) = ns.writable()?;
         let up = self.dir_up(&ns, parent)?;
-        let stat = raw::stat_at(&*up, b"")?;
-        let default_acl = raw::xattr_at(&*up, b"", acl::DEFAULT)?;
-        let umask = if default_acl.is_some() { 0 } else { caller.umask };
-        let place = Place { up, stat, default_acl, merged: false };
+        let gives = self.gifts(parent, self.known(parent)?.generation, &up)?;
+        let umask = if gives.default_acl.is_some() { 0 } else { caller.umask };
         let mode = mode & 0o7777 & !umask;
         let open = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC | (flags & OFlags::EXCL);
-        let fd = fs::openat(&*place.up, c".", open, Mode::from_raw_mode(mode))?;
-        let gid = if u32::from(place.stat.stx_mode) & 0o2000 != 0 { place.stat.stx_gid } else { caller.gid };
+        let fd = fs::openat(&*up, c".", open, Mode::from_raw_mode(mode))?;
+        let gid = gives.group.unwrap_or(caller.gid);
         fs::fchown(&fd, Some(Uid::from_raw(caller.uid)), Some(Gid::from_raw(gid)))?;
-        if place.default_acl.is_none() {
+        if gives.default_acl.is_none() {
             fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
         }
         let stat = raw::stat_at(&fd, b"")?;
@@ -465,7 +504,7 @@ impl Union {
             (index, table.get(index)?)
         };
         let keep = rustix::io::dup(&fd)?;
-        let handle = self.handle(&ns, index, &node, fd, flags | OFlags::RDWR);
+        let handle = self.handle(&ns, index, &node, Some(fd), flags | OFlags::RDWR);
         if let Some(state) = self.table().open.get(&index).and_then(std::sync::Weak::upgrade) {
             state.keep(keep);
         }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `ops` | the kernel's requests |
 //! | `ids` | the kernel's numbers for nodes |
+//! | `linger` | waiting for the next request before sleeping |
 //! | `files` | open files, and which of them the kernel reads and writes by itself |
 //! | `control` | attributes of the root that describe the mount and change it |
 //! | `convert` | types of the one side in types of the other |
@@ -14,6 +15,7 @@ mod control;
 mod convert;
 mod files;
 mod ids;
+mod linger;
 mod ops;
 
 pub(crate) use control::{CHANGE, DESCRIPTION, PIECE};
@@ -24,7 +26,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
@@ -33,11 +35,11 @@ use std::{
 use fuser::{FopenFlags, INodeNo, InitFlags, KernelConfig, Session, SessionACL};
 
 use crate::{
-    Access, Attr, Cache, Dialect, DirHandle, Entry, Errno, Invalidation, NodeId, Result, Switch, Union,
-    mount::wire::Fields,
+    Access, Attr, Cache, Dialect, Entry, Errno, Invalidation, NodeId, Result, Switch, Union, mount::wire::Fields,
 };
-use files::{Files, Slab, Through};
+use files::{Files, Through};
 use ids::Ids;
+use linger::Linger;
 
 /// Bytes of one write request at most.
 const MAX_WRITE: u32 = 1 << 20;
@@ -65,12 +67,14 @@ pub(crate) struct Front {
     settings: Settings,
     ids: Arc<Ids>,
     files: Files,
-    dirs: Slab<DirHandle>,
     through: Through,
     /// Names that are not there stay so until we make them.
     absent_for_long: AtomicBool,
     absences: Mutex<HashSet<(NodeId, OsString)>>,
     pending: Arc<Pending>,
+    /// Puts content into the kernel's page cache.
+    keeper: Arc<OnceLock<fuser::Notifier>>,
+    linger: Linger,
 }
 
 /// Serves `union` to the kernel at `device`, an open `/dev/fuse` that is mounted, until it is unmounted.
@@ -88,13 +92,16 @@ pub(crate) fn serve(union: Union, settings: Settings, device: OwnedFd, ready: im
             counter.0.fetch_sub(1, Ordering::SeqCst);
         }
     }));
-    let front = Front::new(union, settings, Arc::clone(&ids), Arc::clone(&pending));
+    let keeper = Arc::new(OnceLock::new());
+    let linger = Linger::new(device.try_clone()?);
+    let front = Front::new(union, settings, Arc::clone(&ids), Arc::clone(&pending), Arc::clone(&keeper), linger);
     let mut config = fuser::Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(settings.threads);
     config.clone_fd = settings.threads > 1;
     let session = Session::from_fd(front, device, SessionACL::All, config)?;
     let notifier = session.notifier();
+    _ = keeper.set(session.notifier());
     std::thread::Builder::new()
         .name("invalidate".into())
         .spawn(move || invalidate(&receiver, &notifier, &ids, &pending))?;
@@ -120,17 +127,25 @@ fn invalidate(receiver: &mpsc::Receiver<Invalidation>, notifier: &fuser::Notifie
 }
 
 impl Front {
-    fn new(union: Arc<Union>, settings: Settings, ids: Arc<Ids>, pending: Arc<Pending>) -> Self {
+    fn new(
+        union: Arc<Union>,
+        settings: Settings,
+        ids: Arc<Ids>,
+        pending: Arc<Pending>,
+        keeper: Arc<OnceLock<fuser::Notifier>>,
+        linger: Linger,
+    ) -> Self {
         let front = Self {
             union,
             settings,
             ids,
             files: Files::default(),
-            dirs: Slab::default(),
             through: Through::Nothing,
             absent_for_long: AtomicBool::new(true),
             absences: Mutex::default(),
             pending,
+            keeper,
+            linger,
         };
         front.branches_changed();
         front

@@ -1,6 +1,7 @@
 //! Open files: what reads and writes go to.
 
 use std::{
+    cell::RefCell,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -13,7 +14,7 @@ use strata_sys::tree::Kind;
 
 use crate::{
     Union,
-    config::Durability,
+    config::{Access, Durability},
     copyup::Data,
     layer::Layers,
     raw,
@@ -51,37 +52,34 @@ impl FileState {
 #[derive(Debug)]
 pub struct Handle {
     node: NodeId,
+    /// With `CREATE`: it made the file, without rights that writing takes off.
     flags: OFlags,
     state: Arc<FileState>,
-    /// The file, and the epoch that it is of.
-    current: RwLock<(u32, Arc<OwnedFd>)>,
+    /// The file, and the epoch that it is of; `None` as long as nobody needs it: see [`Union::open_kept`].
+    current: RwLock<Option<(u32, Arc<OwnedFd>)>>,
     in_writer: bool,
 }
 
+/// Takes the whole content of a file, to give it to its readers from then on; `false` if it does not.
+pub type Keep<'a> = &'a dyn Fn(&[u8]) -> bool;
+
+/// Largest file that is given to a [`Keep`], in bytes.
+const KEPT_SIZE: u64 = 64 << 10;
+
 impl Handle {
-    /// Returns the descriptor of the file in its branch as it is now: after a copy-up, of the copy.
-    /// For `pread`, `pwrite` and passthrough; keep it no longer than that.
-    pub fn fd(&self) -> Arc<OwnedFd> {
-        let epoch = self.state.epoch.load(Ordering::Acquire);
-        let (of, fd) = {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-            (current.0, Arc::clone(&current.1))
-        };
-        if of == epoch {
-            return fd;
-        }
-        let Some(real) = self.state.real() else { return fd };
-        match raw::reopen(&*real, self.flags & OFlags::RWMODE) {
-            Ok(new) => {
-                let new = Arc::new(new);
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = (epoch, Arc::clone(&new));
-                new
-            }
-            Err(errno) => {
-                tracing::error!(%errno, "cannot open a copied-up file again: a handle goes on reading the lower file");
-                fd
-            }
-        }
+    fn current(&self) -> Option<(u32, Arc<OwnedFd>)> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_current(&self, epoch: u32, fd: OwnedFd) -> Arc<OwnedFd> {
+        let fd = Arc::new(fd);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some((epoch, Arc::clone(&fd)));
+        fd
+    }
+
+    /// Whether there is a descriptor of its file.
+    pub fn is_open(&self) -> bool {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// The node it is open on.
@@ -118,17 +116,96 @@ impl Union {
         let ns = self.look();
         let mut node = self.known(index)?;
         let access = flags & (OFlags::RWMODE | OFlags::TRUNC | OFlags::DIRECT);
-        let mut fd = self.spot(&ns, index, &node)?.open(access)?;
-        if !writes && self.is_metacopy(&fd)? {
-            fd = self.metacopy_data(&ns, index, &node)?;
-            // What is open lies in a branch below, and may move up yet.
-            node.top = u16::MAX;
+        let fd = if writes {
+            self.spot(&ns, index, &node)?.open(access)?
+        } else {
+            self.open_to_read(&ns, index, &mut node, access)?
+        };
+        Ok(self.handle(&ns, index, &node, Some(fd), flags))
+    }
+
+    /// As [`Union::open_file`]. A small file that cannot change is given to `keep` whole, when nobody has it open; from
+    /// then on it is not opened below until somebody reads what `keep` has lost.
+    ///
+    /// `keep` runs under locks: it must not call the union, nor wait for anybody who does.
+    pub fn open_kept(&self, node: NodeId, flags: OFlags, keep: Keep<'_>) -> Result<Arc<Handle>> {
+        if flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC | OFlags::DIRECT) {
+            return self.open_file(node, flags);
         }
-        Ok(self.handle(&ns, index, &node, fd, flags))
+        let index = index_of(node)?;
+        // A second opener waits: whoever reads does so after the content was taken.
+        let one = self.keeping[index as usize % self.keeping.len()].lock().unwrap_or_else(PoisonError::into_inner);
+        let ns = self.look();
+        let mut known = self.known(index)?;
+        let fixed = known.kind == Kind::File
+            && known.link.is_some()
+            && ns.get(known.top).is_ok_and(|layer| layer.access != Access::ReadWrite);
+        if !fixed {
+            drop((ns, one));
+            return self.open_file(node, flags);
+        }
+        if known.kept {
+            return Ok(self.handle(&ns, index, &known, None, flags));
+        }
+        let fd = self.open_to_read(&ns, index, &mut known, flags & OFlags::RWMODE)?;
+        let is_open = self.table().open.get(&index).is_some_and(|state| state.strong_count() > 0);
+        if is_open || !give(&fd, keep) {
+            return Ok(self.handle(&ns, index, &known, Some(fd), flags));
+        }
+        self.table().edit(index)?.kept = true;
+        Ok(self.handle(&ns, index, &known, None, flags))
+    }
+
+    /// Opens the file that a node's data is read from. If that lies below the node itself, `node` says so from then on.
+    fn open_to_read(&self, ns: &Layers, index: Index, node: &mut Node, access: OFlags) -> Result<OwnedFd> {
+        let fd = self.spot(ns, index, node)?.open(access)?;
+        if !self.is_metacopy(&fd)? {
+            return Ok(fd);
+        }
+        let fd = self.metacopy_data(ns, index, node)?;
+        // What is open may move up yet.
+        node.top = u16::MAX;
+        Ok(fd)
+    }
+
+    /// Returns the descriptor of an open file in its branch as it is now: after a copy-up, of the copy.
+    /// For `pread`, `pwrite` and passthrough; keep it no longer than that. Not to be called under the lock on names.
+    pub(crate) fn fd(&self, handle: &Handle) -> Result<Arc<OwnedFd>> {
+        let epoch = handle.state.epoch.load(Ordering::Acquire);
+        let current = handle.current();
+        if let Some((of, fd)) = &current
+            && *of == epoch
+        {
+            return Ok(Arc::clone(fd));
+        }
+        let opened = match handle.state.real() {
+            Some(real) => raw::reopen(&*real, handle.flags & OFlags::RWMODE),
+            None => {
+                let ns = self.look();
+                let index = index_of(handle.node)?;
+                let access = handle.flags & OFlags::RWMODE;
+                self.known(index).and_then(|mut node| self.open_to_read(&ns, index, &mut node, access))
+            }
+        };
+        match (opened, current) {
+            (Ok(new), _) => Ok(handle.set_current(epoch, new)),
+            (Err(errno), Some((_, fd))) => {
+                tracing::error!(%errno, "cannot open a copied-up file again: a handle goes on reading the lower file");
+                Ok(fd)
+            }
+            (Err(errno), None) => Err(errno),
+        }
     }
 
     /// Registers an open file of a node.
-    pub(crate) fn handle(&self, ns: &Layers, index: Index, node: &Node, fd: OwnedFd, flags: OFlags) -> Arc<Handle> {
+    pub(crate) fn handle(
+        &self,
+        ns: &Layers,
+        index: Index,
+        node: &Node,
+        fd: Option<OwnedFd>,
+        flags: OFlags,
+    ) -> Arc<Handle> {
         let mut table = self.table();
         let state = table.open.get(&index).and_then(std::sync::Weak::upgrade).unwrap_or_else(|| {
             let state = Arc::new(FileState::default());
@@ -141,14 +218,25 @@ impl Union {
             node: id_of(index),
             flags,
             state,
-            current: RwLock::new((epoch, Arc::new(fd))),
+            current: RwLock::new(fd.map(|fd| (epoch, Arc::new(fd)))),
             in_writer: Some(node.top) == ns.writer,
         })
     }
 
+    /// Whether writing to the file must take rights off it. In passthrough nobody would: the kernel leaves it to us, and the
+    /// filesystem below sees our rights.
+    pub(crate) fn is_privileged(&self, handle: &Handle) -> bool {
+        if handle.flags.contains(OFlags::CREATE) {
+            return false;
+        }
+        let Ok(fd) = self.fd(handle) else { return true };
+        let set_id = fs::fstat(&*fd).is_ok_and(|stat| stat.st_mode & 0o6000 != 0);
+        set_id || matches!(strata_sys::xattr::get_of(&fd, "security.capability"), Ok(Some(_)))
+    }
+
     /// Reads at `offset`; fewer bytes than asked at the end of the file alone.
     pub fn read(&self, handle: &Handle, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let fd = handle.fd();
+        let fd = self.fd(handle)?;
         let mut done = 0;
         while done < buffer.len() {
             match rustix::io::pread(&*fd, &mut buffer[done..], offset + done as u64) {
@@ -167,7 +255,7 @@ impl Union {
         if !handle.may_write() {
             return Err(Errno::BADF);
         }
-        let fd = handle.fd();
+        let fd = self.fd(handle)?;
         if privileges == Privileges::Clear {
             clear_privileges(&fd)?;
         }
@@ -182,7 +270,7 @@ impl Union {
     /// What `close(2)` of one descriptor reports.
     pub fn flush(&self, handle: &Handle) -> Result<()> {
         // Closing a duplicate makes the filesystem below report what it has to.
-        rustix::io::dup(&*handle.fd()).map(drop)
+        rustix::io::dup(&*self.fd(handle)?).map(drop)
     }
 
     /// Writes a file to disk; nothing to do if volatile.
@@ -194,8 +282,8 @@ impl Union {
             return self.fsync_attributes(handle.node());
         }
         match scope {
-            SyncScope::All => fs::fsync(&*handle.fd()),
-            SyncScope::Data => fs::fdatasync(&*handle.fd()),
+            SyncScope::All => fs::fsync(&*self.fd(handle)?),
+            SyncScope::Data => fs::fdatasync(&*self.fd(handle)?),
         }
     }
 
@@ -204,7 +292,7 @@ impl Union {
         if !handle.may_write() {
             return Err(Errno::BADF);
         }
-        fs::fallocate(&*handle.fd(), FallocateFlags::from_bits_retain(mode), offset, len)
+        fs::fallocate(&*self.fd(handle)?, FallocateFlags::from_bits_retain(mode), offset, len)
     }
 
     /// Finds data or holes: `whence` is `SEEK_DATA` or `SEEK_HOLE`.
@@ -214,7 +302,7 @@ impl Union {
             whence if whence == libc::SEEK_HOLE as u32 => fs::SeekFrom::Hole(offset),
             _ => return Err(Errno::INVAL),
         };
-        fs::seek(&*handle.fd(), from)
+        fs::seek(&*self.fd(handle)?, from)
     }
 
     /// Copies between two open files below the union.
@@ -230,8 +318,24 @@ impl Union {
             return Err(Errno::BADF);
         }
         let (mut source, mut target) = (from_offset, to_offset);
-        fs::copy_file_range(&*from.fd(), Some(&mut source), &*to.fd(), Some(&mut target), len)
+        fs::copy_file_range(&*self.fd(from)?, Some(&mut source), &*self.fd(to)?, Some(&mut target), len)
     }
+}
+
+/// Gives the whole of a small file to `keep`; whether that took it.
+fn give(fd: &OwnedFd, keep: Keep<'_>) -> bool {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let size = match fs::fstat(fd) {
+        Ok(stat) if u64::try_from(stat.st_size).is_ok_and(|size| size <= KEPT_SIZE) => stat.st_size as usize,
+        _ => return false,
+    };
+    BUFFER.with_borrow_mut(|buffer| {
+        // One byte more, to see that it is the whole.
+        buffer.resize(size + 1, 0);
+        size == 0 || rustix::io::pread(fd, &mut buffer[..], 0) == Ok(size) && keep(&buffer[..size])
+    })
 }
 
 /// Takes set-user-ID off a file, and set-group-ID where its group may execute it.

@@ -17,6 +17,7 @@ mod fuse;
 mod handle;
 mod inos;
 mod layer;
+mod listing;
 mod lookup;
 mod marks;
 mod metacopy;
@@ -33,7 +34,6 @@ mod types;
 mod union;
 
 pub use config::*;
-pub use handle::Handle;
-pub use readdir::DirHandle;
+pub use handle::{Handle, Keep};
 pub use types::*;
 pub use union::{Notifier, Union};

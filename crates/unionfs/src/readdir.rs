@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     ffi::OsString,
     os::{fd::OwnedFd, unix::ffi::OsStringExt},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use rustix::fs::{FileType, RawDir};
@@ -14,59 +14,29 @@ use crate::{
     Union,
     config::Dialect,
     layer::{Layer, Layers},
+    listing::{Item, Listing},
     lookup::is_attribute_whiteout,
     marks::aufs,
     raw,
-    table::{Below, Index, Node, index_of},
+    table::{Below, Index, Node, ROOT, index_of},
     types::*,
 };
 
 /// Bytes asked of the kernel at once.
 const BUFFER: usize = 32 << 10;
 
-/// A name as it was when the directory was read.
-#[derive(Debug)]
-struct Item {
-    name: Box<[u8]>,
-    ino: u64,
-    kind: Kind,
-    layer: u16,
-}
-
-#[derive(Debug, Default)]
-struct Listing {
-    items: Arc<[Item]>,
-    /// Of the directory, at that time.
-    version: u32,
-    read: bool,
-}
-
-/// An open directory: its listing as of the first read, or of the last read from offset 0.
-///
-/// An offset is a place in the listing, and stays good whatever happens to the directory.
-#[derive(Debug)]
-pub struct DirHandle {
-    index: Index,
-    generation: u32,
-    listing: Mutex<Listing>,
-}
-
 impl Union {
-    /// Opens a directory for reading.
-    pub fn open_dir(&self, node: NodeId) -> Result<Arc<DirHandle>> {
-        let index = index_of(node)?;
-        let table = self.table();
-        let node = table.peek(index)?;
-        node.dir()?;
-        Ok(Arc::new(DirHandle { index, generation: node.generation, listing: Mutex::default() }))
-    }
-
-    /// Gives the entries after `offset` (0: from the start, and afresh) to `fill`, `.` and `..` not among them.
-    pub fn read_dir(&self, dir: &DirHandle, offset: u64, fill: &mut dyn FnMut(&DirEntry) -> Fill) -> Result<()> {
+    /// Gives the entries of a directory from `offset` on to `fill`, `.` and `..` not among them. Offset 0 reads the
+    /// directory afresh.
+    ///
+    /// An offset is made of a name and nothing else, so that it stays good whatever happens to the directory, and needs
+    /// nothing open: see [`listing`](crate::listing).
+    pub fn read_dir(&self, node: NodeId, offset: u64, fill: &mut dyn FnMut(&DirEntry) -> Fill) -> Result<()> {
         let ns = self.look();
-        let (items, _) = self.listing(&ns, dir, offset)?;
-        for (item, next) in items.iter().zip(1..).skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
-            if fill(&entry(item, next)) == Fill::Full {
+        let index = index_of(node)?;
+        let listing = self.listing(&ns, index, offset)?;
+        for item in listing.from(offset) {
+            if fill(&entry(item)) == Fill::Full {
                 break;
             }
         }
@@ -77,21 +47,22 @@ impl Union {
     /// that cannot be looked up, are left out.
     pub fn read_dir_plus(
         &self,
-        dir: &DirHandle,
+        node: NodeId,
         offset: u64,
         fill: &mut dyn FnMut(&DirEntry, &Entry) -> Fill,
     ) -> Result<()> {
         let ns = self.look();
-        let (items, version) = self.listing(&ns, dir, offset)?;
-        let unchanged = self.table().peek(dir.index)?.version == version;
-        for (item, next) in items.iter().zip(1..).skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
+        let index = index_of(node)?;
+        let listing = self.listing(&ns, index, offset)?;
+        let unchanged = self.table().peek(index)?.version == listing.version;
+        for item in listing.from(offset) {
             let hint = unchanged.then_some(item.layer);
-            let Ok((index, node, stat)) = self.lookup_in(&ns, dir.index, &item.name, hint) else { continue };
-            let found = self.entry_of(&ns, index, &node, &stat);
-            let mut shown = entry(item, next);
-            (shown.ino, shown.kind) = (found.attr.ino, found.attr.kind);
-            if fill(&shown, &found) == Fill::Full {
-                self.table().forget(index, 1);
+            let Ok((found, node, stat)) = self.lookup_in(&ns, index, &item.name, hint) else { continue };
+            let full = self.entry_of(&ns, found, &node, &stat);
+            let mut shown = entry(item);
+            (shown.ino, shown.kind) = (full.attr.ino, full.attr.kind);
+            if fill(&shown, &full) == Fill::Full {
+                self.table().forget(found, 1);
                 break;
             }
         }
@@ -112,21 +83,22 @@ impl Union {
         rustix::fs::fsync(raw::open_readable(&*dir)?)
     }
 
-    fn listing(&self, ns: &Layers, dir: &DirHandle, offset: u64) -> Result<(Arc<[Item]>, u32)> {
-        let mut listing = dir.listing.lock().unwrap_or_else(PoisonError::into_inner);
-        if offset == 0 || !listing.read {
-            let node = self.known(dir.index)?;
-            if node.generation != dir.generation {
-                return Err(Errno::STALE);
+    fn listing(&self, ns: &Layers, index: Index, offset: u64) -> Result<Arc<Listing>> {
+        let node = self.known(index)?;
+        node.dir()?;
+        if offset > 0
+            && let Some(listing) = self.listings.get(index, node.generation)
+        {
+            if listing.from(offset).is_empty() {
+                self.listings.drop_dir(index);
             }
-            let items = if node.link.is_none() && dir.index != crate::table::ROOT {
-                Vec::new()
-            } else {
-                self.read_parts(ns, dir.index, &node)?
-            };
-            *listing = Listing { items: items.into(), version: node.version, read: true };
+            return Ok(listing);
         }
-        Ok((Arc::clone(&listing.items), listing.version))
+        let is_gone = node.link.is_none() && index != ROOT;
+        let items = if is_gone { Vec::new() } else { self.read_parts(ns, index, &node)? };
+        let listing = Arc::new(self.listings.order(items, node.version));
+        self.listings.put(index, node.generation, &listing);
+        Ok(listing)
     }
 
     /// Whether a directory shows nothing.
@@ -203,7 +175,7 @@ impl Union {
                 },
             };
             let ino = self.inos.number(self.inos.real_of(dev, entry.ino())?);
-            found(Name::Shown(Item { name: name.into(), ino, kind, layer: part.layer }));
+            found(Name::Shown(Item { name: name.into(), ino, kind, layer: part.layer, at: 0 }));
         }
         Ok(())
     }
@@ -214,8 +186,8 @@ enum Name {
     Whiteout(Box<[u8]>),
 }
 
-fn entry(item: &Item, next: u64) -> DirEntry {
-    DirEntry { name: OsString::from_vec(item.name.to_vec()), ino: item.ino, kind: item.kind, next }
+fn entry(item: &Item) -> DirEntry {
+    DirEntry { name: OsString::from_vec(item.name.to_vec()), ino: item.ino, kind: item.kind, next: item.at + 1 }
 }
 
 /// `None` where the filesystem does not tell.

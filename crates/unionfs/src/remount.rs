@@ -98,6 +98,7 @@ impl Union {
         ns.list = list;
         ns.writer = writer.map(|writer| writer as u16);
         self.dirs.clear();
+        *self.folder() = None;
         let changed = self.find_again(ns, &numbers);
         for what in changed {
             self.tell(what);
@@ -165,6 +166,7 @@ impl Union {
             node.real = real;
         }
         node.stack = stack;
+        node.kept = false;
         node.version += 1;
         true
     }

@@ -63,8 +63,12 @@ pub(crate) struct Node {
     /// `st_ino`.
     pub ino: u64,
     pub generation: u32,
-    /// Grows with each change of the directory's names.
+    /// Grows with each change of a directory's names, and of any node's extended attributes.
     pub version: u32,
+    /// A file's content was given to a [`Keep`](crate::Keep).
+    pub kept: bool,
+    /// It is known to have no `security.capability`, which the kernel asks for before many a change.
+    pub no_capability: bool,
     /// A way to it; `None` if it has no name any more. Further ones are in [`Table::extra`].
     pub link: Option<Link>,
     /// Where a directory lies, from the top down.
@@ -241,6 +245,8 @@ impl Table {
             ino,
             generation: 0,
             version: 0,
+            kept: false,
+            no_capability: false,
             link: None,
             stack,
             shared: None,

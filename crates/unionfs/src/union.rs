@@ -13,9 +13,11 @@ use strata_sys::tree::Kind;
 
 use crate::{
     config::*,
+    create::Folder,
     dirs::DirCache,
     inos::Inos,
     layer::Layers,
+    listing::Listings,
     marks::Keys,
     raw::{self, Statx},
     table::{Index, Node, ROOT, Table, id_of, index_of},
@@ -38,11 +40,16 @@ pub struct Union {
     pub(crate) table: Mutex<Table>,
     pub(crate) dirs: DirCache,
     pub(crate) inos: Inos,
+    pub(crate) listings: Listings,
     pub(crate) dialect: Dialect,
     pub(crate) options: Options,
     /// Whether `work/index/` may hold something.
     pub(crate) indexed: AtomicBool,
     pub(crate) copying: [Mutex<()>; STRIPES],
+    /// Locks of opens that give content away. Taken before `ns`.
+    pub(crate) keeping: [Mutex<()>; STRIPES],
+    /// Of the folder that something was made in last. Written under `ns` taken alone, dropped under it shared.
+    pub(crate) folder: Mutex<Option<Folder>>,
     notify: RwLock<Option<Notifier>>,
 }
 
@@ -74,10 +81,13 @@ impl Union {
             table: Mutex::default(),
             dirs: DirCache::default(),
             inos: Inos::default(),
+            listings: Listings::default(),
             dialect,
             options,
             indexed: AtomicBool::new(false),
             copying: [const { Mutex::new(()) }; STRIPES],
+            keeping: [const { Mutex::new(()) }; STRIPES],
+            folder: Mutex::default(),
             notify: RwLock::new(None),
         }
     }
@@ -246,8 +256,8 @@ impl Union {
         let node = self.known(index)?;
         if node.link.is_none() && index != ROOT {
             let stat = match handle {
-                Some(handle) => raw::stat_at(&*handle.fd(), b"")?,
-                None => self.spot(ns, index, &node)?.stat()?,
+                Some(handle) if handle.is_open() => raw::stat_at(&*self.fd(handle)?, b"")?,
+                _ => self.spot(ns, index, &node)?.stat()?,
             };
             let mut attr = self.attr_of(&node, &stat);
             if node.shared.is_none() && Some(node.top) != ns.writer {

@@ -121,6 +121,47 @@ fn an_open_reader_sees_what_is_written_after_copy_up() {
     }
 }
 
+/// Takes a file's pages out of the kernel's cache, so that the next read asks the union.
+fn forget_pages(file: &File) {
+    rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
+
+#[test]
+fn a_small_file_that_was_handed_over_at_open_is_still_the_unions() {
+    if !can_mount() {
+        skip!("needs root and /dev/fuse");
+    }
+    for (words, more) in VARIANTS {
+        let mounted = Mounted::new(words, more, |dir| {
+            for name in ["gone", "moved", "written", "emptied"] {
+                fs::write(dir.join("lower1").join(name), format!("{name} below")).unwrap();
+            }
+        });
+        let read = |file: &mut File| {
+            let mut bytes = [0; 100];
+            let len = file.read_at(&mut bytes, 0).unwrap();
+            String::from_utf8_lossy(&bytes[..len]).into_owned()
+        };
+        let mut files = ["gone", "moved", "written", "emptied"].map(|name| {
+            // Once to hand it over, and once more when that is known.
+            assert_eq!(fs::read_to_string(mounted.at(name)).unwrap(), format!("{name} below"));
+            let file = File::open(mounted.at(name)).unwrap();
+            forget_pages(&file);
+            file
+        });
+        fs::remove_file(mounted.at("gone")).unwrap();
+        fs::rename(mounted.at("moved"), mounted.at("moved2")).unwrap();
+        OpenOptions::new().append(true).open(mounted.at("written")).unwrap().write_all(b", and above").unwrap();
+        File::create(mounted.at("emptied")).unwrap();
+        let wanted = ["gone below", "moved below", "written below, and above", ""];
+        assert_eq!([0, 1, 2, 3].map(|at| read(&mut files[at])), wanted, "{words}{more}");
+        assert_eq!(fs::read_to_string(mounted.at("written")).unwrap(), wanted[2], "{words}{more}");
+        drop(files);
+        assert_eq!(fs::read_to_string(mounted.at("written")).unwrap(), wanted[2], "{words}{more}");
+        assert_eq!(fs::read_to_string(mounted.at("moved2")).unwrap(), wanted[1], "{words}{more}");
+    }
+}
+
 #[test]
 fn the_articles_steps() {
     if !can_mount() {

@@ -16,10 +16,9 @@ fn resident() -> usize {
 }
 
 fn walk(union: &Union, dir: NodeId, seen: &mut usize) {
-    let handle = union.open_dir(dir).unwrap();
     let mut below = Vec::new();
     union
-        .read_dir_plus(&handle, 0, &mut |_, entry| {
+        .read_dir_plus(dir, 0, &mut |_, entry| {
             *seen += 1;
             if entry.attr.kind == Kind::Dir {
                 below.push(entry.node);

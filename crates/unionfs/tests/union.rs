@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use common::View;
+use common::{View, me};
 use rustix::fs::{FileType, Mode};
 use strata_sys::{tree::Time, xattr};
 use strata_unionfs::*;
@@ -204,6 +204,50 @@ fn what_is_created_belongs_to_who_asked() {
     view.unlink("gone").unwrap();
     let over = make("", "gone");
     assert_eq!((over.uid, over.gid, over.mode), (1000, 1001, 0o2755));
+}
+
+#[test]
+fn a_folders_gifts_are_those_that_it_has_now() {
+    if needs_root() {
+        return;
+    }
+    let base = Base::new();
+    base.write("low/d/f", "");
+    let view = base.open();
+    let group = |path: &str| view.attr(path).unwrap().gid;
+    view.create("d/one", 0o644).unwrap();
+    view.set("d", SetAttr { gid: Some(77), ..change() }).unwrap();
+    view.set("d", SetAttr { mode: Some(0o2755), ..change() }).unwrap();
+    view.create("d/two", 0o644).unwrap();
+    view.set("d", SetAttr { gid: Some(78), ..change() }).unwrap();
+    view.create("d/three", 0o644).unwrap();
+    view.set("d", SetAttr { mode: Some(0o755), ..change() }).unwrap();
+    view.create("d/four", 0o644).unwrap();
+    assert_eq!(["one", "two", "three", "four"].map(|name| group(&format!("d/{name}"))), [me().gid, 77, 78, me().gid]);
+    view.remove_all("d").unwrap();
+    view.mkdir("d", 0o755).unwrap();
+    view.create("d/five", 0o644).unwrap();
+    assert_eq!(group("d/five"), me().gid);
+}
+
+#[test]
+fn a_capability_is_seen_as_soon_as_it_is_set() {
+    if needs_root() {
+        return;
+    }
+    let base = Base::new();
+    base.write("low/f", "");
+    let view = base.open();
+    view.create("g", 0o755).unwrap();
+    let capability = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0".as_slice();
+    for path in ["f", "g"] {
+        let get = || view.union.get_xattr(view.node(path).unwrap(), std::ffi::OsStr::new("security.capability"));
+        assert_eq!((get(), get()), (Err(Errno::NODATA), Err(Errno::NODATA)));
+        view.set_xattr(path, "security.capability", capability).unwrap();
+        assert_eq!(get().as_deref(), Ok(capability));
+        view.union.remove_xattr(view.node(path).unwrap(), std::ffi::OsStr::new("security.capability")).unwrap();
+        assert_eq!(get(), Err(Errno::NODATA));
+    }
 }
 
 #[test]
@@ -419,13 +463,12 @@ fn offsets_in_a_directory_stay_good() {
         base.write(&format!("low/f{number:03}"), "");
     }
     let view = base.open();
-    let dir = view.union.open_dir(NodeId::ROOT).unwrap();
     let mut seen = Vec::new();
     let mut offset = 0;
     loop {
         let mut some = Vec::new();
         view.union
-            .read_dir_plus(&dir, offset, &mut |entry, _| {
+            .read_dir_plus(NodeId::ROOT, offset, &mut |entry, _| {
                 if some.len() == 7 {
                     return Fill::Full;
                 }
@@ -446,7 +489,7 @@ fn offsets_in_a_directory_stay_good() {
     assert_eq!(seen, (0..200).map(|number| format!("f{number:03}")).collect::<Vec<_>>());
     let mut left = 0;
     view.union
-        .read_dir(&dir, 0, &mut |_| {
+        .read_dir(NodeId::ROOT, 0, &mut |_| {
             left += 1;
             Fill::Taken
         })

@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 
 use fuser::BackingId;
 
-use crate::{Errno, Handle, NodeId, Result};
+use crate::{Errno, Handle, NodeId, Result, Union};
 
 /// Numbered places.
 #[derive(Debug)]
@@ -110,6 +110,7 @@ impl Files {
     /// Registers an open file; `open_backing` asks the kernel for a number of its own for the file below.
     pub fn open(
         &self,
+        union: &Union,
         handle: Arc<Handle>,
         through: Through,
         open_backing: impl FnOnce(BorrowedFd<'_>) -> io::Result<BackingId>,
@@ -120,13 +121,13 @@ impl Files {
         let allowed = match through {
             Through::Nothing => false,
             Through::Writable => handle.is_settled(),
-            Through::All => true,
+            Through::All => handle.is_open(),
         };
         let mut backing = None;
         if opens.through > 0 {
             backing.clone_from(&opens.backing);
-        } else if allowed && opens.cached == 0 && !is_privileged(&handle) {
-            backing = open_backing(handle.fd().as_fd()).map(Arc::new).ok();
+        } else if allowed && opens.cached == 0 && !union.is_privileged(&handle) {
+            backing = union.fd(&handle).ok().and_then(|fd| open_backing(fd.as_fd()).ok()).map(Arc::new);
         }
         let way = match &backing {
             Some(backing) => {
@@ -163,12 +164,4 @@ impl Files {
             }
         }
     }
-}
-
-/// Whether writing to the file must take rights off it. In passthrough nobody would: the kernel leaves it to us, and the
-/// filesystem below sees our rights.
-fn is_privileged(handle: &Handle) -> bool {
-    let fd = handle.fd();
-    let set_id = rustix::fs::fstat(&*fd).is_ok_and(|stat| stat.st_mode & 0o6000 != 0);
-    set_id || matches!(strata_sys::xattr::get_of(&fd, "security.capability"), Ok(Some(_)))
 }

@@ -22,7 +22,7 @@ use super::{
     files::Way,
 };
 use crate::{
-    DirHandle, Entry, Errno, Fill, Handle, NodeId, Privileges, RenameFlags, Result, SetAttr, SyncScope, XattrFlags,
+    Cache, Dialect, Entry, Errno, Fill, Handle, NodeId, Privileges, RenameFlags, Result, SetAttr, SyncScope, XattrFlags,
 };
 
 /// Offsets of `.` and `..`, which come before the union's own entries.
@@ -121,10 +121,6 @@ impl Front {
         false
     }
 
-    fn opened_dir(&self, file: FileHandle) -> Result<Arc<DirHandle>> {
-        self.dirs.get(file.0)
-    }
-
     fn copy(&self, from: (FileHandle, u64), to: (FileHandle, u64), len: u64) -> Result<usize> {
         let (source, target) = (self.handle(from.0)?, self.handle(to.0)?);
         // A reply counts in 32 bits.
@@ -140,6 +136,7 @@ impl Filesystem for Front {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _answering = self.linger.answering();
         let parent = match self.node(parent) {
             Ok(parent) => parent,
             Err(error) => return reply.error(errno(error)),
@@ -158,6 +155,7 @@ impl Filesystem for Front {
     }
 
     fn getattr(&self, _: &Request, id: INodeNo, file: Option<FileHandle>, reply: ReplyAttr) {
+        let _answering = self.linger.answering();
         let handle = file.and_then(|file| self.handle(file).ok());
         match self.node(id).and_then(|node| self.union.attr(node, handle.as_deref())) {
             Ok(attr) => reply.attr(&self.keep(), &self.attr(id, &attr)),
@@ -183,6 +181,7 @@ impl Filesystem for Front {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _answering = self.linger.answering();
         let change = SetAttr {
             mode: mode.map(|mode| mode & 0o7777),
             uid,
@@ -199,6 +198,7 @@ impl Filesystem for Front {
     }
 
     fn readlink(&self, _: &Request, id: INodeNo, reply: ReplyData) {
+        let _answering = self.linger.answering();
         match self.node(id).and_then(|node| self.union.read_link(node)) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(error) => reply.error(errno(error)),
@@ -223,15 +223,18 @@ impl Filesystem for Front {
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let _answering = self.linger.answering();
         let caller = Self::caller(request, umask, 0);
         self.entry(reply, self.node(parent).and_then(|parent| self.union.mkdir(parent, name, mode & 0o7777, &caller)));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _answering = self.linger.answering();
         empty(reply, self.node(parent).and_then(|parent| self.union.unlink(parent, name)));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _answering = self.linger.answering();
         empty(reply, self.node(parent).and_then(|parent| self.union.rmdir(parent, name)));
     }
 
@@ -266,8 +269,10 @@ impl Filesystem for Front {
     }
 
     fn open(&self, request: &Request, id: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let _answering = self.linger.answering();
         let result = self.node(id).and_then(|node| {
-            let handle = self.union.open_file(node, convert::open_flags(flags.0))?;
+            let keep = |content: &[u8]| self.keeper.get().is_some_and(|keeper| keeper.store(id, 0, content).is_ok());
+            let handle = self.union.open_kept(node, convert::open_flags(flags.0), &keep)?;
             if flags.0 & libc::O_TRUNC != 0 && Self::privileges(request) == Privileges::Clear {
                 let change = SetAttr { size: Some(0), privileges: Privileges::Clear, ..SetAttr::default() };
                 self.union.set_attr(node, Some(&handle), &change)?;
@@ -278,7 +283,7 @@ impl Filesystem for Front {
             Ok(handle) => handle,
             Err(error) => return reply.error(errno(error)),
         };
-        let (place, way) = self.files.open(handle, self.through, |fd| reply.open_backing(fd));
+        let (place, way) = self.files.open(&self.union, handle, self.through, |fd| reply.open_backing(fd));
         match way {
             Way::Passthrough(backing) => reply.opened_passthrough(FileHandle(place), OPENED, &backing),
             Way::Cached { keep: true } => reply.opened(FileHandle(place), OPENED | FopenFlags::FOPEN_KEEP_CACHE),
@@ -296,6 +301,7 @@ impl Filesystem for Front {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let _answering = self.linger.answering();
         let made = self.node(parent).and_then(|parent| self.create_file(request, parent, name, (mode, umask), flags));
         let (entry, handle) = match made {
             Ok(made) => made,
@@ -304,7 +310,7 @@ impl Filesystem for Front {
         let name = self.enter(&entry);
         let (attr, keep) = (convert::attr(&entry.attr, name.id), convert::keep(entry.cache));
         let generation = Generation(name.generation);
-        let (place, way) = self.files.open(handle, self.through, |fd| reply.open_backing(fd));
+        let (place, way) = self.files.open(&self.union, handle, self.through, |fd| reply.open_backing(fd));
         let place = FileHandle(place);
         match way {
             Way::Passthrough(backing) => reply.created_passthrough(&keep, &attr, generation, place, OPENED, &backing),
@@ -323,6 +329,7 @@ impl Filesystem for Front {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let _answering = self.linger.answering();
         BUFFER.with_borrow_mut(|buffer| {
             let size = size as usize;
             if buffer.len() < size {
@@ -347,6 +354,7 @@ impl Filesystem for Front {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _answering = self.linger.answering();
         let privileges =
             if how.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) { Privileges::Clear } else { Privileges::Keep };
         match self.handle(file).and_then(|handle| self.union.write(&handle, offset, data, privileges)) {
@@ -370,8 +378,10 @@ impl Filesystem for Front {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.files.release(file.0);
+        let _answering = self.linger.answering();
+        // Nobody waits for what comes after.
         reply.ok();
+        self.files.release(file.0);
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, file: FileHandle, data_only: bool, reply: ReplyEmpty) {
@@ -379,26 +389,23 @@ impl Filesystem for Front {
         empty(reply, self.handle(file).and_then(|handle| self.union.fsync(&handle, scope)));
     }
 
-    fn opendir(&self, _: &Request, id: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        match self.node(id).and_then(|node| self.union.open_dir(node)) {
-            Ok(dir) => {
-                let mut flags = FopenFlags::empty();
-                if self.absent() == crate::Cache::Long {
-                    flags |= FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
-                }
-                reply.opened(FileHandle(self.dirs.put(dir)), flags);
-            }
-            Err(error) => reply.error(errno(error)),
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if self.settings.dialect != Dialect::Aufs {
+            // The kernel does not ask again, and keeps listings. That is for good, so where branches may come it is not said.
+            return reply.error(fuser::Errno::ENOSYS);
         }
+        let long = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+        let keep = if self.absent() == Cache::Long { long } else { FopenFlags::empty() };
+        reply.opened(FileHandle(0), keep);
     }
 
-    fn readdir(&self, _: &Request, id: INodeNo, file: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, _: &Request, id: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let _answering = self.linger.answering();
         let result = self.node(id).and_then(|node| {
-            let dir = self.opened_dir(file)?;
             if self.dots(id, node, offset, |ino, next, name| reply.add(ino, next, fuser::FileType::Directory, name)) {
                 return Ok(());
             }
-            self.union.read_dir(&dir, offset.saturating_sub(DOTS), &mut |entry| {
+            self.union.read_dir(node, offset.saturating_sub(DOTS), &mut |entry| {
                 if reply.add(INodeNo(entry.ino), entry.next + DOTS, convert::file_type(entry.kind), &entry.name) {
                     Fill::Full
                 } else {
@@ -412,9 +419,9 @@ impl Filesystem for Front {
         }
     }
 
-    fn readdirplus(&self, _: &Request, id: INodeNo, file: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+    fn readdirplus(&self, _: &Request, id: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let _answering = self.linger.answering();
         let result = self.node(id).and_then(|node| {
-            let dir = self.opened_dir(file)?;
             let dot = FileAttr { kind: fuser::FileType::Directory, ..convert::nothing() };
             // The kernel takes a name and no more from these.
             let full = self.dots(id, node, offset, |ino, next, name| {
@@ -424,7 +431,7 @@ impl Filesystem for Front {
             if full {
                 return Ok(());
             }
-            self.union.read_dir_plus(&dir, offset.saturating_sub(DOTS), &mut |shown, entry| {
+            self.union.read_dir_plus(node, offset.saturating_sub(DOTS), &mut |shown, entry| {
                 let name = self.enter(entry);
                 let (keep, attr) = (convert::keep(entry.cache), convert::attr(&entry.attr, name.id));
                 let generation = Generation(name.generation);
@@ -441,8 +448,7 @@ impl Filesystem for Front {
         }
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, file: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        self.dirs.take(file.0);
+    fn releasedir(&self, _: &Request, _: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
         reply.ok();
     }
 
@@ -487,6 +493,7 @@ impl Filesystem for Front {
     }
 
     fn getxattr(&self, _: &Request, id: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let _answering = self.linger.answering();
         let result = self.node(id).and_then(|node| {
             if node == NodeId::ROOT
                 && let Some(piece) = control::piece(name, || self.description())

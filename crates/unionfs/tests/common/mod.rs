@@ -171,9 +171,8 @@ impl View {
 
     /// `ls -A`, sorted.
     pub fn list(&self, path: &str) -> Result<Vec<String>> {
-        let dir = self.union.open_dir(self.node(path)?)?;
         let mut names = Vec::new();
-        self.union.read_dir(&dir, 0, &mut |entry| {
+        self.union.read_dir(self.node(path)?, 0, &mut |entry| {
             names.push(entry.name.to_string_lossy().into_owned());
             Fill::Taken
         })?;
@@ -199,9 +198,8 @@ impl View {
     }
 
     fn walk(&self, dir: NodeId, path: &str, tree: &mut Tree) -> Result<()> {
-        let handle = self.union.open_dir(dir)?;
         let mut entries = Vec::new();
-        self.union.read_dir_plus(&handle, 0, &mut |entry, found| {
+        self.union.read_dir_plus(dir, 0, &mut |entry, found| {
             assert_eq!((entry.ino, entry.kind), (found.attr.ino, found.attr.kind));
             entries.push((entry.name.to_string_lossy().into_owned(), found.node));
             Fill::Taken
