@@ -4,6 +4,8 @@ CARGO ?= cargo
 BIN := target/release/strata
 # POSIX tests, run on our union (BSD-2-Clause; a program beside the tests, no part of ours).
 PJDFSTEST := 0.2.2
+# A peer of our union, run beside it (GPL: a program beside the benchmark, no part of ours).
+FUSE_OVERLAYFS := 2.0.0
 
 .PHONY: build demo test lint bench fuzz load man install
 
@@ -31,6 +33,9 @@ lint:             ## format, clippy, direction of dependencies, licences
 
 bench: build      ## Strata beside Docker, as ratios; BENCH="load save" picks topics
 	scripts/packages.sh bench
+	@test -x target/tools/bin/fuse-overlayfs || \
+	  $(CARGO) install --locked --quiet --root target/tools --version $(FUSE_OVERLAYFS) fuse-overlayfs || \
+	  echo "fuse-overlayfs $(FUSE_OVERLAYFS) cannot be built: it is left out"
 	bench/run.sh $(BIN) $(BENCH)
 
 load: build       ## the whole load test in containers (packages, a build, git, a database, 60,000 files), on unions of ours and overlay2

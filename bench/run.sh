@@ -12,7 +12,7 @@ strata=$(realpath "$1"); shift
 topics=${*:-load save run changes many memory pull push drivers union registry}
 trap 'docker_stop; containerd_stop; registry_stop; server_stop; nginx_stop; drop_disk' EXIT
 
-[ "$topics" = registry ] || "$(dirname "$0")/fixtures.sh" > /dev/null
+case $topics in registry | union) ;; *) "$(dirname "$0")/fixtures.sh" > /dev/null ;; esac
 : > "$BENCH_DIR/results.md"
 {
   echo "| what | Strata | peer | ratio | at most | met |"

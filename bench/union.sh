@@ -22,64 +22,127 @@ union_mount() {
     kernel) mount -t overlay o -o "lowerdir=$DISK/lower,upperdir=$at/up,workdir=$at/wk" "$at/m" ;;
     ours) "$strata" mount -t overlay --fuse -o "lowerdir=$DISK/lower,upperdir=$at/up,workdir=$at/wk" o "$at/m" ;;
     fuse-overlayfs) fuse-overlayfs -o "lowerdir=$DISK/lower,upperdir=$at/up,workdir=$at/wk,allow_other" "$at/m" ;;
+    fuse-overlayfs2) "$FUSE_OVERLAYFS2" -o "lowerdir=$DISK/lower,upperdir=$at/up,workdir=$at/wk,allow_other" "$at/m" ;;
     unionfs) unionfs -o cow,allow_other,use_ino,suid,dev "$at/up=RW:$DISK/lower=RO" "$at/m" ;;
     mergerfs) mergerfs -o allow_other,use_ino,cache.files=auto-full,category.create=ff "$at/up=RW:$DISK/lower=RO" "$at/m" ;;
   esac
 }
+# union_work WORK MOUNTPOINT: the command that is timed.
 union_work() {
   case $1 in
-    find) echo "find $2 -type f | wc -l" ;;
+    "find, cold" | "find, warm") echo "find $2 -type f | wc -l" ;;
     lstat) echo "find $2 -type f -printf '%s %i\n' | wc -l" ;;
-    tar) echo "tar cf - -C $2 . | cat > /dev/null" ;;
-    copyup) echo "cd $2 && for d in 0 1; do find \$d -type f | head -2500; done | xargs python3 -c 'import sys
+    "tar, cold" | "tar, warm") echo "tar cf - -C $2 . | cat > /dev/null" ;;
+    copy-up) echo "cd $2 && for d in 1 3; do find \$d -type f | head -2500; done | xargs python3 -c 'import sys
 for name in sys.argv[1:]: open(name, \"ab\").write(b\"x\")'" ;;
     untar) echo "mkdir $2/new && tar xf $DISK/small.tar -C $2/new" ;;
     rm) echo "cd $2 && rm -rf 0 2 4 6 8 10 12 14 16 18" ;;
-    write) echo "dd if=/dev/zero of=$2/big bs=1M count=1024 status=none" ;;
-    read) echo "cat $2/big > /dev/null" ;;
   esac
 }
+# union_data WORK MOUNTPOINT: seconds for a GB, or microseconds for an access, of a file of 1 GiB.
+union_data() {
+  local how what
+  case $1 in
+    "write 1 GiB") how="--rw=write --bs=1m" ;;
+    "read 1 GiB") how="--rw=read --bs=1m" ;;
+    "random reads of 4 KiB") how="--rw=randread --bs=4k --runtime=3 --time_based" ;;
+    "random writes of 4 KiB") how="--rw=randwrite --bs=4k --runtime=3 --time_based" ;;
+  esac
+  case $1 in random*) what='1e6 / (.read.iops + .write.iops)' ;; *) what='1e9 / (.read.bw_bytes + .write.bw_bytes)' ;; esac
+  # shellcheck disable=SC2086
+  fio --name=x --directory="$2" --filename=big --size=1g --ioengine=psync --invalidate=0 --output-format=json $how |
+    jq ".jobs[0] | $what"
+}
+# What the last command left is written, and nothing read is remembered.
+drop_caches() { sync; echo 3 > /proc/sys/vm/drop_caches; }
+
+read -r -a UNION_PEERS <<< "${UNION_PEERS-fuse-overlayfs fuse-overlayfs2 unionfs mergerfs}"
 
 union() {
-  local kind work run peers=(kernel ours) other ratio
-  for kind in fuse-overlayfs unionfs mergerfs; do
-    if command -v "$kind" > /dev/null; then peers+=("$kind"); else say "union: $kind is not installed: left out"; fi
+  local kind work run peers=(kernel ours)
+  # Version 2 is another program, which `make bench` installs.
+  FUSE_OVERLAYFS2=${FUSE_OVERLAYFS2:-$PWD/target/tools/bin/fuse-overlayfs}
+  for kind in "${UNION_PEERS[@]}"; do
+    if [ "$kind" = fuse-overlayfs2 ] && [ -x "$FUSE_OVERLAYFS2" ] || command -v "$kind" > /dev/null; then
+      peers+=("$kind")
+    else
+      say "union: $kind is not installed: left out"
+    fi
   done
   fresh_disk
   union_tree "$DISK/lower"
-  (cd "$DISK/lower" && find . -type f | sort | head -20000 | tar cf "$DISK/small.tar" -T -)
+  (cd "$DISK/lower" && find . -type f | sort | awk 'NR <= 20000' | tar cf "$DISK/small.tar" -T -)
   declare -A times
   for run in $(seq "$RUNS"); do
     for kind in "${peers[@]}"; do
       union_mount "$kind" "$run" || { say "union: $kind does not mount"; continue; }
-      for work in find find lstat tar write read copyup untar rm; do
-        # The others have no copy-up, or fail at deleting what they read.
-        case "$kind $work" in "mergerfs copyup" | "mergerfs rm" | "unionfs rm") continue ;; esac
-        times[$kind $work]+="$(seconds "$(union_work "$work" "$DISK/$kind-$run/m")") "
-      done
-      if [ "$kind" = ours ]; then
-        run_pid=$("$strata" mount --list --format json | jq -r --arg m "$DISK/ours-$run/m" '.[] | select(.mountpoint == $m) | .pid')
-        times[memory]+="$(awk '/^VmHWM/ { print int($2 / 1024) }' "/proc/$run_pid/status") "
-        "$strata" umount "$DISK/ours-$run/m"
-      else
-        umount "$DISK/$kind-$run/m"
-      fi
+      union_all "$kind" "$DISK/$kind-$run/m"
+      if [ "$kind" = ours ]; then "$strata" umount "$DISK/ours-$run/m"; else umount "$DISK/$kind-$run/m"; fi
+      rm -rf "${DISK:?}/$kind-$run"
     done
   done
-  for work in "find 1.4" "lstat 1.4" "tar 2.5" "write 1.1" "read 1.1" "copyup 1" "untar 4" "rm 4"; do
-    ratio=${work#* } work=${work% *}
-    result "union: $work, $UNION_FILES files (s)" "$(middle "${times[ours $work]}")" "$(middle "${times[kernel $work]}")" "$ratio" "kernel overlayfs"
-    other=$(for kind in fuse-overlayfs unionfs mergerfs; do
+  union_report
+  union_mount_time
+  drop_disk
+}
+# union_all KIND MOUNTPOINT: times everything there.
+union_all() {
+  local work
+  for work in "find, cold" "find, warm" lstat "tar, cold" "tar, warm" untar copy-up rm; do
+    # The others have no copy-up, or fail at deleting what they read.
+    case "$1 $work" in "mergerfs copy-up" | "mergerfs rm" | "unionfs rm") continue ;; esac
+    case $work in *cold) drop_caches ;; esac
+    times[$1 $work]+="$(seconds "$(union_work "$work" "$2")") "
+  done
+  if [ "$1" = ours ]; then
+    run_pid=$("$strata" mount --list --format json | jq -r --arg m "$2" '.[] | select(.mountpoint == $m) | .pid')
+    times[memory]+="$(awk '/^VmHWM/ { print int($2 / 1024) }' "/proc/$run_pid/status") "
+  fi
+  case $1 in kernel | ours)
+    for work in "write 1 GiB" "read 1 GiB" "random reads of 4 KiB" "random writes of 4 KiB"; do
+      times[$1 $work]+="$(union_data "$work" "$2") "
+    done ;;
+  esac
+}
+union_report() {
+  local work ratio kind other
+  while IFS='|' read -r ratio work; do
+    result "union: $work" "$(middle "${times[ours $work]}")" "$(middle "${times[kernel $work]}")" "$ratio" "kernel overlayfs"
+    case "$work" in tar* | untar | rm) ;; *) continue ;; esac
+    other=$(for kind in "${UNION_PEERS[@]}"; do
       if [ -n "${times[$kind $work]:-}" ]; then echo "$(middle "${times[$kind $work]}") $kind"; fi
     done | sort -n | head -1)
-    case "$work" in tar | untar | rm)
-      if [ -n "$other" ]; then
-        result "union: $work beside the fastest FUSE union (s)" "$(middle "${times[ours $work]}")" "${other% *}" 0.5 "${other#* }"
-      fi ;;
-    esac
-  done
+    if [ -n "$other" ]; then
+      result "union: $work, beside the fastest FUSE union" "$(middle "${times[ours $work]}")" "${other% *}" 0.5 "${other#* }"
+    fi
+  done << 'END'
+1.1|write 1 GiB
+1.1|read 1 GiB
+1.1|random reads of 4 KiB
+1.1|random writes of 4 KiB
+1.4|find, warm
+1.4|lstat
+2.5|tar, warm
+2.5|tar, cold
+4|untar
+4|rm
+1|copy-up
+END
   within "union: peak memory of the process" "$(middle "${times[memory]}")" 60 MiB
-  drop_disk
+}
+# The whole command, with one branch below and with 100.
+union_mount_time() {
+  local branches limit lower run took
+  mkdir -p "$DISK/mt/up" "$DISK/mt/wk" "$DISK/mt/m"
+  for branches in 1 100; do
+    lower=$(for run in $(seq "$branches"); do mkdir -p "$DISK/mt/$run"; printf '%s:' "$DISK/mt/$run"; done)
+    took=$(for run in $(seq 11); do
+      seconds "$strata mount -t overlay --fuse -o lowerdir=${lower%:},upperdir=$DISK/mt/up,workdir=$DISK/mt/wk o $DISK/mt/m"
+      "$strata" umount "$DISK/mt/m" > /dev/null
+    done | median)
+    limit=10; [ "$branches" = 1 ] || limit=30
+    within "union: mount, branches below: $branches" "$(awk -v s="$took" 'BEGIN { printf "%.1f", s * 1000 }')" "$limit" ms
+  done
 }
 # The median of a list of numbers in one word.
 middle() { tr ' ' '\n' <<< "$1" | sed '/^$/d' | median; }

@@ -49,6 +49,7 @@ bench=(
   "fuse-overlayfs: a peer of our union"
   "unionfs-fuse: another"
   "mergerfs: another"
+  "fio: reads and writes of a large file"
   "nginx-light: a peer in sending blobs"
   "apache2-utils: many requests at once (ab)"
   "hyperfine: times commands side by side"
