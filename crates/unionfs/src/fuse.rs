@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | `ops` | the kernel's requests |
 //! | `ids` | the kernel's numbers for nodes |
+//! | `awake` | keeping processors from sleeping, if wanted |
 //! | `linger` | waiting for the next request before sleeping |
 //! | `files` | open files, and which of them the kernel reads and writes by itself |
 //! | `control` | attributes of the root that describe the mount and change it |
 //! | `convert` | types of the one side in types of the other |
 //! | `caller` | who asks |
 
+mod awake;
 mod caller;
 mod control;
 mod convert;
@@ -52,6 +54,7 @@ const ABSENCES: usize = 16 << 10;
 pub(crate) struct Settings {
     pub dialect: Dialect,
     pub passthrough: Switch,
+    pub awake: Switch,
     /// Nothing is ever written through this mount, in no branch.
     pub read_only: bool,
     pub threads: usize,
@@ -93,7 +96,7 @@ pub(crate) fn serve(union: Union, settings: Settings, device: OwnedFd, ready: im
         }
     }));
     let keeper = Arc::new(OnceLock::new());
-    let linger = Linger::new(device.try_clone()?);
+    let linger = Linger::new(device.try_clone()?, settings.awake);
     let front = Front::new(union, settings, Arc::clone(&ids), Arc::clone(&pending), Arc::clone(&keeper), linger);
     let mut config = fuser::Config::default();
     config.acl = SessionACL::All;

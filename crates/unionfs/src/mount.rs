@@ -44,6 +44,9 @@ pub struct Mount {
     pub flags: MountFlags,
     /// Whether the kernel may read and write files of the writable branch by itself, where it can.
     pub passthrough: Switch,
+    /// Keeps processors from sleeping while one request follows another, where the kernel lets us (`/dev/cpu_dma_latency`):
+    /// answers come sooner, and idle processors take power.
+    pub awake: Switch,
     /// Threads that answer the kernel; `None`: as many as there are processors, between 2 and 8.
     pub threads: Option<usize>,
     /// Where the process of [`spawn`] writes its messages; `None`: nowhere.
@@ -58,6 +61,7 @@ impl Mount {
             source: "strata".into(),
             flags: MountFlags::empty(),
             passthrough: Switch::On,
+            awake: Switch::Off,
             threads: None,
             log: None,
         }
@@ -108,6 +112,7 @@ pub fn serve(mount: Mount, mountpoint: &Path, ready: impl FnOnce()) -> Result<()
     let settings = Settings {
         dialect: mount.union.dialect,
         passthrough: mount.passthrough,
+        awake: mount.awake,
         read_only,
         threads: mount.threads.unwrap_or_else(|| strata_sys::process::cpus().clamp(2, 8)).max(1),
     };
@@ -213,11 +218,12 @@ impl Change {
 fn encode(mount: &Mount, mountpoint: &Path) -> io::Result<Vec<u8>> {
     use std::os::unix::ffi::OsStrExt;
     let mut fields = Fields::default();
-    let Mount { union, source, flags, passthrough, threads, log } = mount;
+    let Mount { union, source, flags, passthrough, awake, threads, log } = mount;
     fields.put_path("mountpoint", mountpoint);
     fields.put("source", source.as_bytes());
     fields.put("flags", flags.bits().to_string());
     fields.put("passthrough", switch_name(*passthrough));
+    fields.put("awake", switch_name(*awake));
     if let Some(threads) = threads {
         fields.put("threads", threads.to_string());
     }
@@ -275,6 +281,7 @@ fn decode(bytes: &[u8]) -> Option<(Mount, PathBuf)> {
         source: fields.path("source")?.into_os_string(),
         flags: MountFlags::from_bits_retain(fields.text("flags")?.parse().ok()?),
         passthrough: switch("passthrough"),
+        awake: switch("awake"),
         threads: fields.text("threads").and_then(|threads| threads.parse().ok()),
         log: fields.path("log"),
     };

@@ -15,6 +15,9 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::awake::Awake;
+use crate::Switch;
+
 /// How long a thread looks for a request.
 const LOOK: Duration = Duration::from_micros(40);
 
@@ -27,6 +30,9 @@ const REST: Duration = Duration::from_millis(1);
 /// After so many requests in a row that were there at once, one thread is not enough.
 const CROWD: u32 = 8;
 
+/// After so many requests in a row that came while one was looked for, processors are kept awake if that is wanted.
+const STREAM: u32 = 64;
+
 #[derive(Debug, Default)]
 struct State {
     /// A thread looks for requests.
@@ -36,6 +42,8 @@ struct State {
     passed: u32,
     /// Requests in a row that were there at once.
     at_once: u32,
+    /// Requests in a row that came while one was looked for.
+    stream: u32,
     resting: u32,
     /// Grows when those who rest are wanted.
     calls: u32,
@@ -45,6 +53,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Linger {
     device: OwnedFd,
+    awake: Awake,
     state: Mutex<State>,
     wanted: Condvar,
 }
@@ -62,8 +71,8 @@ enum Found {
 
 impl Linger {
     /// `device` is an open `/dev/fuse`.
-    pub fn new(device: OwnedFd) -> Self {
-        Self { device, state: Mutex::default(), wanted: Condvar::new() }
+    pub fn new(device: OwnedFd, awake: Switch) -> Self {
+        Self { device, awake: Awake::new(awake), state: Mutex::default(), wanted: Condvar::new() }
     }
 
     /// To be called first when a request is served that others are likely to follow.
@@ -121,6 +130,15 @@ impl Linger {
         state.looking = false;
         state.passed = if found == Found::Nothing { (state.passed * 2).clamp(1, IN_VAIN) } else { 0 };
         state.pass = state.passed;
+        if found == Found::Nothing {
+            state.stream = 0;
+            self.awake.settle();
+        } else {
+            state.stream = state.stream.saturating_add(1);
+            if state.stream >= STREAM {
+                self.awake.stir();
+            }
+        }
         state.at_once = if found == Found::AtOnce { state.at_once + 1 } else { 0 };
         if state.at_once >= CROWD && state.resting > 0 {
             (state.at_once, state.calls) = (0, state.calls.wrapping_add(1));

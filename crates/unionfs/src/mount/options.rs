@@ -122,6 +122,7 @@ fn general(mount: &mut Mount, name: &[u8], value: Option<&[u8]>) -> Result<bool,
         ) => {}
         _ if name.starts_with(b"x-") || name == b"comment" => {}
         (b"passthrough", Some(_)) => mount.passthrough = switch(name, value)?,
+        (b"awake", Some(_)) => mount.awake = switch(name, value)?,
         (b"threads", Some(text)) => {
             let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
             let number = number.filter(|number| (1..=256).contains(number));

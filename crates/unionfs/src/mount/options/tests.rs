@@ -103,6 +103,7 @@ fn what_is_not_honoured_is_refused_with_the_reason() {
         (Words::Aufs, "remount,add:/b", "add:INDEX"),
         (Words::Aufs, "xino=/x", "dirs="),
         (Words::Aufs, "br=/a,threads=0", "from 1 to 256"),
+        (Words::Aufs, "br=/a,awake=yes", "takes `on` or `off`"),
     ] {
         let message = refused(words, text);
         assert!(message.contains(part), "{text}: {message}");
