@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What the kernel asks of a file before it changes it.
-const CAPABILITY: &str = "security.capability";
+pub(crate) const CAPABILITY: &str = "security.capability";
 
 impl Union {
     /// Changes attributes, copying up first. `handle`, one open on it, serves when the node has no name any more.
@@ -65,7 +65,7 @@ impl Union {
     /// Sees to it that a node of any kind lies in the writable branch.
     fn raise(&self, index: Index, data: Data) -> Result<()> {
         if self.table().peek(index)?.kind != Kind::Dir {
-            return self.ensure_upper(index, data);
+            return self.ensure_upper(index, data).map(drop);
         }
         let ns = self.change();
         let (writer, _) = ns.writable()?;

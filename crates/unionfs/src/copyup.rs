@@ -12,6 +12,7 @@ use strata_sys::tree::Kind;
 
 use crate::{
     Union,
+    attr::CAPABILITY,
     config::{Dialect, Durability, Metacopy},
     layer::{Layers, Temp, Work},
     raw::{self, Statx},
@@ -30,25 +31,41 @@ pub(crate) enum Data {
     Below,
 }
 
+/// What [`Union::ensure_upper`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Raised {
+    There,
+    /// It was copied, with the data that was wanted.
+    Copied,
+}
+
 /// A copy that has no name yet.
 struct Copy {
     temp: Temp,
+    dressed: Dressed,
     /// Of a regular file: open for reading and writing.
     file: Option<OwnedFd>,
     lower: Statx,
     shared: Option<Arc<[u8]>>,
 }
 
+/// What became known of a copy on the way.
+struct Dressed {
+    /// Its inode; the rest is older than the copy.
+    stat: Statx,
+    no_capability: bool,
+}
+
 impl Union {
     /// Sees to it that a node lies in the writable branch; `EROFS` if there is none. Data is copied without the lock on names.
-    pub(crate) fn ensure_upper(&self, index: Index, data: Data) -> Result<()> {
+    pub(crate) fn ensure_upper(&self, index: Index, data: Data) -> Result<Raised> {
         let _one = self.copying[index as usize % self.copying.len()].lock().unwrap_or_else(PoisonError::into_inner);
         let copy = {
             let ns = self.look();
             let (writer, work) = ns.writable()?;
             let node = self.known(index)?;
             if node.top == writer {
-                return Ok(());
+                return Ok(Raised::There);
             }
             if node.kind != Kind::File || node.link.is_none() {
                 None
@@ -68,14 +85,15 @@ impl Union {
         let ns = self.change();
         let node = self.known(index)?;
         if Some(node.top) == ns.writer {
-            return Ok(());
+            return Ok(Raised::There);
         }
         match copy {
             Some((copy, before)) if before.top == node.top && before.real == node.real && node.link.is_some() => {
-                self.commit(&ns, index, &node, copy)
+                self.commit(&ns, index, &node, copy)?;
             }
-            _ => self.copy_up(&ns, index, data),
+            _ => self.copy_up(&ns, index, data)?,
         }
+        Ok(Raised::Copied)
     }
 
     /// As [`Union::ensure_upper`], all under the lock on names.
@@ -177,12 +195,12 @@ impl Union {
             }
             (source, _) => copy_data(&source.ok_or(Errno::IO)?, &file, size)?,
         }
-        self.dress(&temp.dir, &temp.name, dir, name, lower, origin.as_deref(), shared.is_some())?;
+        let dressed = self.dress(&temp.dir, &temp.name, dir, name, lower, origin.as_deref(), shared.is_some())?;
         if self.options.durability == Durability::CopyUpSynced && size > 0 {
             fs::fsync(&file)?;
         }
         // Who has the file open goes on reading below while the copy has no data.
-        Ok(Copy { temp, file: whole.then_some(file), lower: *lower, shared })
+        Ok(Copy { temp, dressed, file: whole.then_some(file), lower: *lower, shared })
     }
 
     fn copy_other(
@@ -206,8 +224,8 @@ impl Union {
                 fs::mknodat(&*work.dir, temp, FileType::from_raw_mode(mode), Mode::RUSR | Mode::WUSR, device)
             }
         })?;
-        self.dress(&temp.dir, &temp.name, dir, name, lower, origin.as_deref(), shared.is_some())?;
-        Ok(Copy { temp, file: None, lower: *lower, shared })
+        let dressed = self.dress(&temp.dir, &temp.name, dir, name, lower, origin.as_deref(), shared.is_some())?;
+        Ok(Copy { temp, dressed, file: None, lower: *lower, shared })
     }
 
     /// Gives a copy the owner, mode, attributes and times of the original, in the order in which none undoes another.
@@ -221,7 +239,7 @@ impl Union {
         stat: &Statx,
         origin: Option<&[u8]>,
         shared: bool,
-    ) -> Result<()> {
+    ) -> Result<Dressed> {
         let made = raw::stat_at(to, to_name)?;
         if (made.stx_uid, made.stx_gid) != (stat.stx_uid, stat.stx_gid) {
             let (uid, gid) = (Uid::from_raw(stat.stx_uid), Gid::from_raw(stat.stx_gid));
@@ -231,7 +249,9 @@ impl Union {
         if kind != Kind::Symlink {
             set_mode(to, to_name, u32::from(stat.stx_mode) & 0o7777)?;
         }
+        let mut no_capability = kind == Kind::File;
         for key in raw::xattrs_at(from, from_name)? {
+            no_capability &= key != CAPABILITY.as_bytes();
             if self.keys().is_some_and(|keys| keys.unescape(&key).is_none()) {
                 continue;
             }
@@ -253,7 +273,8 @@ impl Union {
                 set(keys.nlink, b"L+0")?;
             }
         }
-        set_times(to, to_name, Some(stat))
+        set_times(to, to_name, Some(stat))?;
+        Ok(Dressed { stat: made, no_capability })
     }
 
     /// Gives a copy its name, and the node its place.
@@ -261,11 +282,13 @@ impl Union {
         let (writer, work) = ns.writable()?;
         let link = node.link.clone().ok_or(Errno::STALE)?;
         let up = self.dir_up(ns, link.parent)?;
-        self.mark_impure(&up)?;
+        if !self.table().peek(link.parent)?.impure {
+            self.mark_impure(&up)?;
+            self.table().edit(link.parent)?.impure = true;
+        }
         let before = self.keys().is_some().then(|| raw::stat_at(&*up, b"")).transpose()?;
-        let Copy { temp, file, lower, shared } = copy;
-        let stat = raw::stat_at(&*temp.dir, &temp.name)?;
-        let real = self.inos.real(&stat)?;
+        let Copy { temp, dressed, file, lower, shared } = copy;
+        let real = self.inos.real(&dressed.stat)?;
         let below = node.real;
         match &shared {
             None => temp.rename_new(&*up, &link.name).map_err(taken)?,
@@ -290,6 +313,7 @@ impl Union {
             self.inos.give(real, node.ino);
         }
         self.move_up(index, writer, real, shared.clone(), file)?;
+        self.table().edit(index)?.no_capability = dressed.no_capability;
         if let Some(key) = shared {
             self.table().set_inode(real, index);
             if self.dialect == Dialect::Aufs {
@@ -370,7 +394,7 @@ impl Union {
             let up = self.dir_fd(ns, link.parent, &parent, writer)?;
             self.mark_impure(&up)?;
             let before = self.keys().is_some().then(|| raw::stat_at(&*up, b"")).transpose()?;
-            let stat = raw::stat_at(&*copy.temp.dir, &copy.temp.name)?;
+            let stat = copy.dressed.stat;
             copy.temp.rename_new(&*up, &link.name).map_err(taken)?;
             if let Some(before) = before {
                 set_times(&up, b"", Some(&before))?;
@@ -424,7 +448,7 @@ impl Union {
         let source = raw::reopen(&*spot.dir, OFlags::RDONLY)?;
         let data = if matches!(data, Data::Below) { Data::All } else { data };
         let copy = self.copy_file(work, &spot.dir, b"", &lower, Some(source), data, None, None)?;
-        let real = self.inos.real(&raw::stat_at(&*copy.temp.dir, &copy.temp.name)?)?;
+        let real = self.inos.real(&copy.dressed.stat)?;
         drop(copy.temp);
         self.move_up(index, writer, real, None, copy.file)
     }
@@ -467,12 +491,17 @@ pub(crate) fn put_times(dir: &OwnedFd, name: &[u8], times: &Timestamps) -> Resul
 
 /// Copies the first `size` bytes: shares blocks where the filesystem can, and keeps holes.
 pub(crate) fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<()> {
-    let whole = fs::fstat(from)?.st_size as u64;
+    let stat = fs::fstat(from)?;
+    let whole = stat.st_size as u64;
     if size == 0 {
         return Ok(());
     }
     if size == whole && strata_sys::fs::reflink(from, to).is_ok() {
         return Ok(());
+    }
+    if stat.st_blocks as u64 * 512 >= whole {
+        // Without holes.
+        return copy_stretch(from, to, 0, size);
     }
     let mut at = 0;
     while at < size {

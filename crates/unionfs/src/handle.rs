@@ -14,8 +14,9 @@ use strata_sys::tree::Kind;
 
 use crate::{
     Union,
+    attr::CAPABILITY,
     config::{Access, Durability},
-    copyup::Data,
+    copyup::{Data, Raised},
     layer::Layers,
     raw,
     table::{Index, Node, id_of, index_of},
@@ -110,8 +111,9 @@ impl Union {
         }
         if writes {
             let data = if flags.contains(OFlags::TRUNC) { Data::First(0) } else { Data::All };
-            self.ensure_upper(index, data)?;
-            self.complete_data(index, data)?;
+            if self.ensure_upper(index, data)? == Raised::There {
+                self.complete_data(index, data)?;
+            }
         }
         let ns = self.look();
         let mut node = self.known(index)?;
@@ -231,7 +233,9 @@ impl Union {
         }
         let Ok(fd) = self.fd(handle) else { return true };
         let set_id = fs::fstat(&*fd).is_ok_and(|stat| stat.st_mode & 0o6000 != 0);
-        set_id || matches!(strata_sys::xattr::get_of(&fd, "security.capability"), Ok(Some(_)))
+        let no_capability =
+            index_of(handle.node).and_then(|index| self.known(index)).is_ok_and(|node| node.no_capability);
+        set_id || !no_capability && matches!(strata_sys::xattr::get_of(&fd, CAPABILITY), Ok(Some(_)))
     }
 
     /// Reads at `offset`; fewer bytes than asked at the end of the file alone.

@@ -34,6 +34,9 @@ use wire::Fields;
 /// The type of our mounts, as `mount` and `/proc/self/mountinfo` show it.
 pub const FILESYSTEM: &str = "fuse.strata";
 
+/// Up to so many processors, all may be kept awake without asking.
+const AWAKE: usize = 4;
+
 /// A union to mount.
 #[derive(Clone, Debug)]
 pub struct Mount {
@@ -45,7 +48,7 @@ pub struct Mount {
     /// Whether the kernel may read and write files of the writable branch by itself, where it can.
     pub passthrough: Switch,
     /// Keeps processors from sleeping while one request follows another, where the kernel lets us (`/dev/cpu_dma_latency`):
-    /// answers come sooner, and idle processors take power.
+    /// answers come sooner, and idle processors take power. On by default where there are few of them.
     pub awake: Switch,
     /// Threads that answer the kernel; `None`: as many as there are processors, between 2 and 8.
     pub threads: Option<usize>,
@@ -61,7 +64,7 @@ impl Mount {
             source: "strata".into(),
             flags: MountFlags::empty(),
             passthrough: Switch::On,
-            awake: Switch::Off,
+            awake: if strata_sys::process::cpus() <= AWAKE { Switch::On } else { Switch::Off },
             threads: None,
             log: None,
         }

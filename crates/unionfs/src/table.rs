@@ -67,6 +67,8 @@ pub(crate) struct Node {
     pub version: u32,
     /// A file's content was given to a [`Keep`](crate::Keep).
     pub kept: bool,
+    /// A directory's part in the writable branch is known to be marked so.
+    pub impure: bool,
     /// It is known to have no `security.capability`, which the kernel asks for before many a change.
     pub no_capability: bool,
     /// A way to it; `None` if it has no name any more. Further ones are in [`Table::extra`].
@@ -246,6 +248,7 @@ impl Table {
             generation: 0,
             version: 0,
             kept: false,
+            impure: false,
             no_capability: false,
             link: None,
             stack,

@@ -92,8 +92,12 @@ fn some_files(dir: &Path) {
 }
 
 /// Every case in both dialects, and with the kernel reading by itself or not.
-const VARIANTS: [(&str, &str); 4] =
-    [("aufs", ",awake=on"), ("overlay", ""), ("aufs", ",passthrough=off"), ("overlay", ",passthrough=off,threads=1")];
+const VARIANTS: [(&str, &str); 4] = [
+    ("aufs", ",awake=off"),
+    ("overlay", ",awake=on"),
+    ("aufs", ",passthrough=off"),
+    ("overlay", ",passthrough=off,threads=1"),
+];
 
 #[test]
 fn an_open_reader_sees_what_is_written_after_copy_up() {

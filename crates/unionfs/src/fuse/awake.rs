@@ -25,6 +25,8 @@ struct State {
     /// Requests so far.
     requests: u64,
     watched: bool,
+    /// It was tried, and may not be.
+    denied: bool,
 }
 
 #[derive(Debug)]
@@ -49,8 +51,9 @@ impl Awake {
         }
         let mut state = lock(&self.state);
         state.requests += 1;
-        if state.file.is_none() {
+        if state.file.is_none() && !state.denied {
             state.file = hold();
+            state.denied = state.file.is_none();
         }
         if state.file.is_some() && !state.watched {
             let shared = Arc::clone(&self.state);
