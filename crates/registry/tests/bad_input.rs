@@ -207,7 +207,7 @@ fn an_upload_that_is_cut_off_goes_on_from_where_it_is() {
     drop(stream);
     let begun = Instant::now();
     while c.get(&place).header("range") != Some("0-399") {
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(begun.elapsed() < Duration::from_secs(120));
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(c.ask("PATCH", &place, &[("Content-Range", "400-999")], &[b'b'; 600]).status, 202);

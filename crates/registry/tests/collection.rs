@@ -1,4 +1,6 @@
 //! Garbage collection while 64 clients push, pull, mount and delete: every push that was answered 201 can be pulled whole.
+//!
+//! Content is shared by all clients, so that what one deletes another has just been told is there.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -14,7 +16,9 @@ use strata_registry::gc::{self, Options, Run, Untagged};
 use strata_spec::Digest;
 
 const CLIENTS: usize = 64;
+/// How long it goes on, and how long at most until all that is claimed has happened.
 const TIME: Duration = Duration::from_secs(8);
+const TIME_MAX: Duration = Duration::from_secs(300);
 
 /// Pushes an image of shared layers until it is taken; what the collector took on the way is pushed again.
 fn push(c: &Client, repo: &str, tag: &str, dice: &mut Dice) -> Option<Digest> {
@@ -43,26 +47,34 @@ fn push(c: &Client, repo: &str, tag: &str, dice: &mut Dice) -> Option<Digest> {
     None
 }
 
-fn client(c: &Client, at: usize, until: Instant, pushed: &AtomicUsize) {
+/// Pushes an index of its own that names what the tag means, pulls it, and perhaps takes it back by its digest.
+fn push_index(c: &Client, repo: &str, tag: &str, dice: &mut Dice) {
+    let child = c.manifest(repo, tag).body;
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_MANIFEST, &child)],
+        "annotations": {"of": tag}});
+    let (name, index) = (format!("{tag}-index"), index.to_string());
+    let reply = c.put_manifest(repo, &name, OCI_INDEX, index.as_bytes());
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    assert_eq!(c.pull(repo, &name), Ok(()));
+    if dice.below(2) == 0 {
+        let path = format!("/v2/{repo}/manifests/{}", Digest::sha256(&index));
+        assert_eq!(c.ask("DELETE", &path, &[], b"").status, 202);
+        assert_eq!(c.manifest(repo, &name).status, 404);
+    }
+}
+
+fn client(c: &Client, at: usize, is_over: &AtomicBool, pushed: &AtomicUsize) {
     let mut dice = Dice::new(0x9e37_79b9_7f4a_7c15 ^ ((at as u64 + 1) * 0x1234_5678_9abc));
     // Four clients to a repository; each has tags of its own, so that nobody else deletes them.
     let repo = format!("load/r{}", at / 4);
     let tag = format!("t{at}");
-    while Instant::now() < until {
+    while !is_over.load(SeqCst) {
         let Some(_) = push(c, &repo, &tag, &mut dice) else { continue };
         assert_eq!(c.pull(&repo, &tag), Ok(()), "right after its 201");
         pushed.fetch_add(1, SeqCst);
         match dice.below(4) {
             0 => assert_eq!(c.ask("DELETE", &format!("/v2/{repo}/manifests/{tag}"), &[], b"").status, 202),
-            1 => {
-                // An index that names it, by a tag of its own.
-                let child = c.manifest(&repo, &tag).body;
-                let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(OCI_MANIFEST, &child)]});
-                let name = format!("{tag}-index");
-                let reply = c.put_manifest(&repo, &name, OCI_INDEX, index.to_string().as_bytes());
-                assert_eq!(reply.status, 201, "{}", reply.text());
-                assert_eq!(c.pull(&repo, &name), Ok(()));
-            }
+            1 => push_index(c, &repo, &tag, &mut dice),
             _ => {
                 std::thread::sleep(Duration::from_millis(dice.below(30)));
                 assert_eq!(c.pull(&repo, &tag), Ok(()), "a while after its 201");
@@ -75,37 +87,41 @@ fn client(c: &Client, at: usize, until: Instant, pushed: &AtomicUsize) {
 fn every_push_that_was_answered_can_be_pulled_while_garbage_is_collected() {
     let ours = Ours::start();
     let (c, service) = (ours.client(), ours.running().service().clone());
-    let (stop, pushed, collected) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
-    let until = Instant::now() + TIME;
-    let runs = std::thread::scope(|scope| {
+    let [stop, is_over] = [AtomicBool::new(false), AtomicBool::new(false)];
+    let [pushed, collected, runs] = [AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0)];
+    let is_enough = || runs.load(SeqCst) > 5 && pushed.load(SeqCst) > CLIENTS && collected.load(SeqCst) > 0;
+    std::thread::scope(|scope| {
         let collector = scope.spawn(|| {
-            let mut runs = 0;
             while !stop.load(SeqCst) {
-                let untagged = if runs % 2 == 0 { Untagged::Remove } else { Untagged::Keep };
+                let untagged = if runs.load(SeqCst) % 2 == 0 { Untagged::Remove } else { Untagged::Keep };
                 let options = Options { run: Run::ForReal, grace: Duration::ZERO, untagged, uploads: None };
                 let report = gc::collect(&service.store, &service.uploads, &options).unwrap();
                 assert_eq!(report.damaged, Vec::<String>::new());
                 collected.fetch_add(report.blobs.len(), SeqCst);
-                runs += 1;
+                runs.fetch_add(1, SeqCst);
             }
-            runs
         });
         let clients: Vec<_> = (0..CLIENTS)
             .map(|at| {
                 scope.spawn({
-                    let (c, pushed) = (&c, &pushed);
-                    move || client(c, at, until, pushed)
+                    let (c, pushed, is_over) = (&c, &pushed, &is_over);
+                    move || client(c, at, is_over, pushed)
                 })
             })
             .collect();
+        let begun = Instant::now();
+        let is_alive = || !clients.iter().any(std::thread::ScopedJoinHandle::is_finished) && !collector.is_finished();
+        while is_alive() && (begun.elapsed() < TIME || !is_enough() && begun.elapsed() < TIME_MAX) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        is_over.store(true, SeqCst);
         let failed = clients.into_iter().filter_map(|client| client.join().err()).count();
         stop.store(true, SeqCst);
-        let runs = collector.join().unwrap();
+        collector.join().unwrap();
         assert_eq!(failed, 0, "clients whose push was lost; see above");
-        runs
     });
-    let (pushed, collected) = (pushed.into_inner(), collected.into_inner());
-    assert!(runs > 5 && pushed > CLIENTS && collected > 0, "{runs} collections of {collected} blobs, {pushed} pushes");
+    println!("{runs:?} collections of {collected:?} blobs, {pushed:?} pushes");
+    assert!(is_enough(), "{runs:?} collections of {collected:?} blobs, {pushed:?} pushes");
     check(&ours.scratch.join("data")).unwrap();
     ours.stop();
 }

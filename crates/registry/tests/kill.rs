@@ -48,7 +48,7 @@ impl Server {
         loop {
             match std::fs::read_to_string(&place) {
                 Ok(address) if address.ends_with('\n') => return Self(child, Client::new(address.trim())),
-                _ => assert!(begun.elapsed() < Duration::from_secs(30), "the server does not come up"),
+                _ => assert!(begun.elapsed() < Duration::from_secs(120), "the server does not come up"),
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -79,6 +79,10 @@ fn push(c: &Client, repo: &str, seed: u64, answered: &Mutex<Vec<(String, String)
         let bytes = manifest(&config, &layer, Value::Null);
         let path = format!("/v2/{repo}/manifests/t{seed}");
         let reply = c.try_ask("PUT", &path, &[("Content-Type", OCI_MANIFEST)], bytes.as_bytes())?;
+        // On a machine that is busy with other things the grace time of the blobs may be over; then they are pushed again.
+        if reply.status == 404 && reply.code() == "MANIFEST_BLOB_UNKNOWN" {
+            continue;
+        }
         assert_eq!(reply.status, 201, "{}", reply.text());
         answered.lock().unwrap().push((repo.to_owned(), format!("t{seed}")));
     }
@@ -94,11 +98,14 @@ fn a_killed_server_leaves_nothing_half_made() {
     let scratch = scratch();
     let root = scratch.join("data");
     let config = scratch.join("config.yml");
-    let text = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:0'}}\nstrata: {{gc: {{interval: 50ms, grace: 1s}}}}\n",
-        root.display()
-    );
-    std::fs::write(&config, text).unwrap();
+    let collecting = |interval: &str| {
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:0'}}\nstrata: {{gc: {{interval: {interval}, grace: 1s}}}}\n",
+            root.display()
+        );
+        std::fs::write(&config, text).unwrap();
+    };
+    collecting("50ms");
     let answered = Mutex::new(Vec::new());
     for kill in 0..kills {
         let server = Server::start(&config);
@@ -108,12 +115,25 @@ fn a_killed_server_leaves_nothing_half_made() {
                 let answered = &answered;
                 scope.spawn(move || push(client, &format!("r{at}"), kill * 10 + at as u64, answered));
             }
+            let begun = Instant::now();
             std::thread::sleep(Duration::from_millis(dice.below(250)));
+            // The first lives until something was answered, however slow the machine.
+            while kill == 0 && answered.lock().unwrap().is_empty() && begun.elapsed() < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             server.kill();
         });
         check(&root).unwrap_or_else(|problem| panic!("after kill {kill}: {problem}"));
     }
+    // What a killed server was removing is gone when the next has started. This one collects nothing, so that nobody adds to it.
+    let tmp = common::v2(&root).join("strata/tmp");
+    std::fs::create_dir_all(tmp.join("removed-half/folder")).unwrap();
+    std::fs::write(tmp.join("removed-half/folder/data"), "half removed").unwrap();
+    std::fs::write(tmp.join("file"), "of nobody").unwrap();
+    collecting("0s");
     let server = Server::start(&config);
+    let left: Vec<_> = std::fs::read_dir(&tmp).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "removals that a killed server had begun are not settled: {left:?}");
     let answered = answered.into_inner().unwrap();
     assert!(!answered.is_empty(), "nothing was pushed");
     for (repo, tag) in answered.iter().rev().take(200) {
@@ -121,5 +141,4 @@ fn a_killed_server_leaves_nothing_half_made() {
     }
     server.1.put_image("again", "t", "a");
     assert_eq!(server.1.pull("again", "t"), Ok(()));
-    assert!(std::fs::read_dir(common::v2(&root).join("strata/tmp")).unwrap().next().is_none(), "removals were settled");
 }
