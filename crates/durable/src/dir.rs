@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -78,12 +79,17 @@ impl NewDir {
     ///
     /// The rename is the commit point: after a crash either there is no `to`, or it is whole.
     /// Fails with `AlreadyExists` if `to` is a folder that is not empty; the new folder is then removed.
-    pub fn commit(mut self, to: &Path) -> Result<(), Error> {
+    pub fn commit(self, to: &Path) -> Result<(), Error> {
         step::sync_files(self.files.iter().map(|(path, file)| (file, path.as_path())))?;
         for folder in self.folders.iter().rev() {
             step::sync_dir(folder)?;
         }
         step::sync_dir(&self.path)?;
+        self.publish(to)
+    }
+
+    /// As [`NewDir::commit`], for a folder that is on disk already, by a [`sync_filesystems`] after the last change to it.
+    pub fn publish(mut self, to: &Path) -> Result<(), Error> {
         step::rename(&self.path, to)?;
         // From here on the folder is no longer ours to remove.
         self.lock = None;
@@ -186,5 +192,18 @@ pub fn sync_filesystem(path: &Path) -> Result<(), Error> {
     }
     strata_sys::fs::sync_filesystem(path).context("put on disk the content of", path)?;
     emit(Event::SyncFilesystem(path));
+    Ok(())
+}
+
+/// As [`sync_filesystem`], of all of `paths`: each filesystem once.
+pub fn sync_filesystems(paths: &[&Path]) -> Result<(), Error> {
+    let mut seen = Vec::with_capacity(paths.len());
+    for path in paths {
+        let device = fs::metadata(path).context("look at", path)?.dev();
+        if !seen.contains(&device) {
+            sync_filesystem(path)?;
+            seen.push(device);
+        }
+    }
     Ok(())
 }

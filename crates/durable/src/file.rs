@@ -22,6 +22,16 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     new.commit()
 }
 
+/// As [`write`](fn@write), but for the end: after a power cut `path` may hold its old bytes yet, all of them.
+///
+/// For what is true only while the machine runs.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    let mut new = NewFile::begin(path, mode)?;
+    new.write(bytes)?;
+    step::sync_file(&new.file, &new.temporary)?;
+    new.rename()
+}
+
 /// Makes several files hold their new bytes, each atomically and in the order given, for about the price of one [`write`].
 ///
 /// All bytes are on disk before the first rename; each folder is synced once, after the last. After a crash any number of the

@@ -118,13 +118,18 @@ impl Journal {
             }
             let mut intent = Intent { path: temporary, file, len: 0 };
             let path = self.dir.join(name);
-            let begun = intent.note(first).and_then(|()| step::rename(&intent.path, &path));
+            let begun = intent.write(first).and_then(|()| step::rename(&intent.path, &path));
             if let Err(error) = begun {
                 let _ = step::unlink(&intent.path);
                 return Err(error);
             }
             intent.path = path;
-            intent.sync_name()?;
+            // After the rename, so that one commit of a journalling filesystem takes both. A torn entry announces nothing, and
+            // nothing has begun.
+            if let Err(error) = intent.sync().and_then(|()| intent.sync_name()) {
+                let _ = step::unlink(&intent.path);
+                return Err(error);
+            }
             return Ok(intent);
         }
     }
@@ -208,20 +213,29 @@ impl Journal {
 impl Intent {
     /// Adds a note; on disk when this returns. If it fails, the notes before it stand.
     pub fn note<T: Serialize>(&mut self, note: &T) -> Result<(), Error> {
+        let before = self.len;
+        let noted = self.write(note).and_then(|()| self.sync());
+        if noted.is_err() {
+            self.len = before;
+            self.cut()?;
+        }
+        noted
+    }
+
+    fn write<T: Serialize>(&mut self, note: &T) -> Result<(), Error> {
         let mut line = serde_json::to_vec(note).map_err(io::Error::from).context("write a note for", &self.path)?;
         line.push(b'\n');
-        let written = step::write(&mut self.file, &line, &self.path).and_then(|()| {
-            if !defer::is_on() {
-                self.file.sync_data().context("sync", &self.path)?;
-                emit(Event::SyncFile(&self.path));
-            }
-            Ok(())
-        });
-        match written {
-            Ok(()) => self.len += line.len() as u64,
-            Err(_) => self.cut()?,
+        step::write(&mut self.file, &line, &self.path)?;
+        self.len += line.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        if !defer::is_on() {
+            self.file.sync_data().context("sync", &self.path)?;
+            emit(Event::SyncFile(&self.path));
         }
-        written
+        Ok(())
     }
 
     /// Takes back half a note, so that the next does not follow it on the same line.

@@ -28,8 +28,8 @@ mod step;
 pub mod trace;
 
 pub use defer::Deferred;
-pub use dir::{NewDir, create_dir_all, remove_dir, rename, sweep_tmp, sync_dir, sync_filesystem};
+pub use dir::{NewDir, create_dir_all, remove_dir, rename, sweep_tmp, sync_dir, sync_filesystem, sync_filesystems};
 pub use error::{Context, Error};
-pub use file::{NewFile, read, read_to_string, remove_file, sweep_files, symlink, write, write_many};
+pub use file::{NewFile, read, read_to_string, remove_file, replace, sweep_files, symlink, write, write_many};
 pub use journal::{Intent, Journal, Notes};
 pub use lock::Lock;
