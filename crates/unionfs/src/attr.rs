@@ -15,6 +15,7 @@ use crate::{
     Handle, Union,
     copyup::{Data, put_times, set_mode},
     handle::without_privileges,
+    marks::mixed,
     raw,
     table::{Index, index_of},
     types::*,
@@ -76,10 +77,12 @@ impl Union {
         if node.top == writer { Ok(()) } else { self.dir_up(&ns, index).map(drop) }
     }
 
-    fn stored_name(&self, name: &OsStr) -> Vec<u8> {
+    /// What a user's attribute is called below; `EOPNOTSUPP` for the name of a mark, which has no other.
+    fn stored_name(&self, name: &OsStr) -> Result<Vec<u8>> {
         match self.keys() {
-            Some(keys) => keys.escape(name.as_bytes()),
-            None => name.as_bytes().to_vec(),
+            _ if self.is_mixed() && mixed::is_mark(name.as_bytes()) => Err(Errno::OPNOTSUPP),
+            Some(keys) => Ok(keys.escape(name.as_bytes())),
+            None => Ok(name.as_bytes().to_vec()),
         }
     }
 
@@ -93,7 +96,7 @@ impl Union {
             return Err(Errno::NODATA);
         }
         let spot = self.spot(&ns, index, &known)?;
-        let value = raw::xattr_at(&*spot.dir, &spot.name, &self.stored_name(name))?;
+        let value = raw::xattr_at(&*spot.dir, &spot.name, &self.stored_name(name)?)?;
         if asks_capability && value.is_none() {
             let mut table = self.table();
             // Not if one was set meanwhile.
@@ -112,11 +115,7 @@ impl Union {
         let index = index_of(node)?;
         let spot = self.spot(&ns, index, &self.known(index)?)?;
         let names = raw::xattrs_at(&*spot.dir, &spot.name)?;
-        let shown = |name: Vec<u8>| match self.keys() {
-            Some(keys) => keys.unescape(&name),
-            None => Some(name),
-        };
-        Ok(names.into_iter().filter_map(shown).map(OsString::from_vec).collect())
+        Ok(names.iter().filter_map(|name| self.shown_attribute(name)).map(OsString::from_vec).collect())
     }
 
     /// Sets an extended attribute, copying up first.
@@ -130,7 +129,7 @@ impl Union {
         self.raise(index, Data::Below)?;
         let ns = self.look();
         let spot = self.spot(&ns, index, &self.known(index)?)?;
-        let result = raw::set_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name), value, flags);
+        let result = raw::set_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name)?, value, flags);
         self.xattrs_changed(index);
         result
     }
@@ -143,7 +142,7 @@ impl Union {
         self.raise(index, Data::Below)?;
         let ns = self.look();
         let spot = self.spot(&ns, index, &self.known(index)?)?;
-        let result = raw::remove_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name));
+        let result = raw::remove_xattr_at(&*spot.dir, &spot.name, &self.stored_name(name)?);
         self.xattrs_changed(index);
         result
     }

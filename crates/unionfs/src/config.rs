@@ -104,6 +104,9 @@ pub struct Options {
     pub index: Switch,
     pub metacopy: Metacopy,
     pub durability: Durability,
+    /// Overlay: heed too what AUFS and the program `fuse-overlayfs` mark with (`.wh.NAME`, `.wh..wh..opq`, `user.fuseoverlayfs.*`, the
+    /// other namespace's `opaque`). New marks are overlay's own, which that program reads.
+    pub mixed_marks: Switch,
 }
 
 impl Default for Options {
@@ -113,6 +116,7 @@ impl Default for Options {
             index: Switch::On,
             metacopy: Metacopy::Follow,
             durability: Durability::CopyUpSynced,
+            mixed_marks: Switch::Off,
         }
     }
 }

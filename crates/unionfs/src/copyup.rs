@@ -252,7 +252,7 @@ impl Union {
         let mut no_capability = kind == Kind::File;
         for key in raw::xattrs_at(from, from_name)? {
             no_capability &= key != CAPABILITY.as_bytes();
-            if self.keys().is_some_and(|keys| keys.unescape(&key).is_none()) {
+            if self.shown_attribute(&key).is_none() {
                 continue;
             }
             let Some(value) = raw::xattr_at(from, from_name, &key)? else { continue };

@@ -15,7 +15,7 @@ use crate::{
     copyup::{Data, set_mode},
     layer::{Layers, Temp, Work},
     lookup::Probe,
-    marks::{aufs, check_name},
+    marks::aufs,
     raw::{self, Statx},
     table::{Below, Index, Node, ROOT, index_of},
     types::*,
@@ -122,7 +122,7 @@ impl Union {
 
     /// Gets ready to put something at `name`: `EEXIST` if that shows something. The folder is copied up.
     pub(crate) fn free_place(&self, ns: &Layers, parent_index: Index, name: &[u8]) -> Result<Place> {
-        check_name(self.dialect, name)?;
+        self.check_name(name)?;
         let (writer, _) = ns.writable()?;
         let (parent, known) = {
             let table = self.table();
@@ -143,6 +143,7 @@ impl Union {
             return Err(Errno::EXIST);
         }
         let up = self.dir_up(ns, parent_index)?;
+        self.own_whiteout(ns, &up, name)?;
         let gives = self.gifts(parent_index, parent.generation, &up)?;
         Ok(Place { up, gives, merged })
     }
@@ -379,7 +380,7 @@ impl Union {
         if self.table().peek(index)?.kind == Kind::Dir {
             return Err(Errno::PERM);
         }
-        check_name(self.dialect, name)?;
+        self.check_name(name)?;
         {
             let ns = self.look();
             ns.writable()?;

@@ -15,7 +15,7 @@ use crate::{
     Union,
     config::{Dialect, RedirectDir},
     layer::{Layer, Layers},
-    marks::{Keys, Redirect, aufs, check_name},
+    marks::{Keys, Redirect, aufs, mixed},
     raw::{self, Statx},
     table::{Below, Index, Node, Real, id_of, index_of},
     types::*,
@@ -60,7 +60,11 @@ struct DirMarks {
 impl Union {
     /// Finds `name` in `parent`; `ENOENT` if it is not there, `EIO` if marks contradict each other. Counts one lookup.
     pub fn lookup(&self, parent: NodeId, name: &OsStr) -> Result<Entry> {
-        check_name(self.dialect, name.as_bytes())?;
+        match self.check_name(name.as_bytes()) {
+            // Nothing shows under such a name.
+            Err(Errno::INVAL) if self.is_mixed() => return Err(Errno::NOENT),
+            result => result?,
+        }
         let ns = self.look();
         let (index, node, stat) = self.lookup_in(&ns, index_of(parent)?, name.as_bytes(), None)?;
         Ok(self.entry_of(&ns, index, &node, &stat))
@@ -326,12 +330,37 @@ impl Union {
                 })
             }
             Dialect::Overlay { xattrs } => {
-                let Some(stat) = there else { return Ok(Probe::Absent) };
+                let Some(stat) = there else {
+                    return Ok(if self.has_file_whiteout(dir, name)? { Probe::Whiteout } else { Probe::Absent });
+                };
                 let whiteout = raw::is_device_zero(&stat)
                     || attribute_whiteouts && is_attribute_whiteout(xattrs.keys(), dir, name, &stat)?;
                 Ok(if whiteout { Probe::Whiteout } else { Probe::There(stat) })
             }
         }
+    }
+
+    /// Whether marks are mixed and `name` has a whiteout as AUFS's.
+    pub(crate) fn has_file_whiteout(&self, dir: &OwnedFd, name: &[u8]) -> Result<bool> {
+        match mixed::whiteout(name).filter(|_| self.is_mixed()) {
+            Some(whiteout) => Ok(raw::find_at(dir, &whiteout)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether a directory is opaque by the marks of others. Beside its own whiteout it is new: nothing below is a part of it.
+    fn is_opaque_otherwise(&self, dir: &OwnedFd, name: &[u8], attributes: &[Vec<u8>]) -> Result<bool> {
+        for key in mixed::OPAQUE.iter().filter(|&&key| attributes.iter().any(|found| found == key)) {
+            if raw::xattr_at(dir, name, key)?.as_deref() == Some(b"y") {
+                return Ok(true);
+            }
+        }
+        for mark in [aufs::OPAQUE, mixed::OPAQUE_DEVICE] {
+            if raw::find_at(dir, &[name, b"/", mark].concat())?.is_some() {
+                return Ok(true);
+            }
+        }
+        self.has_file_whiteout(dir, name)
     }
 
     /// Reads the marks of directory `name` in `dir` of a branch.
@@ -352,6 +381,9 @@ impl Union {
                 Some(b"x") => marks.attribute_whiteouts = true,
                 _ => {}
             }
+        }
+        if !marks.opaque && self.is_mixed() {
+            marks.opaque = self.is_opaque_otherwise(dir, name, &names)?;
         }
         if !marks.opaque && names.iter().any(|found| found == keys.redirect) {
             let text = raw::xattr_at(dir, name, keys.redirect)?.unwrap_or_default();

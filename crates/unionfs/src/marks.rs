@@ -26,6 +26,25 @@ pub(crate) mod aufs {
     }
 }
 
+/// What else marks where the overlay dialect is mixed with others.
+pub(crate) mod mixed {
+    /// In a directory, beside [`super::aufs::OPAQUE`], as the program fuse-overlayfs makes it.
+    pub const OPAQUE_DEVICE: &[u8] = b".wh..opq";
+    /// Attributes that hold `y` on an opaque directory.
+    pub const OPAQUE: [&[u8]; 3] = [b"trusted.overlay.opaque", b"user.overlay.opaque", b"user.fuseoverlayfs.opaque"];
+    /// Attributes that are marks, and no user's.
+    const PREFIXES: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs."];
+
+    pub fn is_mark(attribute: &[u8]) -> bool {
+        PREFIXES.iter().any(|prefix| attribute.starts_with(prefix))
+    }
+
+    /// The whiteout of `name` as a file; `None` where its name would be too long to be one.
+    pub fn whiteout(name: &[u8]) -> Option<Vec<u8>> {
+        (name.len() + super::aufs::PREFIX.len() <= 255).then(|| super::aufs::whiteout(name))
+    }
+}
+
 /// The overlay dialect's attributes in one namespace.
 #[derive(Debug)]
 pub(crate) struct Keys {

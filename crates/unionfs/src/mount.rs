@@ -252,6 +252,7 @@ fn encode(mount: &Mount, mountpoint: &Path) -> io::Result<Vec<u8>> {
     fields.put("metacopy", metacopy);
     let volatile = if union.options.durability == crate::Durability::Volatile { Switch::On } else { Switch::Off };
     fields.put("volatile", switch_name(volatile));
+    fields.put("mixed_marks", switch_name(union.options.mixed_marks));
     for Branch { path, access } in &union.branches {
         fields.put_branch(&Branch { path: std::path::absolute(path)?, access: *access });
     }
@@ -277,6 +278,7 @@ fn decode(bytes: &[u8]) -> Option<(Mount, PathBuf)> {
             Switch::On => crate::Durability::Volatile,
             Switch::Off => crate::Durability::CopyUpSynced,
         },
+        mixed_marks: switch("mixed_marks"),
     };
     let union = Config { branches: fields.branches(), dialect: fields.dialect()?, work: fields.path("work"), options };
     let mount = Mount {
@@ -309,7 +311,11 @@ mod tests {
             branches: vec![branch("/a=b", Access::ReadWrite), branch("/c:d,\n", Access::ReadOnlyWhiteouts)],
             dialect: Dialect::Overlay { xattrs: crate::Xattrs::User },
             work: Some("/w".into()),
-            options: crate::Options { durability: crate::Durability::Volatile, ..Default::default() },
+            options: crate::Options {
+                durability: crate::Durability::Volatile,
+                mixed_marks: Switch::On,
+                ..Default::default()
+            },
         });
         mount.flags = MountFlags::NODEV;
         mount.log = Some("/log".into());

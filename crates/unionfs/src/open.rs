@@ -87,14 +87,23 @@ impl Union {
             self.indexed.store(full || self.dialect == Dialect::Aufs, std::sync::atomic::Ordering::Relaxed);
         }
         let mut table = self.table();
-        let stack = root_stack(&ns, self.keys().is_some());
+        let mut stack = root_stack(&ns, self.keys().is_some());
+        if self.is_mixed() {
+            let is_opaque = |part: &Below| raw::find_at(&*ns.list[usize::from(part.layer)].root, aufs::OPAQUE);
+            for at in 0..stack.len() {
+                if is_opaque(&stack[at]).map_err(fail)?.is_some() {
+                    stack.truncate(at + 1);
+                    break;
+                }
+            }
+        }
         let index = table.add(Kind::Dir, 0, real, self.inos.number(real), Some(stack.into()));
         table.edit(index).map_err(fail)?.lookups = 1;
         Ok(())
     }
 }
 
-/// The parts of the root: all branches, down to the first that is opaque there.
+/// The parts of the root: all branches.
 pub(crate) fn root_stack(ns: &Layers, overlay: bool) -> Vec<Below> {
     let mut stack = Vec::with_capacity(ns.list.len());
     for (number, layer) in ns.list.iter().enumerate() {

@@ -136,13 +136,14 @@ impl Union {
         let readable = raw::open_readable(dir)?;
         let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER);
         let mut entries = RawDir::new(&readable, buffer.spare_capacity_mut());
+        let hides_marks = self.dialect == Dialect::Aufs || self.is_mixed();
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
             }
-            if self.dialect == Dialect::Aufs && name.starts_with(aufs::PREFIX) {
+            if hides_marks && name.starts_with(aufs::PREFIX) {
                 let hidden = &name[aufs::PREFIX.len()..];
                 if layer.marks && !hidden.is_empty() && !hidden.starts_with(aufs::PREFIX) {
                     found(Name::Whiteout(hidden.into()));

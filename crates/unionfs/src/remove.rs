@@ -12,7 +12,7 @@ use crate::{
     Union,
     copyup::Data,
     layer::{Layers, Temp, Work},
-    marks::{aufs, check_name},
+    marks::aufs,
     raw,
     table::{Index, Node, index_of},
     types::*,
@@ -30,7 +30,7 @@ impl Union {
     }
 
     fn remove(&self, parent: NodeId, name: &[u8], what: Removal) -> Result<()> {
-        check_name(self.dialect, name)?;
+        self.check_name(name)?;
         let parent = index_of(parent)?;
         let ns = self.change();
         let (index, node, stat) = self.lookup_in(&ns, parent, name, None)?;
@@ -179,6 +179,17 @@ impl Union {
             self.mark_attribute_whiteouts(up)?;
         }
         work.overlay_whiteout(keys.whiteout)?.rename(up, name)
+    }
+
+    /// Turns a whiteout as AUFS's in the writable branch into one of the overlay dialect, where marks are mixed.
+    pub(crate) fn own_whiteout(&self, ns: &Layers, up: &OwnedFd, name: &[u8]) -> Result<()> {
+        if !self.has_file_whiteout(up, name)? {
+            return Ok(());
+        }
+        if raw::find_at(up, name)?.is_none() {
+            self.put_whiteout(ns.writable()?.1, up, name)?;
+        }
+        fs::unlinkat(up, aufs::whiteout(name), AtFlags::empty())
     }
 
     /// Marks a directory that is to hold whiteouts which are attributes: they count in such directories alone.

@@ -15,7 +15,7 @@ use crate::{
     copyup::Data,
     create::{Mark, RENAMES},
     layer::{Layers, Work},
-    marks::{Keys, Redirect, aufs, check_name},
+    marks::{Keys, Redirect, aufs},
     raw,
     table::{Below, Index, Node, ROOT, index_of},
     types::*,
@@ -54,8 +54,8 @@ impl Union {
             return Err(Errno::INVAL);
         }
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
-        check_name(self.dialect, name)?;
-        check_name(self.dialect, new_name)?;
+        self.check_name(name)?;
+        self.check_name(new_name)?;
         let (parent, new_parent) = (index_of(parent)?, index_of(new_parent)?);
         let (from, to) = ((parent, name), (new_parent, new_name));
         self.prepare_rename(from, to, flags)?;
@@ -190,6 +190,7 @@ impl Union {
         };
         let parent_node = self.known(old.parent)?;
         let lower = self.lower_has(ns, old.parent, &parent_node, &old.name)?;
+        self.own_whiteout(ns, &new_up, new_name)?;
         let target = self.target(ns, &new_up, new_name)?;
         self.carry_impure(ns, old.index, &node, &new_up)?;
         match self.dialect {

@@ -18,7 +18,7 @@ use crate::{
     inos::Inos,
     layer::Layers,
     listing::Listings,
-    marks::Keys,
+    marks::{Keys, aufs, check_name, mixed},
     raw::{self, Statx},
     table::{Index, Node, ROOT, Table, id_of, index_of},
     types::*,
@@ -115,6 +115,25 @@ impl Union {
             Dialect::Overlay { xattrs } => Some(xattrs.keys()),
             Dialect::Aufs => None,
         }
+    }
+
+    /// Whether marks of other kinds count beside those of the overlay dialect.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.options.mixed_marks == Switch::On && self.keys().is_some()
+    }
+
+    /// What an attribute below is called above; `None` for a mark.
+    pub(crate) fn shown_attribute(&self, name: &[u8]) -> Option<Vec<u8>> {
+        match self.keys() {
+            Some(keys) => keys.unescape(name).filter(|_| !self.is_mixed() || !mixed::is_mark(name)),
+            None => Some(name.to_vec()),
+        }
+    }
+
+    /// Checks a name that a user gave.
+    pub(crate) fn check_name(&self, name: &[u8]) -> Result<()> {
+        check_name(self.dialect, name)?;
+        if self.is_mixed() && name.starts_with(aufs::PREFIX) { Err(Errno::INVAL) } else { Ok(()) }
     }
 
     /// Sets who is told of invalidations; before that they are dropped. It must not call the union.

@@ -373,6 +373,7 @@ impl Dirs {
                 index: flavour.index,
                 metacopy: flavour.metacopy,
                 durability: Durability::Volatile,
+                ..Options::default()
             },
         })
     }
