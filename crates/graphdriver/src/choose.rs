@@ -36,7 +36,7 @@ pub fn candidates(root: &Path, tmp: &Path, look: Look) -> Vec<Feature> {
                 "btrfs" => told(&on_btrfs(&place), "snapshots"),
                 "aufs" => told(&crate::union::available(), "our own union in user space, with AUFS's marks"),
                 "fuse-overlayfs" => {
-                    told(&crate::union::program().map(drop), "one union in user space, by the program fuse-overlayfs")
+                    told(&crate::union::available(), "our own union in user space, with overlayfs's marks")
                 }
                 "vfs" => (true, "a whole copy a layer; only when asked for".to_owned()),
                 _ => (false, "is not known here".to_owned()),

@@ -1,15 +1,14 @@
 //! The union in user space, as drivers mount it.
 
 use std::{
-    fs::File,
-    io::{self, Read, Seek},
+    ffi::OsStr,
+    io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
-use strata_sys::{fs::Feature, mount::Overlay};
+use strata_sys::{fs::Feature, xattr};
 use strata_unionfs::{
-    Access as Writable, Branch, Config, Dialect,
+    Access as Writable, Branch, Config, Dialect, Metacopy, RedirectDir, Switch, Xattrs,
     mount::{self, Mount},
 };
 
@@ -60,50 +59,29 @@ pub(crate) fn unmount(target: &Path) -> bool {
     is_fuse && matches!(mount::find(target), Ok(Some(_))) && mount::unmount(target).is_ok()
 }
 
-/// The program that makes unions with overlay's marks, where the kernel's overlayfs cannot.
-const PROGRAM: &str = "fuse-overlayfs";
-
-/// Whether the program can be used here.
-pub(crate) fn program_feature() -> Feature {
-    let (works, why) = match program() {
-        Ok(path) => (true, format!("by {}", path.display())),
-        Err(why) => (false, why),
+/// Mounts `lower`, topmost first, below `upper` with its work folder, if there is one, with overlay's marks on `target`.
+///
+/// Marks of AUFS and of the program fuse-overlayfs are read too. Every layer stays whole and under its own names, and what is written
+/// that program reads.
+pub(crate) fn overlay(lower: Vec<PathBuf>, upper: Option<(PathBuf, PathBuf)>, target: &Path) -> io::Result<()> {
+    let (top, work) = upper.unzip();
+    let mut branches: Vec<Branch> = top.map(|path| Branch { path, access: Writable::ReadWrite }).into_iter().collect();
+    branches.extend(lower.into_iter().map(|path| Branch { path, access: Writable::ReadOnlyWhiteouts }));
+    let xattrs = work.as_deref().map_or(Xattrs::Trusted, namespace);
+    let options = strata_unionfs::Options {
+        redirect_dir: RedirectDir::Follow,
+        index: Switch::Off,
+        metacopy: Metacopy::Refuse,
+        mixed_marks: Switch::On,
+        ..Default::default()
     };
-    Feature { name: "union in user space", works, why }
+    let config = Config { branches, dialect: Dialect::Overlay { xattrs }, work, options };
+    mount::spawn(&Mount::new(config), target).map(drop).map_err(io::Error::other)
 }
 
-/// Where the program is, or why it cannot be used.
-pub(crate) fn program() -> Result<PathBuf, String> {
-    if !Path::new("/dev/fuse").exists() {
-        return Err("there is no /dev/fuse; try: modprobe fuse".to_owned());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/bin", "/usr/sbin"].map(PathBuf::from));
-    let found = folders.map(|folder| folder.join(PROGRAM)).find(|program| program.is_file());
-    found.ok_or_else(|| format!("the program {PROGRAM} is not installed"))
-}
-
-/// Mounts `overlay` on `target` by the program, which stays behind the mount until it is unmounted.
-pub(crate) fn by_program(overlay: &Overlay<'_>, target: &Path) -> io::Result<()> {
-    let program = program().map_err(|why| io::Error::new(io::ErrorKind::Unsupported, why))?;
-    let lower: Vec<String> = overlay.lower.iter().map(|dir| dir.display().to_string()).collect();
-    let mut options = format!("lowerdir={}", lower.join(":"));
-    if let Some((upper, work)) = overlay.upper {
-        options.push_str(&format!(",upperdir={},workdir={}", upper.display(), work.display()));
-    }
-    // Not a pipe: the process that stays would keep it open.
-    let mut said = File::from(rustix::fs::memfd_create("stderr", rustix::fs::MemfdFlags::CLOEXEC)?);
-    let mut command = Command::new(program);
-    command.arg("-o").arg(options).arg(target).stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone()?);
-    if let Some(base) = overlay.base {
-        command.current_dir(base);
-    }
-    let status = command.status()?;
-    if status.success() {
-        return Ok(());
-    }
-    let mut text = String::new();
-    said.rewind()?;
-    said.read_to_string(&mut text)?;
-    Err(io::Error::other(format!("{PROGRAM} ended with {status}: {}", text.trim())))
+/// Where marks on the filesystem of `work` can be attributes: in a user namespace none are trusted.
+fn namespace(work: &Path) -> Xattrs {
+    const PROBE: &str = "trusted.overlay.opaque";
+    let tried = xattr::set(work, OsStr::new(PROBE), b"y").and_then(|()| xattr::remove(work, OsStr::new(PROBE)));
+    if tried.is_ok() { Xattrs::Trusted } else { Xattrs::User }
 }

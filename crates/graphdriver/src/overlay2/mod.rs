@@ -23,7 +23,8 @@
 //!
 //! Source: moby `daemon/graphdriver/overlay2/overlay.go`, version 20.10.
 //!
-//! `fuse-overlayfs/` lies alike, but for `work` (0710). Layers there have AUFS's marks, and the program `fuse-overlayfs` makes the mounts.
+//! `fuse-overlayfs/` lies alike, but for `work` (0710). Layers there have AUFS's marks, containers overlayfs's, and our own union makes
+//! the mounts; under Docker the program `fuse-overlayfs` does, which has marks of its own beside them.
 //!
 //! # Limitations
 //!
@@ -54,8 +55,8 @@ pub(crate) use probe::features as probe_home;
 enum By {
     /// `overlay2`: the kernel's overlayfs.
     Kernel,
-    /// `fuse-overlayfs`: the program of that name. Layers are marked as AUFS marks them, containers as the program does.
-    Program,
+    /// `fuse-overlayfs`: our own union in user space. Layers are marked as AUFS marks them, containers as overlayfs does.
+    Union,
 }
 
 /// How many folders Docker lets lie below another.
@@ -79,7 +80,7 @@ impl By {
     fn name(self) -> &'static str {
         match self {
             Self::Kernel => "overlay2",
-            Self::Program => "fuse-overlayfs",
+            Self::Union => "fuse-overlayfs",
         }
     }
 }
@@ -92,7 +93,7 @@ impl Overlay2 {
 
     /// The same for `fuse-overlayfs`, whose folders lie alike.
     pub fn open_fuse(root: &Path, access: Access) -> Result<Self, Error> {
-        Self::open_by(By::Program, root, access)
+        Self::open_by(By::Union, root, access)
     }
 
     fn open_by(by: By, root: &Path, access: Access) -> Result<Self, Error> {
@@ -137,7 +138,7 @@ impl Overlay2 {
     }
 
     /// Calls `compare` with the view of `id` and the one of `parent`. Three sorts of marks may lie in a folder that the program wrote:
-    /// what they show is for it to say, as Docker asks it.
+    /// what they show is for the union to say, as Docker asks the program.
     fn with_views<T>(
         &self,
         id: &CacheId,
@@ -172,14 +173,14 @@ impl GraphDriver for Overlay2 {
         match self.by {
             By::Kernel => probe::status(&self.layout.home),
             // Docker says nothing of it.
-            By::Program => Vec::new(),
+            By::Union => Vec::new(),
         }
     }
 
     fn probe(&self) -> Vec<Feature> {
         match self.by {
             By::Kernel => probe::features(&self.trash),
-            By::Program => vec![union::program_feature()],
+            By::Union => vec![union::feature()],
         }
     }
 
@@ -240,7 +241,7 @@ impl GraphDriver for Overlay2 {
         self.require(id)?;
         let marks = match self.by {
             By::Kernel => Marks::Overlay,
-            By::Program => Marks::Aufs,
+            By::Union => Marks::Aufs,
         };
         Ok(Folder { path: self.layout.diff(id), marks })
     }
@@ -273,7 +274,7 @@ impl GraphDriver for Overlay2 {
             By::Kernel => {
                 Ok(strata_archive::diff::changes(&self.layout.diff(id), &self.lower_diffs(id)?, Marks::Overlay)?)
             }
-            By::Program => self.with_views(id, parent, views::changes),
+            By::Union => self.with_views(id, parent, views::changes),
         }
     }
 
@@ -284,7 +285,7 @@ impl GraphDriver for Overlay2 {
                 strata_archive::diff::diff(&self.layout.diff(id), &self.lower_diffs(id)?, Marks::Overlay, out)?;
                 Ok(())
             }
-            By::Program => self.with_views(id, parent, |view, below| views::diff(view, below, out)),
+            By::Union => self.with_views(id, parent, |view, below| views::diff(view, below, out)),
         }
     }
 
@@ -292,7 +293,7 @@ impl GraphDriver for Overlay2 {
         self.require(id)?;
         match self.by {
             By::Kernel => crate::tree_size(&self.layout.diff(id)),
-            By::Program => self.with_views(id, parent, |view, below| views::size(view, &views::changes(view, below)?)),
+            By::Union => self.with_views(id, parent, |view, below| views::size(view, &views::changes(view, below)?)),
         }
     }
 

@@ -69,6 +69,18 @@ impl Overlay2 {
         if depth > super::DOCKER_DEPTH && depth > self.max_depth() {
             return Err(Error::TooDeep { id: id.clone(), driver: self.name(), depth, limit: self.max_depth() });
         }
+        if self.by == By::Union {
+            let (upper, work) = (self.layout.diff(id), self.layout.work(id));
+            let mut lower: Vec<PathBuf> = lower.iter().map(|path| self.layout.home.join(path)).collect();
+            let upper = match access {
+                Access::ReadWrite => Some((upper, work)),
+                Access::ReadOnly => {
+                    lower.insert(0, upper);
+                    None
+                }
+            };
+            return self.seats.put_up(place, || union::overlay(lower, upper, &place.target));
+        }
         let own = [PathBuf::from(id.as_str()).join(names::DIFF), PathBuf::from(id.as_str()).join(names::WORK)];
         let [upper, work] = [own[0].as_path(), own[1].as_path()];
         let lower = lower.iter().map(PathBuf::as_path);
@@ -86,10 +98,7 @@ impl Overlay2 {
                 base: Some(&self.layout.home),
             },
         };
-        self.seats.put_up(place, || match self.by {
-            By::Kernel => kernel::overlay(&place.target, &overlay),
-            By::Program => union::by_program(&overlay, &place.target),
-        })
+        self.seats.put_up(place, || kernel::overlay(&place.target, &overlay))
     }
 
     fn merged(&self, id: &CacheId) -> Place {

@@ -25,20 +25,36 @@ enum Place {
     Filesystem { _fs: strata_testkit::LoopFs },
 }
 
+/// Runs `tests`, named, in order: a `main` of our own, since the process behind a union is this program again. A name or a part of
+/// one picks those that run, as in a harness.
+pub fn run(tests: &[(&str, fn())]) {
+    strata_unionfs::mount::init();
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let names: Vec<&String> = asked.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let picked = tests.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|part| name.contains(*part)));
+    for (name, test) in picked {
+        // Listing tests is all that a harness may be asked for besides.
+        if asked.iter().any(|argument| argument == "--list") {
+            println!("{name}: test");
+            continue;
+        }
+        test();
+        println!("test {name} ... ok");
+    }
+}
+
+/// The tests by their names, for [`run`].
+#[macro_export]
+macro_rules! tests {
+    ($($test:ident),* $(,)?) => {
+        fn main() {
+            common::run(&[$((stringify!($test), $test as fn())),*]);
+        }
+    };
+}
+
 impl Bench {
     pub fn new(name: &str) -> Option<Self> {
-        // A test harness has no `main` of its own that could be the process behind a union.
-        if name == "aufs" {
-            strata_testkit::require::report_skip(
-                "aufs: its mounts are served by the program itself; see tests/aufs.rs",
-            );
-            return None;
-        }
-        Self::with_union(name)
-    }
-
-    /// The same from a program that can be the process behind a union.
-    pub fn with_union(name: &str) -> Option<Self> {
         require::root()?;
         require::overlay()?;
         let (place, root) = if name == "btrfs" {
@@ -78,6 +94,11 @@ impl Bench {
     /// Whether a folder holds a layer's own files alone.
     pub fn is_union(&self) -> bool {
         self.driver.is_independent()
+    }
+
+    /// Whether the place of a container's root is there while nobody uses it: it is the folder itself, or Docker wants it.
+    pub fn keeps_mount_point(&self) -> bool {
+        !self.mounts() || self.driver.name() == "aufs"
     }
 
     /// Whether a container's root is a mount.
