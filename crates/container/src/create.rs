@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use strata_durable::{Context, Deferred, Intent, NewDir};
+use strata_durable::{Context, Deferred, Intent, NewDir, sync_filesystems};
 use strata_graphdriver::Access;
 use strata_spec::{ContainerId, ImageConfig, ImageId, Platform, chain_id};
 use strata_sys::tree::Dir;
 
 use crate::{
     Container, ContainerDir, Error, HostConfig, Note, Record, Store, in_root, init_layer, mounts::anonymous_volume,
-    names, plan, volumes,
+    names, plan, size, volumes,
 };
 
 /// What `create` and `run` are asked for. Empty is what `docker create IMAGE` asks for, but for the network.
@@ -51,6 +51,8 @@ pub struct Request {
     pub cap_drop: Vec<String>,
     /// What the image must be for; without it, this machine.
     pub platform: Option<Platform>,
+    /// `size=…`, where the storage driver can limit a container.
+    pub storage_opt: Vec<String>,
 }
 
 /// A new container, and what the user should know about it.
@@ -70,12 +72,13 @@ impl Store {
     /// it must go.
     pub fn create(&self, image_id: ImageId, image: &ImageConfig, request: &Request) -> Result<Created, Error> {
         let (created, intent, _) = self.begin(image_id, image, request, false)?;
-        end(intent);
+        end(intent, &created.container);
         Ok(created)
     }
 
     /// As [`Self::create`]; the operation is still in the journal, where others find it. With `passing` the container goes if
     /// the operation dies, so nothing of it needs to be on disk: the syncs are owed, to be paid before the operation ends.
+    /// Otherwise all of it is on disk when this returns.
     pub(crate) fn begin(
         &self,
         image_id: ImageId,
@@ -91,11 +94,19 @@ impl Store {
         container.record.name = format!("/{name}");
         container.record.network_settings.is_anonymous_endpoint = request.name.is_none();
 
-        let mut syncs = Deferred::when(passing);
-        if let Err(error) = self.make(&mut container, image, &mut intent, &mut syncs) {
+        let mut syncs = Deferred::when(true);
+        let made = self.make(&mut container, image, &mut intent, &mut syncs).and_then(|folder| match passing {
+            true => syncs.during(|| self.name_folder(&container, folder)),
+            false => {
+                self.put_on_disk()?;
+                syncs = Deferred::default();
+                self.name_folder(&container, folder)
+            }
+        });
+        if let Err(error) = made {
             // If that fails too, the intent stays, and whoever settles the journal tries again.
             if syncs.during(|| self.undo(&container)).is_ok() && syncs.finish().is_ok() {
-                end(intent);
+                end(intent, &container);
             }
             return Err(error);
         }
@@ -135,35 +146,42 @@ impl Store {
         Ok((name, intent))
     }
 
-    /// Makes the container's layers, its volumes, and last its folder.
+    /// Makes the container's layers, its volumes, and last its folder, without its name.
     fn make(
         &self,
         container: &mut Container,
         image: &ImageConfig,
         intent: &mut Intent,
         syncs: &mut Deferred,
-    ) -> Result<(), Error> {
+    ) -> Result<NewDir, Error> {
         let (id, parent) = (&container.id, chain_id(image.diff_ids()));
-        if syncs.is_on() {
-            syncs.during(|| self.layers.create_passing_mount(id, parent, init_layer::fill))?;
-        } else {
-            self.layers.create_mount(id, parent, init_layer::fill)?;
+        let layer = syncs.during(|| self.layers.create_mount(id, parent, init_layer::fill))?;
+        if let Some(bytes) = container.host.storage_opt.get("size").and_then(|text| size::parse(text)) {
+            layer.limit(&self.layers, bytes)?;
         }
         // Volumes are on disk, and noted before, as ever: their names are not the container's.
         self.prepare_root(container, intent)?;
-
-        syncs.during(|| self.make_folder(container))
+        syncs.during(|| self.new_folder(container))
     }
 
-    /// Makes the container's folder: the commit point.
-    fn make_folder(&self, container: &Container) -> Result<(), Error> {
+    /// Puts all that [`Self::make`] made on disk at once: what it is made of lies under three folders, as a rule of one filesystem.
+    fn put_on_disk(&self) -> Result<(), Error> {
+        let (folders, records) = (self.layers.driver().home(), self.layers.layout().mounts());
+        Ok(sync_filesystems(&[folders, &records, &self.layout.tmp()])?)
+    }
+
+    fn name_folder(&self, container: &Container, folder: NewDir) -> Result<(), Error> {
+        Ok(folder.publish(self.layout.container(&container.id).path())?)
+    }
+
+    fn new_folder(&self, container: &Container) -> Result<NewDir, Error> {
         let mut folder = NewDir::begin(&self.layout.tmp(), 0o710)?;
         let names = ContainerDir::at("");
         let name = |path: &Path| path.to_str().expect("our own names are text").to_owned();
         folder.write(&name(&names.record()), &container.record.to_bytes(), 0o600)?;
         folder.write(&name(&names.host_config()), &container.host.to_bytes(), 0o644)?;
         folder.create_dir(&name(&names.checkpoints()), 0o700)?;
-        Ok(folder.commit(self.layout.container(&container.id).path())?)
+        Ok(folder)
     }
 
     /// Makes the working directory, and the volumes that the image or the user wants, with what the image has there.
@@ -205,9 +223,13 @@ impl Store {
     }
 }
 
-/// Ends an operation that is done.
-pub(crate) fn end(intent: Intent) {
-    if let Err(error) = intent.done() {
+/// Ends an operation on `container` that is done.
+///
+/// Should a power cut bring its entry back, there is nothing left to settle, so that this need not be on disk. But volumes may outlive
+/// their container, and an entry that made some must not.
+pub(crate) fn end(intent: Intent, container: &Container) {
+    let has_volumes = container.record.mount_points.values().any(|point| point.is_anonymous_volume());
+    if let Err(error) = Deferred::when(!has_volumes).during(|| intent.done()) {
         tracing::warn!(%error, "a finished operation stays in the journal until it is settled");
     }
 }

@@ -70,6 +70,7 @@ pub mod record;
 pub mod remove;
 pub mod settle;
 pub mod signal;
+mod size;
 pub mod start;
 pub mod store;
 pub mod user;

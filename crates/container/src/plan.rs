@@ -11,7 +11,7 @@ use strata_spec::{
     time,
 };
 
-use crate::{Container, Error, Request, create::blank, env, mounts, mounts::Mounts, record::Endpoint, signal};
+use crate::{Container, Error, Request, create::blank, env, mounts, mounts::Mounts, record::Endpoint, signal, size};
 
 /// Docker's other name of its default runtime: how a record tells that it was asked for.
 pub(crate) const RUNC: &str = "io.containerd.runc.v2";
@@ -55,6 +55,7 @@ pub(crate) fn container(
     host.network_mode = network.to_owned();
     host.binds = Some(mounts.binds).filter(|binds| !binds.is_empty());
     host.tmpfs = mounts.tmpfs;
+    host.storage_opt = storage_options(&request.storage_opt)?;
     host.auto_remove = request.auto_remove;
     host.readonly_rootfs = request.read_only;
     host.cap_add = Some(request.cap_add.clone()).filter(|list| !list.is_empty());
@@ -67,6 +68,18 @@ pub(crate) fn container(
     // Fails on a capability that there is none of.
     strata_runtime::spec::tweak_capabilities(&request.cap_add, &request.cap_drop)?;
     Ok((container, warnings))
+}
+
+/// Reads `--storage-opt`: `size` is all there is.
+fn storage_options(asked: &[String]) -> Result<BTreeMap<String, String>, Error> {
+    let option = |text: &String| match text.split_once('=') {
+        Some(("size", value)) if size::parse(value).is_some_and(|bytes| bytes > 0) => {
+            Ok(("size".to_owned(), value.to_owned()))
+        }
+        Some(("size", value)) => Err(Error::invalid(format!("invalid size: {value:?}; a size is 10G, 512m, or bytes"))),
+        _ => Err(Error::invalid(format!("unknown storage option {text:?}: there is size=SIZE"))),
+    };
+    asked.iter().map(option).collect()
 }
 
 /// Refuses an image for another machine, unless it was asked for or the kernel knows who can run it.

@@ -55,7 +55,7 @@ impl Store {
             match note {
                 Note::Create { container, passing: true, .. } => self.settle_passing(container, &notes)?,
                 Note::Create { container, .. } if !self.exists(container) => {
-                    self.layers.remove_mount(container)?;
+                    self.layers.remove_unfinished_mount(container)?;
                     self.remove_volumes(&notes)?;
                     self.forget_locks(container);
                 }
@@ -93,7 +93,7 @@ impl Store {
             }
             self.remove_locked(id, lock, container.as_ref(), true)?;
         }
-        self.layers.remove_passing_mount(id)?;
+        self.layers.remove_unfinished_mount(id)?;
         self.remove_volumes(notes)?;
         self.forget_locks(id);
         Ok(())

@@ -30,7 +30,7 @@ impl Store {
     /// Runs a container to its end, attached to this process's standard streams, and returns how it ended. A container that is
     /// to be removed at its end is gone then.
     ///
-    /// Its state is on disk before its command is executed, and after. Where it cannot be started the record says why, as
+    /// Its state is in its record before its command is executed, and on disk after. Where it cannot be started the record says why, as
     /// `docker inspect` shows it.
     pub fn run(&self, id: &ContainerId) -> Result<Exit, Error> {
         // Whoever ran it before may have died.
@@ -40,7 +40,9 @@ impl Store {
         };
         let container = self.read(id)?;
         may_start(&container)?;
-        let intent = self.journal.begin(&Note::Run { container: id.clone() })?;
+        // After a power cut nothing runs, and a record that says so is settled by itself; but what goes at its end is noted for good.
+        let intent = Deferred::when(!container.host.auto_remove)
+            .during(|| self.journal.begin(&Note::Run { container: id.clone() }))?;
         self.run_noted(container, lock, intent, Deferred::default())
     }
 
@@ -60,7 +62,7 @@ impl Store {
             .ok_or_else(|| Error::conflict(format!("container {id} is in use by another process")))?;
         ready(&created);
         if !request.auto_remove {
-            intent.note(&Note::Run { container: id.clone() })?;
+            Deferred::when(true).during(|| intent.note(&Note::Run { container: id.clone() }))?;
         }
         self.run_noted(created.container, lock, intent, syncs)
     }
@@ -86,7 +88,7 @@ impl Store {
             self.remove_noted(&id, lock, Some(&container), true, intent, syncs)?;
         } else {
             self.save(&container)?;
-            end(intent);
+            end(intent, &container);
         }
         result
     }
@@ -130,7 +132,7 @@ impl Store {
             container.record.state.set_running(pid.into(), Timestamp::now());
             container.record.has_been_started_before = true;
             container.record.has_been_manually_stopped = false;
-            syncs.during(|| self.save(container))
+            syncs.during(|| self.save_for_now(container))
         };
         let exit = strata_runtime::run::<Error>(&task, on_created, |_| {})?;
         drop(mounted);

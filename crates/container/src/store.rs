@@ -225,6 +225,12 @@ impl Store {
         Ok(strata_durable::write(&path, &container.record.to_bytes(), 0o600)?)
     }
 
+    /// As [`Self::save`], for what holds while the machine runs: after a power cut the record may be the one of before.
+    pub(crate) fn save_for_now(&self, container: &Container) -> Result<(), Error> {
+        let path = self.layout.container(&container.id).record();
+        Ok(strata_durable::replace(&path, &container.record.to_bytes(), 0o600)?)
+    }
+
     /// The container's layers.
     pub fn layer(&self, container: &Container) -> Result<RwLayer, Error> {
         Ok(self.layers.mount(&container.id)?)

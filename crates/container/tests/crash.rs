@@ -180,7 +180,7 @@ fn a_passing_container_goes_whatever_a_power_cut_kept_of_it() {
     for (at, (what, lost, emptied)) in torn.into_iter().enumerate() {
         let id = strata_spec::ContainerId::from_random([at as u8 + 1; 32]);
         let path = |name: &str| bench.root().join(name.replace("ID", id.as_str()));
-        bench.stores.containers.layers().create_passing_mount(&id, parent, |_| Ok(())).expect("make the layers");
+        bench.stores.containers.layers().create_mount(&id, parent, |_| Ok(())).expect("make the layers");
         let dir = path("containers/ID");
         fs::create_dir(&dir).expect("mkdir");
         fs::write(dir.join("config.v2.json"), if at % 2 == 0 { "" } else { "{\"ID\":" }).expect("write");

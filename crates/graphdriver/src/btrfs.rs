@@ -31,12 +31,11 @@ use strata_sys::{
     tree::{Dir, Stat},
 };
 
-use crate::names;
 use crate::{
     Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent,
     copy::needs_parent,
-    home::{Home, damaged, set_mode},
-    views,
+    home::{Home, damaged, is_dir, make_dir, set_mode, write_new},
+    names, views,
 };
 
 const NAME: &str = "btrfs";
@@ -73,11 +72,15 @@ impl Btrfs {
     }
 
     fn quota_file(&self, id: &CacheId) -> PathBuf {
-        self.home.path.join(names::btrfs::QUOTAS).join(id.as_str())
+        self.quotas().join(id.as_str())
+    }
+
+    fn quotas(&self) -> PathBuf {
+        self.home.path.join(names::btrfs::QUOTAS)
     }
 
     /// Sets the limit that the container was made with, as Docker does each time it is mounted.
-    fn limit(&self, id: &CacheId) -> Result<(), Error> {
+    fn set_limit(&self, id: &CacheId) -> Result<(), Error> {
         let path = self.quota_file(id);
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -163,8 +166,14 @@ impl GraphDriver for Btrfs {
             Ok(stat) if !kernel::is_subvolume(&stat) => self.home.remove(&path)?,
             result => {
                 result.context("look at", &path)?;
-                kernel::destroy(&self.folders()?, OsStr::new(id.as_str())).context("remove", &path)?;
+                let folders = self.folders()?;
+                let limited = self.quota_file(id).exists().then(|| self.info(id)).transpose()?;
+                kernel::destroy(&folders, OsStr::new(id.as_str())).context("remove", &path)?;
                 content(&path);
+                // Where the kernel has not done so itself.
+                if let Some(Err(error)) = limited.map(|subvolume| kernel::destroy_group(&folders, subvolume.id)) {
+                    tracing::debug!(%id, %error, "its quota group stays");
+                }
             }
         }
         match fs::remove_file(self.quota_file(id)) {
@@ -203,9 +212,18 @@ impl GraphDriver for Btrfs {
     fn mount(&self, id: &CacheId, access: Access) -> Result<Mounted, Error> {
         self.home.require(id)?;
         if access == Access::ReadWrite {
-            self.limit(id)?;
+            self.set_limit(id)?;
         }
         Ok(Mounted::plain(self.home.dir(id)))
+    }
+
+    fn limit(&self, id: &CacheId, bytes: u64) -> Result<(), Error> {
+        self.home.require(id)?;
+        if !is_dir(&self.quotas()) {
+            make_dir(&self.quotas(), 0o700)?;
+        }
+        write_new(&self.quota_file(id), bytes.to_string().as_bytes(), 0o644)?;
+        self.set_limit(id)
     }
 
     fn unmount(&self, _id: &CacheId) -> Result<(), Error> {

@@ -104,6 +104,14 @@ pub trait GraphDriver: Send + Sync {
     /// With [`Access::ReadOnly`] the caller promises not to write: the mount that is shared may allow it.
     fn mount(&self, id: &CacheId, access: Access) -> Result<Mounted, Error>;
 
+    /// Lets the folder `id` take at most `bytes`, with what it stands on, now and each time it is mounted for writing.
+    /// `Unsupported` where the driver cannot.
+    fn limit(&self, _id: &CacheId, _bytes: u64) -> Result<(), Error> {
+        let why =
+            "of the storage drivers btrfs alone does, on a root that lies on one: --storage-driver btrfs".to_owned();
+        Err(Error::Unsupported { driver: self.name(), what: "limit the size of a container", why })
+    }
+
     /// Unmounts `id` whoever mounted it; not mounted is no error.
     fn unmount(&self, id: &CacheId) -> Result<(), Error>;
 

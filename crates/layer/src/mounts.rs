@@ -28,33 +28,16 @@ pub struct RwLayer {
 impl Store {
     /// Makes the read-write layer of `container` over `parent`, with an init layer that `init` fills through its mounted root.
     /// All of it is there and on disk when this returns, or nothing. After a crash, too: the record in `mounts` appears whole, last.
+    ///
+    /// The folders' names are told by the container's ID: where syncs are put off, since the journal says of the container that it is
+    /// being made, [`Store::remove_unfinished_mount`] finds whatever a crash leaves.
     pub fn create_mount(
         &self,
         container: &ContainerId,
         parent: Option<ChainId>,
         init: impl FnOnce(&Path) -> Result<(), strata_durable::Error>,
     ) -> Result<RwLayer, Error> {
-        self.create_mount_as(random_id()?, container, parent, init)
-    }
-
-    /// As [`Store::create_mount`], in folders that the container's ID tells. For one that the journal already says is to go:
-    /// whatever a crash leaves of it, [`Store::remove_passing_mount`] finds.
-    pub fn create_passing_mount(
-        &self,
-        container: &ContainerId,
-        parent: Option<ChainId>,
-        init: impl FnOnce(&Path) -> Result<(), strata_durable::Error>,
-    ) -> Result<RwLayer, Error> {
-        self.create_mount_as(passing_id(container), container, parent, init)
-    }
-
-    fn create_mount_as(
-        &self,
-        mount_id: CacheId,
-        container: &ContainerId,
-        parent: Option<ChainId>,
-        init: impl FnOnce(&Path) -> Result<(), strata_durable::Error>,
-    ) -> Result<RwLayer, Error> {
+        let mount_id = folder_of(container);
         let layer = RwLayer { container: container.clone(), init_id: Some(mount_id.init()), mount_id, parent };
         let (intent, below) = {
             let _lock = self.lock()?;
@@ -152,10 +135,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what a crash left of a mount that [`Store::create_passing_mount`] made; nothing is no error.
-    pub fn remove_passing_mount(&self, container: &ContainerId) -> Result<(), Error> {
+    /// Removes what a crash left of what [`Store::create_mount`] made, syncs put off; nothing is no error.
+    pub fn remove_unfinished_mount(&self, container: &ContainerId) -> Result<(), Error> {
         self.remove_mount(container)?;
-        let id = passing_id(container);
+        let id = folder_of(container);
         self.drop_folders(&[id.init(), id])?;
         Ok(self.driver.tidy()?)
     }
@@ -165,8 +148,8 @@ impl Store {
     }
 }
 
-/// The folder of a passing container's read-write layer.
-fn passing_id(container: &ContainerId) -> CacheId {
+/// The folder of a container's read-write layer, as we name it.
+fn folder_of(container: &ContainerId) -> CacheId {
     container.as_str().parse().expect("both are 64 hex digits")
 }
 
@@ -194,6 +177,11 @@ impl RwLayer {
     /// Mounts the container's root.
     pub fn mount(&self, store: &Store, access: Access) -> Result<Mounted, Error> {
         Ok(store.driver.mount(&self.mount_id, access)?)
+    }
+
+    /// Lets the container's root take at most `bytes`, the image included.
+    pub fn limit(&self, store: &Store, bytes: u64) -> Result<(), Error> {
+        Ok(store.driver.limit(&self.mount_id, bytes)?)
     }
 
     /// What the container changed over its init layer.

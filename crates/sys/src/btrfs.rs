@@ -77,6 +77,13 @@ struct QgroupLimit {
     rsv_excl: u64,
 }
 
+/// `struct btrfs_ioctl_qgroup_create_args`.
+#[repr(C)]
+struct QgroupCreate {
+    create: u64,
+    qgroup: u64,
+}
+
 /// `struct btrfs_ioctl_get_subvol_info_args`.
 #[repr(C)]
 struct SubvolInfo {
@@ -107,7 +114,9 @@ const SUBVOL_CREATE_V2: u64 = opcode::<VolArgs2>(WRITE, 24);
 const SUBVOL_GETFLAGS: u64 = opcode::<u64>(READ, 25);
 const SUBVOL_SETFLAGS: u64 = opcode::<u64>(WRITE, 26);
 const QUOTA_CTL: u64 = opcode::<QuotaCtl>(READ | WRITE, 40);
+const QGROUP_CREATE: u64 = opcode::<QgroupCreate>(WRITE, 42);
 const QGROUP_LIMIT: u64 = opcode::<QgroupLimit>(READ, 43);
+const QUOTA_RESCAN_WAIT: u64 = opcode::<()>(0, 46);
 const GET_SUBVOL_INFO: u64 = opcode::<SubvolInfo>(READ, 60);
 const SNAP_DESTROY_V2: u64 = opcode::<VolArgs2>(WRITE, 63);
 
@@ -209,11 +218,20 @@ pub fn set_read_only(subvolume: &impl AsFd, read_only: bool) -> io::Result<()> {
     call(subvolume, SUBVOL_SETFLAGS, &mut flags)
 }
 
-/// Switches quotas on for the whole filesystem; that they are on already is no error.
+/// Switches quotas on for the whole filesystem, and waits until all there is has been counted; that they are on already is no error.
 pub fn enable_quota(fs: &impl AsFd) -> io::Result<()> {
     match call(fs, QUOTA_CTL, &mut QuotaCtl { cmd: QUOTA_CTL_ENABLE, status: 0 }) {
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-        result => result.step(|| "switch quotas on".to_owned()),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+        result => result.step(|| "switch quotas on".to_owned())?,
+    }
+    call(fs, QUOTA_RESCAN_WAIT, &mut ()).step(|| "wait until what there is has been counted".to_owned())
+}
+
+/// Removes the quota group of the subvolume `id` of the filesystem of `fs`, which is gone.
+pub fn destroy_group(fs: &impl AsFd, id: u64) -> io::Result<()> {
+    match call(fs, QGROUP_CREATE, &mut QgroupCreate { create: 0, qgroup: id }) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result.step(|| format!("remove the quota group 0/{id}")),
     }
 }
 
@@ -251,7 +269,10 @@ mod tests {
         assert_eq!(size_of::<VolArgs2>(), 4096);
         assert_eq!(size_of::<QuotaCtl>(), 16);
         assert_eq!(size_of::<QgroupLimit>(), 48);
+        assert_eq!(size_of::<QgroupCreate>(), 16);
         assert_eq!(size_of::<SubvolInfo>(), 504);
+        assert_eq!(QGROUP_CREATE, 0x4010_942a);
+        assert_eq!(QUOTA_RESCAN_WAIT, 0x942e);
         assert_eq!(SNAP_CREATE_V2, 0x5000_9417);
         assert_eq!(SUBVOL_CREATE_V2, 0x5000_9418);
     }

@@ -93,6 +93,9 @@ pub struct Options {
     /// Set a label on the container
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub label: Vec<String>,
+    /// Limit the container's root, on the storage driver btrfs: size=10G
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub storage_opt: Vec<String>,
     /// Signal to stop the container
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,

@@ -125,6 +125,7 @@ fn request(options: &Options) -> anyhow::Result<Request> {
         cap_add: Vec::new(),
         cap_drop: Vec::new(),
         platform: options.platform.as_deref().map(str::parse).transpose()?,
+        storage_opt: options.storage_opt.clone(),
     })
 }
 
