@@ -399,7 +399,7 @@ impl Union {
             if let Some(before) = before {
                 set_times(&up, b"", Some(&before))?;
             }
-            self.add_part(index, &node, writer, &stat)?;
+            self.add_part(ns, index, &node, &stat)?;
         }
         let node = self.known(index)?;
         if node.link.is_none() && index != ROOT {
@@ -413,11 +413,13 @@ impl Union {
     }
 
     /// Notes that a directory lies in the writable branch too.
-    fn add_part(&self, index: Index, node: &Node, writer: u16, stat: &Statx) -> Result<()> {
+    fn add_part(&self, ns: &Layers, index: Index, node: &Node, stat: &Statx) -> Result<()> {
+        let (writer, _) = ns.writable()?;
         let real = self.inos.real(stat)?;
         let mut stack = node.dir()?.to_vec();
         let place = stack.iter().position(|part| part.layer > writer).unwrap_or(stack.len());
-        stack.insert(place, Below { layer: writer, attribute_whiteouts: false, at: None });
+        let attribute_whiteouts = self.keys().is_some() && ns.has_attribute_whiteouts(writer);
+        stack.insert(place, Below { layer: writer, attribute_whiteouts, at: None });
         let mut table = self.table();
         let stack = table.stack(stack);
         let live = table.edit(index)?;

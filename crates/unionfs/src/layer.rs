@@ -55,6 +55,12 @@ impl Layers {
         self.list.iter().map(|layer| Branch { path: layer.path.clone(), access: layer.access }).collect()
     }
 
+    /// Whether whiteouts in this branch are attributes, because its filesystem has no device 0/0 for them: they count from the
+    /// moment that they are made. Overlay dialect alone.
+    pub fn has_attribute_whiteouts(&self, layer: u16) -> bool {
+        self.writer == Some(layer) && self.work.as_ref().is_some_and(|work| !work.can.device_whiteouts)
+    }
+
     pub fn last(&self) -> u16 {
         (self.list.len() - 1) as u16
     }

@@ -212,7 +212,8 @@ impl Union {
             };
             let marks = self.dir_marks(ns, layer, &dir, here)?;
             first.get_or_insert((part.layer, stat));
-            stack.push(Below { layer: part.layer, attribute_whiteouts: marks.attribute_whiteouts, at });
+            let attribute_whiteouts = marks.attribute_whiteouts || ns.has_attribute_whiteouts(part.layer);
+            stack.push(Below { layer: part.layer, attribute_whiteouts, at });
             if marks.opaque {
                 break;
             }

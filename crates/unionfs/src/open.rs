@@ -107,8 +107,9 @@ impl Union {
 pub(crate) fn root_stack(ns: &Layers, overlay: bool) -> Vec<Below> {
     let mut stack = Vec::with_capacity(ns.list.len());
     for (number, layer) in ns.list.iter().enumerate() {
-        let attribute_whiteouts = overlay && layer.attribute_whiteouts;
-        stack.push(Below { layer: number as u16, attribute_whiteouts, at: None });
+        let number = number as u16;
+        let attribute_whiteouts = overlay && (layer.attribute_whiteouts || ns.has_attribute_whiteouts(number));
+        stack.push(Below { layer: number, attribute_whiteouts, at: None });
     }
     stack
 }

@@ -5,85 +5,13 @@ mod common;
 
 use std::{
     fs,
-    io::Write,
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock},
 };
 
-use common::{View, me};
+use common::{View, base::*, me};
 use rustix::fs::{FileType, Mode};
 use strata_sys::{tree::Time, xattr};
 use strata_unionfs::*;
-
-/// A folder with branches `up`, `work`, `low`, and so on, and how to open them.
-struct Base {
-    temp: tempfile::TempDir,
-    dialect: Dialect,
-    options: Options,
-}
-
-impl Base {
-    fn new() -> Self {
-        let memory = Path::new("/dev/shm");
-        let temp = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-        let xattrs = if root() { Xattrs::Trusted } else { Xattrs::User };
-        for dir in ["up", "work", "low", "base"] {
-            fs::create_dir(temp.path().join(dir)).unwrap();
-        }
-        Self { temp, dialect: Dialect::Overlay { xattrs }, options: Options::default() }
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.temp.path().join(path)
-    }
-
-    fn write(&self, path: &str, content: &str) {
-        fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
-        fs::write(self.path(path), content).unwrap();
-    }
-
-    fn config(&self) -> Config {
-        let branch = |name, access| Branch { path: self.path(name), access };
-        let lower = Access::ReadOnlyWhiteouts;
-        Config {
-            branches: vec![branch("up", Access::ReadWrite), branch("low", lower), branch("base", lower)],
-            dialect: self.dialect,
-            work: Some(self.path("work")),
-            options: self.options,
-        }
-    }
-
-    fn open(&self) -> View {
-        View::open(self.config())
-    }
-
-    fn mark(&self, path: &str, key: &str, value: &[u8]) {
-        let Dialect::Overlay { xattrs } = self.dialect else { panic!("overlay alone") };
-        let namespace = if xattrs == Xattrs::Trusted { "trusted" } else { "user" };
-        xattr::set(self.path(path), format!("{namespace}.overlay.{key}"), value).unwrap();
-    }
-}
-
-/// Root of the first user namespace: another's may neither set trusted attributes nor make devices.
-fn root() -> bool {
-    static ROOT: OnceLock<bool> = OnceLock::new();
-    *ROOT.get_or_init(|| {
-        let temp = tempfile::tempdir().unwrap();
-        rustix::process::geteuid().is_root() && xattr::set(temp.path(), "trusted.try", b"").is_ok()
-    })
-}
-
-fn needs_root() -> bool {
-    if !root() {
-        println!("skip: needs root");
-    }
-    !root()
-}
-
-fn change() -> SetAttr {
-    SetAttr::default()
-}
 
 #[test]
 fn an_open_handle_sees_what_is_written_after_copy_up() {
@@ -350,45 +278,6 @@ fn attributes_alone_are_shown_with_the_data_below() {
 }
 
 #[test]
-fn redirects_that_are_wrong_show_nothing_wrong() {
-    let base = Base::new();
-    base.write("base/secret/f", "s");
-    fs::create_dir(base.path("outside")).unwrap();
-    base.write("outside/f", "out");
-    std::os::unix::fs::symlink("../outside", base.path("base/link")).unwrap();
-    for (number, (text, answer)) in [
-        ("/../outside", Err(Errno::INVAL)),
-        ("..", Err(Errno::INVAL)),
-        ("", Err(Errno::INVAL)),
-        ("a/b", Err(Errno::INVAL)),
-        ("/", Err(Errno::INVAL)),
-        ("/link", Ok(vec![])),
-        ("/none", Ok(vec![])),
-        ("/secret", Ok(vec!["f".to_owned()])),
-        ("secret", Ok(vec!["f".to_owned()])),
-        ("/secret/f", Ok(vec![])),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let dir = format!("low/d{number}");
-        fs::create_dir(base.path(&dir)).unwrap();
-        base.mark(&dir, "redirect", text.as_bytes());
-        let view = base.open();
-        assert_eq!(view.list(&dir["low/".len()..]), answer, "{text:?}");
-    }
-    // Each redirect is followed once, in branches below its own: nothing can turn in a circle.
-    fs::create_dir(base.path("low/x")).unwrap();
-    fs::create_dir(base.path("base/x")).unwrap();
-    base.mark("low/x", "redirect", b"/x");
-    base.mark("base/x", "redirect", b"/x");
-    assert_eq!(base.open().list("x").unwrap(), Vec::<String>::new());
-    let mut base = base;
-    base.options.redirect_dir = RedirectDir::NoFollow;
-    assert_eq!(base.open().list("d7"), Err(Errno::PERM));
-}
-
-#[test]
 fn a_renamed_directory_keeps_its_lower_part_over_reopening() {
     let base = Base::new();
     base.write("low/a/b/f", "one");
@@ -550,38 +439,6 @@ fn a_thousand_branches() {
 }
 
 #[test]
-fn what_cannot_be_opened_says_why() {
-    let base = Base::new();
-    let refused = |change: &dyn Fn(&mut Config)| {
-        let mut config = base.config();
-        change(&mut config);
-        Union::open(config).err().unwrap_or_else(|| panic!("opened"))
-    };
-    assert!(matches!(refused(&|config| config.branches.clear()), OpenError::NoBranches));
-    let error = refused(&|config| config.branches[1].path = base.path("none"));
-    assert!(error.to_string().contains("none") && matches!(error, OpenError::Branch { .. }), "{error}");
-    base.write("file", "");
-    assert!(matches!(refused(&|config| config.branches[1].path = base.path("file")), OpenError::NotADirectory { .. }));
-    assert!(matches!(refused(&|config| config.branches[1].path = base.path("base")), OpenError::Twice { .. }));
-    fs::create_dir(base.path("low/in")).unwrap();
-    assert!(matches!(refused(&|config| config.branches[2].path = base.path("low/in")), OpenError::Overlap { .. }));
-    assert!(matches!(
-        refused(&|config| config.branches[2].access = Access::ReadWrite),
-        OpenError::WritableBelow { .. }
-    ));
-    assert!(matches!(refused(&|config| config.work = None), OpenError::NoWork { .. }));
-    assert!(matches!(
-        refused(&|config| config.work = Some(base.path("up/work"))),
-        OpenError::Overlap { .. } | OpenError::Work { .. }
-    ));
-    assert!(matches!(refused(&|config| config.work = Some("/proc".into())), OpenError::WorkElsewhere { .. }));
-    let first = base.open();
-    assert!(matches!(refused(&|_| ()), OpenError::InUse { .. }));
-    drop(first);
-    drop(base.open());
-}
-
-#[test]
 fn a_union_without_a_writable_branch_changes_nothing() {
     let base = Base::new();
     base.write("low/f", "x");
@@ -596,26 +453,6 @@ fn a_union_without_a_writable_branch_changes_nothing() {
     assert_eq!(view.set("f", SetAttr { mode: Some(0), ..change() }), Err(Errno::ROFS));
     assert_eq!(view.read("f").unwrap(), b"x");
     assert!(!base.path("work/work").exists());
-}
-
-#[test]
-fn a_branch_that_changes_under_the_union_is_noticed() {
-    let base = Base::new();
-    base.write("low/f", "old");
-    let view = base.open();
-    let told: Arc<Mutex<Vec<Invalidation>>> = Arc::default();
-    let sink = Arc::clone(&told);
-    view.union.set_notifier(Box::new(move |what| sink.lock().unwrap().push(what)));
-    let before = view.node("f").unwrap();
-    base.write("low/other", "new");
-    fs::rename(base.path("low/other"), base.path("low/f")).unwrap();
-    assert_eq!(view.union.attr(before, None), Err(Errno::STALE), "never the attributes of another file");
-    assert_eq!(view.read("f").unwrap(), b"new");
-    fs::remove_file(base.path("low/f")).unwrap();
-    assert_eq!(view.read("f"), Err(Errno::NOENT));
-    let told = told.lock().unwrap();
-    assert!(told.contains(&Invalidation::Node(before)), "{told:?}");
-    assert!(told.contains(&Invalidation::Entry { parent: NodeId::ROOT, name: "f".into() }), "{told:?}");
 }
 
 #[test]
@@ -643,37 +480,6 @@ fn branches_come_and_go() {
     assert_eq!(view.mkdir("x", 0o755), Err(Errno::ROFS));
     view.union.set_access(&base.path("up"), Access::ReadWrite).unwrap();
     view.mkdir("x", 0o755).unwrap();
-}
-
-#[test]
-fn a_full_branch_answers_so_and_stays_whole() {
-    if needs_root() {
-        return;
-    }
-    let base = Base::new();
-    let full = base.path("full");
-    fs::create_dir(&full).unwrap();
-    let data = c"size=1m";
-    if let Err(error) = rustix::mount::mount("none", &full, "tmpfs", rustix::mount::MountFlags::empty(), Some(data)) {
-        println!("skip: cannot mount a tmpfs: {error}");
-        return;
-    }
-    fs::create_dir(full.join("up")).unwrap();
-    fs::create_dir(full.join("work")).unwrap();
-    let mut big = fs::File::create(base.path("low/big")).unwrap();
-    big.write_all(&vec![7; 3 << 20]).unwrap();
-    base.write("low/small", "s");
-    let mut config = base.config();
-    config.branches[0].path = full.join("up");
-    config.work = Some(full.join("work"));
-    let view = View::open(config);
-    let write = view.write("big", b"x", OFlags::APPEND);
-    let left = fs::read_dir(full.join("work/work")).unwrap().count();
-    let read = view.read("big").map(|content| content.len());
-    let small = view.write("small", b"x", OFlags::APPEND);
-    drop(view);
-    rustix::mount::unmount(&full, rustix::mount::UnmountFlags::DETACH).unwrap();
-    assert_eq!((write, left, read, small), (Err(Errno::NOSPC), 0, Ok(3 << 20), Ok(())));
 }
 
 #[test]

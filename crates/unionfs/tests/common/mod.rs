@@ -1,6 +1,8 @@
 //! A union by paths, as a program would use it, for the tests of this crate.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod base;
+
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
@@ -43,8 +45,19 @@ pub struct View {
 }
 
 impl View {
+    /// Opens a union that may have been open just now: a process that another test is starting holds its lock until it runs
+    /// its program.
     pub fn open(config: Config) -> Self {
-        Self { union: Union::open(config).unwrap_or_else(|error| panic!("open: {error}")) }
+        for _ in 0..1000 {
+            match Union::open(config.clone()) {
+                Ok(union) => return Self { union },
+                Err(strata_unionfs::OpenError::InUse { .. }) => {
+                    std::thread::sleep(std::time::Duration::from_millis(10))
+                }
+                Err(error) => panic!("open: {error}"),
+            }
+        }
+        panic!("a union stays in use");
     }
 
     /// The node at a path; links on the way are not followed. Its lookup is not given back: tests are short.
