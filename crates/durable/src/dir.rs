@@ -88,6 +88,11 @@ impl NewDir {
         self.publish(to)
     }
 
+    /// Closes the files: the folder is whole, and will be put on disk by a [`sync_filesystems`] and then [published](NewDir::publish).
+    pub fn close(&mut self) {
+        self.files.clear();
+    }
+
     /// As [`NewDir::commit`], for a folder that is on disk already, by a [`sync_filesystems`] after the last change to it.
     pub fn publish(mut self, to: &Path) -> Result<(), Error> {
         step::rename(&self.path, to)?;

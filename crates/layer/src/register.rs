@@ -141,6 +141,7 @@ impl Store {
         let mut registered = Vec::with_capacity(waiting.len());
         let mut top = parent.map(|id| self.get(id)).transpose()?;
         self.announce(lease, parent, &waiting)?;
+        record(parent, &mut waiting)?;
         loop {
             // What another process has registered meanwhile is taken from it.
             while let Some(next) = waiting.first() {
@@ -200,15 +201,19 @@ impl Store {
         lease.note(&note)
     }
 
-    /// Puts on disk what was unpacked, and the notes of what will be registered.
+    /// Puts on disk what was unpacked, its records, and the notes of what will be registered.
     fn sync(&self) -> Result<(), Error> {
         let device = |path: &Path| Ok::<_, Error>(fs::metadata(path).context("look at", path)?.dev());
         self.driver.sync()?;
-        // A driver's home may be a filesystem of its own.
-        if device(self.driver.home())? != device(&self.locks)? {
-            strata_durable::sync_filesystem(&self.locks)?;
+        // A driver's home may be a filesystem of its own, and so may the records' folder.
+        let home = device(self.driver.home())?;
+        let (tmp, mut others) = (self.layout.tmp(), Vec::new());
+        for path in [&*self.locks, &*tmp] {
+            if device(path)? != home {
+                others.push(path);
+            }
         }
-        Ok(())
+        Ok(strata_durable::sync_filesystems(&others)?)
     }
 
     /// Tells each folder what it stands on.
@@ -230,7 +235,7 @@ impl Store {
         Ok(())
     }
 
-    /// Names one layer in layerdb. The lock is held, and the files are on disk.
+    /// Names one layer in layerdb. The lock is held, and the files and the record are on disk.
     fn commit(&self, parent: Option<&Layer>, mut unpacked: Unpacked) -> Result<Layer, Error> {
         let parent = parent.map(|layer| layer.chain_id);
         let layer = Layer {
@@ -240,16 +245,10 @@ impl Store {
             cache_id: unpacked.cache_id.clone(),
             size: unpacked.size,
         };
-        let mut record = unpacked.record.take().expect("an unpacked layer has its record until it is committed");
-        record.write("diff", layer.diff_id.to_string().as_bytes(), 0o644)?;
-        record.write("size", layer.size.to_string().as_bytes(), 0o644)?;
-        record.write("cache-id", layer.cache_id.as_str().as_bytes(), 0o644)?;
-        if let Some(parent) = parent {
-            record.write("parent", parent.to_string().as_bytes(), 0o644)?;
-        }
+        let record = unpacked.record.take().expect("an unpacked layer has its record until it is committed");
         self.driver.commit(&layer.cache_id)?;
         self.set_aside(layer.chain_id)?;
-        record.commit(&self.layout.layer(layer.chain_id))?;
+        record.publish(&self.layout.layer(layer.chain_id))?;
         if let Some(Err(error)) = unpacked.intent.take().map(Intent::done) {
             tracing::warn!(%error, "a finished unpacking stays in the journal until the store is settled");
         }
@@ -296,4 +295,21 @@ impl Store {
         tracing::warn!(chain = %id, to = %to.display(), "damaged layer set aside");
         Ok(())
     }
+}
+
+/// Writes the records of layers that will stand on `parent`, from the lowest up; they are put on disk with the rest.
+fn record(mut parent: Option<ChainId>, layers: &mut [Unpacked]) -> Result<(), Error> {
+    for unpacked in layers {
+        let record = unpacked.record.as_mut().expect("an unpacked layer has its record until it is committed");
+        record.write("diff", unpacked.diff_id.to_string().as_bytes(), 0o644)?;
+        record.write("size", unpacked.size.to_string().as_bytes(), 0o644)?;
+        record.write("cache-id", unpacked.cache_id.as_str().as_bytes(), 0o644)?;
+        if let Some(parent) = parent {
+            record.write("parent", parent.to_string().as_bytes(), 0o644)?;
+        }
+        // Of hundreds of layers that wait, none keeps files open.
+        record.close();
+        parent = Some(chain(parent, unpacked.diff_id));
+    }
+    Ok(())
 }
