@@ -92,16 +92,17 @@ pull() {
     # The registry's blobs are in memory, for all alike.
     find "$BENCH_DIR/registry" -type f -name data -exec cat {} + > /dev/null
     for run in $(seq "$RUNS"); do
+      # A fresh disk for each: none has to clean up after another.
       fresh_disk
       docker_start "$DISK/docker"
       docker+=("$(seconds "docker pull -q $reference && sync")")
-      docker_stop
+      docker_stop; fresh_disk
       containerd_start "$DISK/containerd"
       containerd+=("$(seconds "ctr -a $BENCH_DIR/containerd.sock images pull --plain-http $reference && sync")")
-      containerd_stop
+      containerd_stop; fresh_disk
       podman+=("$(seconds "podman --root $DISK/podman --runroot $BENCH_DIR/podman-run --storage-driver overlay pull -q --tls-verify=false $reference && sync")")
+      unmount_below "$DISK"; unmount_below "$BENCH_DIR/podman-run"; fresh_disk
       mine+=("$(seconds "$strata --data-root $DISK/strata pull -q $reference && sync")")
-      unmount_below "$DISK"; unmount_below "$BENCH_DIR/podman-run"
       drop_disk
     done
     read -r best name <<< "$(fastest "docker pull=$(printf '%s\n' "${docker[@]}" | median)" \

@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Context, Error, step};
+use crate::{Context, Error, step, sync_filesystems};
+
+/// From so many files on, their filesystem is put on disk instead of each of them.
+const MANY: usize = 16;
 
 /// Makes `path` hold `bytes`, with `mode` (`0o600`, …).
 ///
@@ -34,7 +37,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
 
 /// Makes several files hold their new bytes, each atomically and in the order given, for about the price of one [`write`].
 ///
-/// All bytes are on disk before the first rename; each folder is synced once, after the last. After a crash any number of the
+/// All bytes are on disk before the first rename (of many files, with all else on their filesystem); each folder is synced once, after the last. After a crash any number of the
 /// files, from none to all, have their new bytes, and each is whole: for files that stand for themselves.
 pub fn write_many(files: &[(&Path, &[u8])], mode: u32) -> Result<(), Error> {
     let mut new = Vec::with_capacity(files.len());
@@ -43,12 +46,13 @@ pub fn write_many(files: &[(&Path, &[u8])], mode: u32) -> Result<(), Error> {
         file.write(bytes)?;
         new.push(file);
     }
-    step::sync_files(new.iter().map(|new| (&new.file, new.temporary.as_path())))?;
-    let mut folders = BTreeSet::new();
-    for (mut new, (path, _)) in new.into_iter().zip(files) {
-        new.rename()?;
-        folders.insert(step::parent(path));
+    let folders: BTreeSet<&Path> = files.iter().map(|(path, _)| step::parent(path)).collect();
+    if files.len() > MANY {
+        sync_filesystems(&folders.iter().copied().collect::<Vec<_>>())?;
+    } else {
+        step::sync_files(new.iter().map(|new| (&new.file, new.temporary.as_path())))?;
     }
+    new.into_iter().try_for_each(|mut new| new.rename())?;
     folders.into_iter().try_for_each(step::sync_dir)
 }
 
