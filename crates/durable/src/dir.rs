@@ -94,11 +94,20 @@ impl NewDir {
     }
 
     /// As [`NewDir::commit`], for a folder that is on disk already, by a [`sync_filesystems`] after the last change to it.
-    pub fn publish(mut self, to: &Path) -> Result<(), Error> {
+    pub fn publish(self, to: &Path) -> Result<(), Error> {
+        self.name(to)?;
+        step::sync_dir(step::parent(to))
+    }
+
+    /// As [`NewDir::publish`], one of several in one parent, which the caller syncs after the last.
+    ///
+    /// After a crash the first of them are there, whole, from none to all: filesystems with a journal keep the order of
+    /// renames in a folder.
+    pub fn name(mut self, to: &Path) -> Result<(), Error> {
         step::rename(&self.path, to)?;
         // From here on the folder is no longer ours to remove.
         self.lock = None;
-        step::sync_dir(step::parent(to))
+        Ok(())
     }
 }
 

@@ -253,6 +253,14 @@ impl Intent {
         self.sync_name()
     }
 
+    /// Ends several operations of one journal: their entries are removed for about the price of one.
+    pub fn done_all(intents: Vec<Self>) -> Result<(), Error> {
+        for intent in &intents {
+            step::unlink(&intent.path)?;
+        }
+        intents.first().map_or(Ok(()), Self::sync_name)
+    }
+
     /// Syncs the journal's folder; where syncs are put off, nothing is owed for an entry that counts only while it lives.
     fn sync_name(&self) -> Result<(), Error> {
         if defer::is_on() { Ok(()) } else { step::sync_dir(step::parent(&self.path)) }

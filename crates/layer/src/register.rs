@@ -1,6 +1,7 @@
 //! A tar becomes a layer: unpacked first, registered when all that it stands on is known.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufWriter, Read, Write},
     os::unix::fs::MetadataExt,
@@ -162,12 +163,38 @@ impl Store {
                 // It came between: what stands on it must be stacked anew.
                 continue;
             }
-            for unpacked in waiting.drain(..) {
-                let layer = self.commit(top.as_ref(), unpacked)?;
-                registered.push(layer.clone());
-                top = Some(layer);
+            top = self.commit_all(top, std::mem::take(&mut waiting), &mut registered)?;
+        }
+    }
+
+    /// Names layers in layerdb, from the lowest up; returns the topmost. Those before one that fails stay registered.
+    fn commit_all(
+        &self,
+        mut top: Option<Layer>,
+        layers: Vec<Unpacked>,
+        registered: &mut Vec<Layer>,
+    ) -> Result<Option<Layer>, Error> {
+        let mut intents = Vec::with_capacity(layers.len());
+        let mut folders = BTreeSet::new();
+        let mut failed = None;
+        for unpacked in layers {
+            match self.commit(top.as_ref(), unpacked, &mut intents) {
+                Ok(layer) => {
+                    folders.extend(self.layout.layer(layer.chain_id).parent().map(Path::to_owned));
+                    registered.push(layer.clone());
+                    top = Some(layer);
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
             }
         }
+        folders.iter().try_for_each(|folder| strata_durable::sync_dir(folder))?;
+        if let Err(error) = Intent::done_all(intents) {
+            tracing::warn!(%error, "a finished unpacking stays in the journal until the store is settled");
+        }
+        failed.map_or(Ok(top), Err)
     }
 
     fn check_depth(&self, parent: Option<ChainId>, new: usize) -> Result<(), Error> {
@@ -235,8 +262,13 @@ impl Store {
         Ok(())
     }
 
-    /// Names one layer in layerdb. The lock is held, and the files and the record are on disk.
-    fn commit(&self, parent: Option<&Layer>, mut unpacked: Unpacked) -> Result<Layer, Error> {
+    /// Names one layer in layerdb. The lock is held, and the files and the record are on disk. When the name is, `intents` end.
+    fn commit(
+        &self,
+        parent: Option<&Layer>,
+        mut unpacked: Unpacked,
+        intents: &mut Vec<Intent>,
+    ) -> Result<Layer, Error> {
         let parent = parent.map(|layer| layer.chain_id);
         let layer = Layer {
             chain_id: chain(parent, unpacked.diff_id),
@@ -248,10 +280,8 @@ impl Store {
         let record = unpacked.record.take().expect("an unpacked layer has its record until it is committed");
         self.driver.commit(&layer.cache_id)?;
         self.set_aside(layer.chain_id)?;
-        record.publish(&self.layout.layer(layer.chain_id))?;
-        if let Some(Err(error)) = unpacked.intent.take().map(Intent::done) {
-            tracing::warn!(%error, "a finished unpacking stays in the journal until the store is settled");
-        }
+        record.name(&self.layout.layer(layer.chain_id))?;
+        intents.extend(unpacked.intent.take());
         tracing::info!(chain = %layer.chain_id, diff = %layer.diff_id, size = layer.size, "layer registered");
         Ok(layer)
     }
