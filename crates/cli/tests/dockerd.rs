@@ -449,3 +449,38 @@ fn beside_a_live_dockerd_strata_reads_and_does_not_write() {
     root.ok(&["rm", "box"]);
     root.assert_sound(&"after dockerd");
 }
+
+/// Writes `mib` MiB in a container's root and flushes them; the limit says whether that goes.
+fn filling(mib: u32) -> String {
+    format!("dd if=/dev/zero of=/big bs=1M count={mib} 2>/dev/null && sync && echo written")
+}
+
+#[test]
+fn a_containers_size_is_limited_on_btrfs_whoever_made_it() {
+    let (Some(root), Some(base)) = (root_on("btrfs"), base()) else { return };
+    root.import("base:1", &base);
+    let limit = ["--storage-opt", "size=40m"];
+    root.ok(&["create", limit[0], limit[1], "--name", "ours", "base:1", "sh", "-c", &filling(100)]);
+    root.ok(&["create", limit[0], limit[1], "--name", "small", "base:1", "sh", "-c", &filling(4)]);
+    let started = |name: &str| root.run(&["start", "-a", name]);
+    assert_eq!(started("small").out.trim(), "written");
+    let full = started("ours");
+    assert!(full.code != 0 && full.out.is_empty(), "{full:?}");
+    let inspected = root.ok(&["inspect", "-f", "{{json .HostConfig.StorageOpt}}", "ours"]);
+    assert_eq!(inspected, r#"{"size":"40m"}"#);
+    root.assert_sound(&"limited");
+
+    let Some(dockerd) = Dockerd::start_with(root.path(), "btrfs") else { return };
+    dockerd.docker(&["rm", "small"]);
+    let ran = dockerd.output(&["start", "-a", "ours"]);
+    assert!(!ran.status.success() && ran.stdout.is_empty(), "{ran:?}");
+    let name = ["create", "--network=none", limit[0], limit[1], "--name", "theirs", "base:1", "sh", "-c"];
+    dockerd.docker(&[&name[..], &[&filling(100)]].concat());
+    drop(dockerd);
+    let full = started("theirs");
+    assert!(full.code != 0 && full.out.is_empty(), "{full:?}");
+    root.ok(&["rm", "ours", "theirs"]);
+    let left = common::names(&root.join("btrfs/quotas"));
+    assert!(left.is_empty(), "{left:?}");
+    root.assert_sound(&"removed");
+}

@@ -6,7 +6,7 @@ use std::{
 };
 
 use strata_sys::{
-    fs::{info, overlay_features, overlay_parameters, overlay_registered},
+    fs::{info, nearest_existing, overlay_features, overlay_parameters, overlay_registered},
     mount::{Overlay, overlay, unmount},
     tree::Dir,
     xattr,
@@ -17,6 +17,8 @@ use crate::Feature;
 
 /// The lines of `docker info`, in its order.
 pub(super) fn status(home: &Path) -> Vec<(String, String)> {
+    // A root that is not made yet will lie where its parent does.
+    let home = &*nearest_existing(home);
     let filesystem = info(home).map_or("<unknown>", |info| match info.type_name {
         "unknown" => "<unknown>",
         name => name,
@@ -38,8 +40,9 @@ fn has_d_type(home: &Path) -> bool {
     entries.is_ok_and(|entries| entries.flatten().all(|entry| entry.file_type() != FileType::Unknown))
 }
 
-/// Tries each feature in a folder below `tmp`, which is on the home's filesystem.
+/// Tries each feature in a folder below `tmp`, which is on the home's filesystem, or below the nearest that is there.
 pub(crate) fn features(tmp: &Path) -> Vec<Feature> {
+    let tmp = &*nearest_existing(tmp);
     let mut features = vec![in_kernel()];
     match overlay_features(tmp) {
         Ok(tried) => features.extend(tried),
