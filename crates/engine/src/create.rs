@@ -29,8 +29,15 @@ impl Engine {
 
     /// Its layers need no hold from here: making the container's own layer looks them up and holds them in one step.
     fn image_of(&self, request: &Request) -> Result<(ImageId, ImageConfig), Error> {
-        let id = self.images().resolve(&request.image)?;
-        Ok((id, self.images().get(id)?))
+        let mut tries = 8;
+        loop {
+            let id = self.images().resolve(&request.image)?;
+            match self.images().get(id) {
+                // It was removed in between: the name tells what there is now.
+                Err(strata_image::Error::NotFound(_)) if tries > 0 => tries -= 1,
+                image => return Ok((id, image?)),
+            }
+        }
     }
 }
 
