@@ -95,3 +95,26 @@ proptest! {
         let _ = (token::jwks(&bytes).is_ok(), token::bundle(&bytes).is_ok());
     }
 }
+
+#[test]
+fn keys_of_s3_that_would_change_what_is_stored_are_refused_not_passed_over() {
+    let config = |more: &str| {
+        let text =
+            format!("version: 0.1\nstorage: {{s3: {{bucket: b, region: r{more}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n");
+        Config::parse(&text).map_err(|error| error.to_string())
+    };
+    let defaults =
+        ", encrypt: false, secure: true, skipverify: false, v4auth: true, storageclass: STANDARD, objectacl: private";
+    assert!(config(defaults).is_ok());
+    for (key, value) in [
+        ("encrypt", "true"),
+        ("skipverify", "true"),
+        ("v4auth", "false"),
+        ("keyid", "k"),
+        ("storageclass", "REDUCED_REDUNDANCY"),
+        ("objectacl", "public-read"),
+    ] {
+        let mistakes = config(&format!(", {key}: {value}")).err().unwrap_or_else(|| panic!("{key} is passed over"));
+        assert!(mistakes.contains(&format!("storage.s3.{key}")), "{key}: {mistakes}");
+    }
+}

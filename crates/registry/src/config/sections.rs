@@ -173,23 +173,33 @@ fn folder(mut section: Section<'_>, mistakes: &mut Mistakes) -> Option<Place> {
     }
 }
 
+/// Refuses what would have content stored or sent in another way than it is here: all that is taken is distribution's default.
+fn only_as_without(section: &mut Section<'_>, mistakes: &mut Mistakes) {
+    const WHY: &str = "cannot be had here, and would change how content is stored or sent: leave it out";
+    for (key, default) in [("encrypt", false), ("skipverify", false), ("v4auth", true)] {
+        if section.flag(key, default, mistakes) != default {
+            mistakes.add(&section.place(key), WHY);
+        }
+    }
+    for (key, default) in [("keyid", ""), ("storageclass", "STANDARD"), ("objectacl", "private")] {
+        if section.text(key, mistakes).is_some_and(|text| !text.is_empty() && text != default) {
+            mistakes.add(&section.place(key), WHY);
+        }
+    }
+}
+
 fn s3(mut section: Section<'_>, mistakes: &mut Mistakes) -> Option<Place> {
     section.ignore(&[
-        "encrypt",
-        "keyid",
-        "secure",
-        "v4auth",
         "multipartcopychunksize",
         "multipartcopymaxconcurrency",
         "multipartcopythresholdsize",
-        "storageclass",
         "useragent",
         "loglevel",
         "usedualstack",
         "accelerate",
-        "skipverify",
-        "objectacl",
     ]);
+    only_as_without(&mut section, mistakes);
+    let scheme = if section.flag("secure", true, mistakes) { "https" } else { "http" };
     let bucket = section.text("bucket", mistakes).unwrap_or_default();
     if bucket.is_empty() {
         mistakes.add(&section.place("bucket"), "names no bucket");
@@ -209,7 +219,7 @@ fn s3(mut section: Section<'_>, mistakes: &mut Mistakes) -> Option<Place> {
         region: section.text("region", mistakes).unwrap_or_else(|| "us-east-1".into()),
         endpoint: section
             .text("regionendpoint", mistakes)
-            .map(|text| if text.contains("://") { text } else { format!("https://{text}") }),
+            .map(|text| if text.contains("://") { text } else { format!("{scheme}://{text}") }),
         root: section.text("rootdirectory", mistakes).unwrap_or_default(),
         keys: key.zip(secret),
         style,
