@@ -97,7 +97,7 @@ impl Union {
         }
         let spot = self.spot(&ns, index, &known)?;
         let value = raw::xattr_at(&*spot.dir, &spot.name, &self.stored_name(name)?)?;
-        if asks_capability && value.is_none() {
+        if asks_capability && value.is_none() && ns.is_ours(known.top) {
             let mut table = self.table();
             // Not if one was set meanwhile.
             if let Ok(node) = table.edit(index)

@@ -15,7 +15,7 @@ use strata_sys::tree::Kind;
 use crate::{
     Union,
     attr::CAPABILITY,
-    config::{Access, Durability},
+    config::Durability,
     copyup::{Data, Raised},
     layer::Layers,
     raw,
@@ -129,21 +129,20 @@ impl Union {
     /// As [`Union::open_file`]. A small file that cannot change is given to `keep` whole, when nobody has it open; from
     /// then on it is not opened below until somebody reads what `keep` has lost.
     ///
+    /// Where files are opened by this, all that are opened for reading must be: only so does nobody read while `keep` runs.
     /// `keep` runs under locks: it must not call the union, nor wait for anybody who does.
     pub fn open_kept(&self, node: NodeId, flags: OFlags, keep: Keep<'_>) -> Result<Arc<Handle>> {
-        if flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC | OFlags::DIRECT) {
+        if flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC) {
             return self.open_file(node, flags);
         }
         let index = index_of(node)?;
         // A second opener waits: whoever reads does so after the content was taken.
-        let one = self.keeping[index as usize % self.keeping.len()].lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.keeping[index as usize % self.keeping.len()].lock().unwrap_or_else(PoisonError::into_inner);
         let ns = self.look();
         let mut known = self.known(index)?;
-        let fixed = known.kind == Kind::File
-            && known.link.is_some()
-            && ns.get(known.top).is_ok_and(|layer| layer.access != Access::ReadWrite);
-        if !fixed {
-            drop((ns, one));
+        let fixed = known.kind == Kind::File && known.link.is_some() && ns.is_read_only(known.top);
+        if !fixed || flags.contains(OFlags::DIRECT) {
+            drop(ns);
             return self.open_file(node, flags);
         }
         if known.kept {

@@ -61,6 +61,16 @@ impl Layers {
         self.writer == Some(layer) && self.work.as_ref().is_some_and(|work| !work.can.device_whiteouts)
     }
 
+    /// Whether nobody changes the branch while it is one of ours.
+    pub fn is_read_only(&self, layer: u16) -> bool {
+        self.get(layer).is_ok_and(|layer| layer.access != Access::ReadWrite)
+    }
+
+    /// Whether what lies in the branch changes by our doing alone, so that it may be remembered.
+    pub fn is_ours(&self, layer: u16) -> bool {
+        self.writer == Some(layer) || self.is_read_only(layer)
+    }
+
     pub fn last(&self) -> u16 {
         (self.list.len() - 1) as u16
     }

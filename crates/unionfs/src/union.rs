@@ -256,12 +256,11 @@ impl Union {
     }
 
     pub(crate) fn entry_of(&self, ns: &Layers, index: Index, node: &Node, stat: &Statx) -> Entry {
-        let own = ns.get(node.top).is_ok_and(|layer| layer.access != Access::ReadWrite) || ns.writer == Some(node.top);
         Entry {
             node: id_of(index),
             generation: u64::from(node.generation),
             attr: self.attr_of(node, stat),
-            cache: if own { Cache::Long } else { Cache::Short },
+            cache: if ns.is_ours(node.top) { Cache::Long } else { Cache::Short },
         }
     }
 

@@ -77,6 +77,11 @@ impl Front {
         Ok((self.attr(id, &attr), self.keep()))
     }
 
+    fn open_node(&self, id: INodeNo, node: NodeId, flags: i32) -> Result<Arc<Handle>> {
+        let keep = |content: &[u8]| self.keeper.get().is_some_and(|keeper| keeper.store(id, 0, content).is_ok());
+        self.union.open_kept(node, convert::open_flags(flags), &keep)
+    }
+
     fn create_file(
         &self,
         request: &Request,
@@ -91,7 +96,8 @@ impl Front {
             // Somebody was faster.
             Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => {
                 let entry = self.union.lookup(parent, name)?;
-                match self.union.open_file(entry.node, convert::open_flags(flags)) {
+                // The kernel has no name for it yet, so that nothing can be handed over.
+                match self.union.open_kept(entry.node, convert::open_flags(flags), &|_| false) {
                     Ok(handle) => Ok((entry, handle)),
                     Err(error) => {
                         self.union.forget(entry.node, 1);
@@ -271,8 +277,7 @@ impl Filesystem for Front {
     fn open(&self, request: &Request, id: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _answering = self.linger.answering();
         let result = self.node(id).and_then(|node| {
-            let keep = |content: &[u8]| self.keeper.get().is_some_and(|keeper| keeper.store(id, 0, content).is_ok());
-            let handle = self.union.open_kept(node, convert::open_flags(flags.0), &keep)?;
+            let handle = self.open_node(id, node, flags.0)?;
             if flags.0 & libc::O_TRUNC != 0 && Self::privileges(request) == Privileges::Clear {
                 let change = SetAttr { size: Some(0), privileges: Privileges::Clear, ..SetAttr::default() };
                 self.union.set_attr(node, Some(&handle), &change)?;
