@@ -8,6 +8,10 @@ build=(
   "libc6-dev: C headers for the same"
   "make: runs this"
   "pkg-config: finds libseccomp"
+  "nasm: assembles ISA-L, which inflates gzip twice as fast as the rest"
+  "autoconf: makes ISA-L's build"
+  "automake: the same"
+  "libtool: the same"
   "libseccomp-dev: the built-in runtime filters system calls with libseccomp"
 )
 demo=(
@@ -26,6 +30,12 @@ test=(
   "skopeo: reads and writes our archives; a client of our registry"
   "podman: another client of our registry"
   "docker-registry: a registry to pull from and push to, and to share a folder with"
+  "swift: an object store for our registry, with the four below"
+  "swift-proxy: its front"
+  "swift-account: its accounts"
+  "swift-container: its containers"
+  "swift-object: its objects"
+  "memcached: its tokens"
   "openssl: certificates for registries with TLS"
   "btrfs-progs: a btrfs for that driver"
   "fuse3: lets users mount our union"
@@ -53,7 +63,8 @@ bench=(
   "nginx-light: a peer in sending blobs"
   "apache2-utils: many requests at once (ab)"
   "hyperfine: times commands side by side"
-  "time: peak memory"
+  "isal: igzip, for the floor of a pull"
+  "time: peak memory, processor time"
   "jq: reads what hyperfine and docker print"
 )
 

@@ -78,8 +78,8 @@ const WRITERS: usize = 4;
 
 /// Unpacks the plain tar `input` into the empty folder `dest`, and writes its tar-split (gzip JSON) to `tar_split`.
 ///
-/// Several threads share the work over bounded channels: one reads (the caller's), one hashes, one takes the tar apart, others write
-/// files; no content is copied on the way, and memory is bounded at some 4 MiB whatever the layer holds, but for a few dozen bytes for each directory. Every path is resolved
+/// Several threads share the work over bounded channels: one reads (the caller's), one takes the tar apart, and where there is work for
+/// them one hashes and others write files; no content is copied on the way, and memory is bounded at some 4 MiB whatever the layer holds, but for a few dozen bytes for each directory. Every path is resolved
 /// under a descriptor of `dest`, and no symbolic link is followed. On failure `dest` holds part of the layer and is for the caller to
 /// remove. Nothing is synced.
 ///
@@ -102,23 +102,20 @@ pub fn apply_from<W: Write + Send, E: From<Error>>(
 ) -> Result<Applied, E> {
     let folder = folder::Folder::open(dest).context("open", dest).map_err(Error::from)?;
     let maker = make::Maker::new(folder.root(), options.marks).context("prepare", dest).map_err(Error::from)?;
-    let (mut inlet, hash, feed) = feed::feed();
-    let writers = thread::available_parallelism().map_or(1, usize::from).min(WRITERS);
-    let (crew, posts) = batch::crew(writers);
     let maker = &maker;
     let (planned, digest, written, tar_bytes, unheard) = thread::scope(|scope| {
-        let hashing = scope.spawn(move || hash.run());
-        for post in posts {
-            scope.spawn(move || post.run(maker));
-        }
+        let (mut inlet, feed, digest) = feed::feed(move |hash| drop(scope.spawn(move || hash.run())));
+        let writers = thread::available_parallelism().map_or(1, usize::from).min(WRITERS);
+        let crew = batch::Crew::new(writers, maker, move |post| drop(scope.spawn(move || post.run(maker))));
         let planning = scope.spawn(move || plan::Plan::new(feed, tar_split, options, folder, maker, crew).run());
         let written = write(&mut inlet);
         let unheard = inlet.is_unheard();
         let tar_bytes = inlet.end(written.as_ref().copied().map_err(|_| ()));
-        (join(planning), join(hashing), written, tar_bytes, unheard)
+        (join(planning), digest, written, tar_bytes, unheard)
     });
     // Who fails first is the reason: the input, which cuts the tar off, or the plan, which refuses the rest of the input.
     let counted = if unheard { planned.map_err(E::from)? } else { written.and_then(|()| Ok(planned?))? };
+    let digest = digest.recv().expect("a tar that was read to its end has been hashed");
     let size = if options.marks == Marks::None { counted.claimed } else { maker.size() };
     Ok(Applied { diff_id: DiffId::new(digest), size, tar_bytes, entries: counted.entries })
 }

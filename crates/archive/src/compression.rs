@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::{Error, Limits};
+use crate::{Error, Limits, gzip};
 
 /// Bytes of compressed input read at once.
 const BUFFER: usize = 256 << 10;
@@ -75,7 +75,7 @@ pub fn decompress<'a, R: Read + Send + 'a>(
     let damaged = |source| Error::Compression { format: compression.name(), source };
     let inner: Box<dyn Read + Send + 'a> = match compression {
         Compression::Plain => unreachable!("returned above"),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
+        Compression::Gzip => Box::new(gzip::Decoder::new(buffered)),
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered).map_err(damaged)?),
         Compression::Xz => {
             let stream = xz2::stream::Stream::new_stream_decoder(XZ_MEMORY, xz2::stream::CONCATENATED);

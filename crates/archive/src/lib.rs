@@ -3,6 +3,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`compression`] | gzip, zstd, xz, bzip2 and plain input, recognised by content |
+//! | `gzip` | streams of gzip members, by the fastest decoder there is |
 //! | [`tar`] | one reader (raw bytes and entries) and one writer (Go-compatible headers) |
 //! | [`split`] | tar-split: what rebuilds a layer's tar byte for byte |
 //! | [`marks`] | whiteouts and opaque directories, in tars and on disk |
@@ -17,6 +18,7 @@ pub mod apply;
 pub mod compression;
 pub mod diff;
 pub mod error;
+mod gzip;
 pub mod limits;
 pub mod marks;
 mod piece;

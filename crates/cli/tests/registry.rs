@@ -58,7 +58,7 @@ fn what_is_in_force_is_printed_and_every_mistake_is_named() {
         .unwrap();
     let (code, _, mistakes) = ask();
     assert_eq!(code, Some(1));
-    for place in ["storage.azure:", "http.addr:", "http.foo:", "auth.htpasswd.path:"] {
+    for place in ["storage.azure.accountname:", "http.addr:", "http.foo:", "auth.htpasswd.path:"] {
         assert!(mistakes.contains(place), "{place} in {mistakes}");
     }
 }

@@ -48,11 +48,14 @@ impl Store {
     /// Undoes or finishes what the notes of a dead operation say. Notes of other stores are passed over. Doing it twice, or
     /// being killed in between, is no harm.
     ///
-    /// For `Journal::settle`, which calls this under the dead operation's lock; after the layer store's own settling.
+    /// For `Journal::settle`, which calls this under the dead operation's lock. To be called for every driver of the root: a container
+    /// that is there is its own driver's concern; what is left of one that is gone may lie under any.
     pub fn settle(&self, notes: &[serde_json::Value]) -> Result<(), Error> {
         let notes: Vec<Note> = notes.iter().map(Note::of).filter(|note| *note != Note::Other).collect();
         for note in &notes {
             match note {
+                Note::Create { container, .. } | Note::Run { container }
+                    if self.exists(container) && !self.owns(container) => {}
                 Note::Create { container, passing: true, .. } => self.settle_passing(container, &notes)?,
                 Note::Create { container, .. } if !self.exists(container) => {
                     self.layers.remove_unfinished_mount(container)?;

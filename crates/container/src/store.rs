@@ -40,9 +40,13 @@ pub fn default_exec_root(root: &Path) -> PathBuf {
     Path::new("/run/strata").join(&digest[..12])
 }
 
-/// The containers of one data root.
+/// The containers that one data root has under one storage driver, as dockerd sees no others.
+///
+/// `containers/` is shared by all drivers: a record names its own. Names are given once for all of them.
 pub struct Store {
     pub(crate) layout: Layout,
+    /// `image`, with a folder for each driver.
+    drivers: PathBuf,
     pub(crate) layers: Arc<strata_layer::Store>,
     pub(crate) journal: Journal,
     pub(crate) locks: PathBuf,
@@ -56,6 +60,21 @@ pub struct Container {
     pub id: ContainerId,
     pub record: Record,
     pub host: HostConfig,
+}
+
+/// What tells containers apart, of a record.
+#[derive(Deserialize)]
+struct Brief {
+    #[serde(rename = "Name")]
+    name: String,
+    #[serde(rename = "Driver", default)]
+    driver: String,
+}
+
+impl Brief {
+    fn short_name(&self) -> &str {
+        self.name.strip_prefix('/').unwrap_or(&self.name)
+    }
 }
 
 /// A container whose files cannot be read.
@@ -84,6 +103,7 @@ impl Store {
         }
         Ok(Self {
             layout,
+            drivers: config.root.join("image"),
             layers: config.layers,
             journal: config.journal,
             locks: config.locks.to_owned(),
@@ -100,8 +120,15 @@ impl Store {
         &self.layers
     }
 
-    /// The IDs of all containers, damaged or not (one readdir), sorted.
+    /// The IDs of this driver's containers, damaged or not, sorted. Reads every record.
     pub fn ids(&self) -> Result<Vec<ContainerId>, Error> {
+        let mut ids = self.all_ids()?;
+        ids.retain(|id| self.owns(id));
+        Ok(ids)
+    }
+
+    /// The IDs of the containers of all drivers, damaged or not (one readdir), sorted.
+    pub fn all_ids(&self) -> Result<Vec<ContainerId>, Error> {
         let dir = self.layout.containers();
         let entries = match fs::read_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -116,14 +143,33 @@ impl Store {
         Ok(ids)
     }
 
-    /// Reads all containers. One that is damaged is told with the reason, and does not keep the others from being read.
+    /// Whether a container is of this driver.
+    pub fn owns(&self, id: &ContainerId) -> bool {
+        self.is_own(id, self.brief(id).map(|brief| brief.driver).as_deref())
+    }
+
+    /// The same, by the driver that its record names. One that names none belongs where its layers are noted; if they are nowhere, to
+    /// every driver: somebody has to tell of it.
+    fn is_own(&self, id: &ContainerId, named: Option<&str>) -> bool {
+        if let Some(named) = named.filter(|name| !name.is_empty()) {
+            return named == self.layers.driver().name();
+        }
+        let noted = |image: &Path| image.join("layerdb/mounts").join(id.as_str()).exists();
+        self.layers.layout().mount(id).exists()
+            || !fs::read_dir(&self.drivers).is_ok_and(|all| all.flatten().any(|driver| noted(&driver.path())))
+    }
+
+    /// Reads all containers of this driver. One that is damaged is told with the reason, and does not keep the others from being read.
     pub fn list(&self) -> Result<Listing, Error> {
         let mut listing = Listing::default();
-        for id in self.ids()? {
+        for id in self.all_ids()? {
             match self.load(&id) {
                 Ok(container) => listing.containers.push(container),
-                Err(Error::Damaged { path, reason }) => listing.damaged.push(Damage { id, path, reason }),
-                // It went while we were reading.
+                Err(Error::Damaged { path, reason }) if self.owns(&id) => {
+                    listing.damaged.push(Damage { id, path, reason })
+                }
+                Err(Error::Damaged { .. }) => {}
+                // Another driver's, or it went while we were reading.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -141,19 +187,22 @@ impl Store {
     pub fn resolve(&self, text: &str) -> Result<ContainerId, Error> {
         let not_found = || Error::NotFound(text.to_owned());
         if let Ok(id) = text.parse::<ContainerId>() {
-            return if self.layout.container(&id).path().is_dir() { Ok(id) } else { Err(not_found()) };
+            let there = self.layout.container(&id).path().is_dir() && self.owns(&id);
+            return if there { Ok(id) } else { Err(not_found()) };
         }
         if text.is_empty() {
             return Err(not_found());
         }
-        let ids = self.ids()?;
+        let ids = self.all_ids()?;
         let name = text.strip_prefix('/').unwrap_or(text);
         for id in &ids {
-            if self.name_of(id).is_some_and(|found| found == name) {
+            if let Some(brief) = self.brief(id).filter(|brief| brief.short_name() == name)
+                && self.is_own(id, Some(&brief.driver))
+            {
                 return Ok(id.clone());
             }
         }
-        let mut starting = ids.into_iter().filter(|id| id.as_str().starts_with(text));
+        let mut starting = ids.into_iter().filter(|id| id.as_str().starts_with(text) && self.owns(id));
         match (starting.next(), starting.next()) {
             (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => Err(Error::Ambiguous(text.to_owned())),
@@ -161,13 +210,22 @@ impl Store {
         }
     }
 
-    /// Reads the container `id`, and settles its state if it is recorded as running and is not.
+    /// Reads the container `id`, and settles its state if it is recorded as running and is not. Another driver's is not found.
     pub fn load(&self, id: &ContainerId) -> Result<Container, Error> {
         let container = self.read(id)?;
+        if !self.is_own(id, Some(&container.record.driver)) {
+            return Err(Error::NotFound(id.to_string()));
+        }
         if container.record.state.running && self.access == Access::ReadWrite {
             return self.settle_running(container);
         }
         Ok(container)
+    }
+
+    /// Reads the records of the containers of all drivers, as they are; damaged ones are left out.
+    pub fn records(&self) -> Result<Vec<Record>, Error> {
+        let records = self.all_ids()?.into_iter().filter_map(|id| self.read(&id).ok());
+        Ok(records.map(|container| container.record).collect())
     }
 
     /// Reads the container `id` as it is recorded.
@@ -191,19 +249,18 @@ impl Store {
         Ok(Container { id: id.clone(), record, host: read_host(&dir)? })
     }
 
-    /// The name alone; `None` if the record cannot be read.
-    fn name_of(&self, id: &ContainerId) -> Option<String> {
-        #[derive(Deserialize)]
-        struct Named {
-            #[serde(rename = "Name")]
-            name: String,
-        }
-        let bytes = fs::read(self.layout.container(id).record()).ok()?;
-        let named: Named = serde_json::from_slice(&bytes).ok()?;
-        Some(named.name.strip_prefix('/').map(str::to_owned).unwrap_or(named.name))
+    /// The container's name, without its slash; `None` if its record cannot be read.
+    pub fn name(&self, id: &ContainerId) -> Option<String> {
+        self.brief(id).map(|brief| brief.short_name().to_owned())
     }
 
-    /// The names that are taken, with who has them: of containers, and of those just being created.
+    /// Name and driver alone; `None` if the record cannot be read.
+    fn brief(&self, id: &ContainerId) -> Option<Brief> {
+        let bytes = fs::read(self.layout.container(id).record()).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// The names that are taken, with who has them: of containers of all drivers, and of those just being created.
     pub(crate) fn names(&self) -> Result<Vec<(String, ContainerId)>, Error> {
         let mut names = Vec::new();
         // Those being created first: who is done in between is found as a container.
@@ -213,8 +270,8 @@ impl Store {
                 _ => None,
             }));
         }
-        for id in self.ids()? {
-            names.extend(self.name_of(&id).map(|name| (name, id)));
+        for id in self.all_ids()? {
+            names.extend(self.name(&id).map(|name| (name, id)));
         }
         Ok(names)
     }

@@ -60,6 +60,8 @@ pub struct Stores<'a> {
     pub mappings: Mappings,
     /// `strata/partial`
     pub partial: PathBuf,
+    /// `strata/platforms`: images with all their platforms, kept for a push.
+    pub platforms: PathBuf,
     /// `strata/cache/manifests`: manifests as they were served, so that an image can be pushed as what it was pulled.
     pub manifests: PathBuf,
 }

@@ -7,10 +7,11 @@
 //! Members in a row are one gzip stream to every reader (RFC 1952, section 2.2). The same tar gives the same bytes, however many cores there are.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Write},
     thread::Scope,
 };
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use libdeflater::{CompressionLvl, Compressor};
 
@@ -23,7 +24,7 @@ const LEVEL: i32 = 5;
 
 type Outcome = io::Result<Vec<u8>>;
 
-/// Compresses what `produce` writes; read the result from what is returned. Its threads end with `scope`.
+/// Compresses what `produce` writes into what is returned. Its threads end with `scope`.
 pub(crate) fn gzip<'scope, P>(scope: &'scope Scope<'scope, '_>, produce: P) -> Gzip
 where
     P: FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'scope,
@@ -48,7 +49,7 @@ where
             cut.fail(error);
         }
     });
-    Gzip { order, piece: Vec::new(), at: 0 }
+    Gzip(order)
 }
 
 /// Cuts the tar into pieces.
@@ -98,37 +99,29 @@ impl Write for Cut {
     }
 }
 
-/// The compressed stream.
-pub(crate) struct Gzip {
-    order: Receiver<Receiver<Outcome>>,
-    piece: Vec<u8>,
-    at: usize,
-}
+/// The compressed stream, in pieces.
+pub(crate) struct Gzip(Receiver<Receiver<Outcome>>);
 
-impl Read for Gzip {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.piece.len() {
-            let Ok(outcome) = self.order.recv() else { return Ok(0) };
-            let stopped = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the compression stopped");
-            (self.piece, self.at) = (outcome.recv().map_err(stopped)??, 0);
-        }
-        let len = into.len().min(self.piece.len() - self.at);
-        into[..len].copy_from_slice(&self.piece[self.at..self.at + len]);
-        self.at += len;
-        Ok(len)
+impl Iterator for Gzip {
+    type Item = io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let outcome = self.0.recv().ok()?;
+        let stopped = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the compression stopped");
+        Some(outcome.recv().map_err(stopped).and_then(|outcome| outcome).map(Bytes::from))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     fn compressed(bytes: &[u8]) -> Vec<u8> {
         std::thread::scope(|scope| {
-            let mut out = Vec::new();
-            let mut gzip = gzip(scope, |to| to.write_all(bytes));
-            gzip.read_to_end(&mut out).unwrap();
-            out
+            let pieces: io::Result<Vec<Bytes>> = gzip(scope, |to| to.write_all(bytes)).collect();
+            pieces.unwrap().concat()
         })
     }
 
@@ -149,11 +142,11 @@ mod tests {
     #[test]
     fn a_failure_comes_out_where_it_came_in() {
         std::thread::scope(|scope| {
-            let mut gzip = gzip(scope, |to| {
+            let gzip = gzip(scope, |to| {
                 to.write_all(&[0; 3 * PIECE])?;
                 Err(io::Error::other("the layer is damaged"))
             });
-            let error = gzip.read_to_end(&mut Vec::new()).unwrap_err();
+            let error = gzip.collect::<io::Result<Vec<Bytes>>>().unwrap_err();
             assert_eq!(error.to_string(), "the layer is damaged");
         });
     }

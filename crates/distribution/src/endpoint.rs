@@ -3,14 +3,22 @@
 //! | domain | places, tried in this order |
 //! | --- | --- |
 //! | `docker.io` | the mirrors, then Docker's own registry |
-//! | loopback, or listed as insecure | HTTPS with any certificate, then plain HTTP |
+//! | loopback | plain HTTP, then HTTPS with any certificate; the other way round where `certs.d` has a folder for it |
+//! | listed as insecure | HTTPS with any certificate, then plain HTTP |
 //! | any other | HTTPS |
+//!
+//! Docker asks a loopback address by HTTPS first, too. Whoever answers there could turn HTTPS down as well, so that this guards nothing; and asking by
+//! plain HTTP first spares the 30 ms of CPU that it takes to gather what a first handshake needs of chance.
 //!
 //! Source: moby 20.10, `registry/service_v2.go`, `registry/config.go`.
 
 use reqwest::Url;
 
-use crate::{Error, docker_config::DEFAULT_REGISTRY_KEY, settings::Settings};
+use crate::{
+    Error,
+    docker_config::DEFAULT_REGISTRY_KEY,
+    settings::{Settings, is_loopback},
+};
 
 /// The domain that a reference without one has.
 const DEFAULT_DOMAIN: &str = "docker.io";
@@ -80,6 +88,9 @@ fn of_host(host: &str, settings: &Settings) -> Result<Endpoint, Error> {
         base.map_err(|error| Error::invalid(format!("the registry {host:?}"), format!("is no host: {error}")))
     };
     let (verify, bases) = match settings.is_insecure(host) {
+        true if is_loopback(host) && !settings.certs.join(host).is_dir() => {
+            (Verify::Nothing, vec![url("http")?, url("https")?])
+        }
         true => (Verify::Nothing, vec![url("https")?, url("http")?]),
         false => (Verify::Full, vec![url("https")?]),
     };
@@ -136,7 +147,7 @@ mod tests {
         assert_eq!(bases("docker.io", Direction::Push), [docker]);
         assert_eq!(bases("r.test:5000", Direction::Pull), ["https://r.test:5000/"]);
         assert_eq!(bases("plain.test", Direction::Pull), ["https://plain.test/", "http://plain.test/"]);
-        assert_eq!(bases("[::1]:5000", Direction::Pull), ["https://[::1]:5000/", "http://[::1]:5000/"]);
+        assert_eq!(bases("[::1]:5000", Direction::Pull), ["http://[::1]:5000/", "https://[::1]:5000/"]);
         assert!(endpoints("", Direction::Pull, &settings(&[])).is_err());
         for mirror in ["ftp://x", "http://user:secret@x", "http://x?y", "http://"] {
             let error = endpoints("docker.io", Direction::Pull, &settings(&[mirror])).unwrap_err().to_string();

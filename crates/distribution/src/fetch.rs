@@ -14,6 +14,7 @@ use std::{
     future::Future,
     io::{self, Read},
     os::unix::fs::FileExt,
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -44,7 +45,7 @@ use crate::{
 /// Blobs fetched at the same time.
 const AT_ONCE: usize = 4;
 /// Bytes that an attempt must bring so that the failures before it do not count.
-const PROGRESS: u64 = 16 << 10;
+pub(crate) const PROGRESS: u64 = 16 << 10;
 /// Bytes read at once of what is there already.
 const PIECE: usize = 256 << 10;
 
@@ -120,6 +121,11 @@ impl Blob {
     /// Bytes that were read last.
     pub fn read_up_to(&self) -> u64 {
         self.read_up_to.load(Relaxed)
+    }
+
+    /// Gives the file, which is whole, another name for good.
+    pub fn keep(&self, path: &Path) -> Result<(), Error> {
+        self.partial.keep(path)
     }
 
     /// Removes the file: the layer is registered, or the bytes are wrong.
@@ -295,43 +301,18 @@ impl Fetch<'_> {
         let mut at = Progress { blob, file: &blob.partial.file, hasher, have: 0 };
         self.begun_before(&mut at)?;
         self.events.layer(&id, Phase::Downloading { done: at.have, total: size });
-        let (mut failures, mut place) = (0, 0);
-        let sources = self.sources(blob);
-        let mut refusals = 0;
+        let mut turns = Turns::new(self.places(&blob.wanted));
         while at.have < size {
             if self.stop.is_set() {
                 return Err(Error::Stopped);
             }
             let before = at.have;
             let begun = Instant::now();
-            let result = self.net.wait(self.stop.or(self.stream(&sources[place % sources.len()], &mut at)));
+            let result = self.net.wait(self.stop.or(self.stream(turns.place(), &mut at)));
             self.times.download.add(begun.elapsed());
             let Err(error) = result else { continue };
-            if matches!(error, Error::Stopped | Error::Io(_)) {
-                return Err(error);
-            }
-            place += 1;
-            let moved = at.have - before >= PROGRESS.min(size);
             tracing::debug!(blob = %blob.wanted.digest, have = at.have, size, %error, "the fetch was cut off");
-            if error.is_passing() {
-                failures = if moved { 0 } else { failures + 1 };
-                if failures == ATTEMPTS * sources.len().min(2) as u32 {
-                    return Err(error);
-                }
-                // Another mirror is asked at once.
-                if !moved && place % sources.len() == 0 || error.wait().is_some() {
-                    let pause = http::pause(failures.max(1), error.wait());
-                    self.net.wait(self.stop.or(async {
-                        pause.await;
-                        Ok(())
-                    }))?;
-                }
-            } else {
-                refusals += 1;
-                if refusals >= sources.len() {
-                    return Err(error);
-                }
-            }
+            self.net.wait(self.stop.or(turns.next(error, at.have - before >= PROGRESS.min(size))))?;
         }
         self.events.layer(&id, Phase::Verifying);
         let object = format!("blob {}", blob.wanted.digest);
@@ -364,11 +345,11 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// All places that may have the blob.
-    fn sources(&self, blob: &Blob) -> Vec<Place> {
+    /// All places that may have a blob.
+    pub fn places(&self, wanted: &Wanted) -> Vec<Place> {
         let place = |site: &Arc<Site>, url| Place { site: site.clone(), url, ranges: AtomicBool::new(true) };
         let mut places: Vec<Place> = self.sites.iter().map(|site| place(site, None)).collect();
-        for url in blob.wanted.urls.iter().filter_map(|url| url.parse::<Url>().ok()) {
+        for url in wanted.urls.iter().filter_map(|url| url.parse::<Url>().ok()) {
             if matches!(url.scheme(), "http" | "https") {
                 places.push(place(&self.sites[0], Some(url)));
             }
@@ -378,19 +359,26 @@ impl Fetch<'_> {
 
     /// One request; writes what it brings.
     async fn stream(&self, place: &Place, at: &mut Progress<'_>) -> Result<(), Error> {
-        let size = at.blob.wanted.size;
+        let (response, skip) = self.ask(place, &at.blob.wanted, at.have).await?;
+        let url = response.url().clone();
+        self.take_in(&url, response, skip, at).await
+    }
+
+    /// Asks for a blob from byte `have` on; returns the answer, and how many of its first bytes are to be left out.
+    pub async fn ask(&self, place: &Place, wanted: &Wanted, have: u64) -> Result<(Response, u64), Error> {
+        let size = wanted.size;
         let remote = place.site.remote().await?;
-        let path = || format!("v2/{}/blobs/{}", self.repository, at.blob.wanted.digest);
+        let path = || format!("v2/{}/blobs/{}", self.repository, wanted.digest);
         let url = place.url.clone().unwrap_or_else(|| remote.url(&path()));
         let mut call = Call::new(Method::GET, url.clone(), &pull_scope(self.repository));
-        if at.have > 0 && place.ranges.load(Relaxed) {
-            call = call.header(RANGE, &format!("bytes={}-", at.have));
+        if have > 0 && place.ranges.load(Relaxed) {
+            call = call.header(RANGE, &format!("bytes={have}-"));
         }
         let asked = call.headers.contains_key(RANGE);
         let response = remote.try_once(&call).await?;
         let skip = match response.status().as_u16() {
-            200 => at.have,
-            206 if asked => match check_range(response.headers(), at.have, size) {
+            200 => have,
+            206 if asked => match check_range(response.headers(), have, size) {
                 Ok(()) => 0,
                 Err(what) => {
                     place.ranges.store(false, Relaxed);
@@ -404,12 +392,12 @@ impl Fetch<'_> {
             }
             _ => return Err(failure(response).await),
         };
-        let expected = size - (at.have - skip);
+        let expected = size - (have - skip);
         if let Some(length) = response.content_length().filter(|length| *length != expected) {
-            let object = format!("blob {} on {}", at.blob.wanted.digest, remote.host);
+            let object = format!("blob {} on {}", wanted.digest, remote.host);
             return Err(Error::Length { object, expected: size, found: length.saturating_add(size - expected) });
         }
-        self.take_in(&url, response, skip, at).await
+        Ok((response, skip))
     }
 
     /// Writes the body of an answer behind what is there; the first `skip` bytes are there already.
@@ -453,12 +441,52 @@ impl Fetch<'_> {
 }
 
 /// One place that may have a blob.
-struct Place {
+pub(crate) struct Place {
     site: Arc<Site>,
     /// Where a foreign layer lies; else the blob is in the repository.
     url: Option<Url>,
     /// Whether it is trusted with ranges.
     ranges: AtomicBool,
+}
+
+/// Whose turn it is to be asked for a blob, and when asking is of no more use.
+pub(crate) struct Turns {
+    places: Vec<Place>,
+    at: usize,
+    /// Attempts in a row that brought nothing.
+    failures: u32,
+    refusals: usize,
+}
+
+impl Turns {
+    pub fn new(places: Vec<Place>) -> Self {
+        Self { places, at: 0, failures: 0, refusals: 0 }
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.places[self.at % self.places.len()]
+    }
+
+    /// Takes note of a failure, after which a request had `moved` or not: returns when the next may be made, or the error if none is.
+    pub async fn next(&mut self, error: Error, moved: bool) -> Result<(), Error> {
+        if matches!(error, Error::Stopped | Error::Io(_)) {
+            return Err(error);
+        }
+        self.at += 1;
+        if !error.is_passing() {
+            self.refusals += 1;
+            return if self.refusals >= self.places.len() { Err(error) } else { Ok(()) };
+        }
+        self.failures = if moved { 0 } else { self.failures + 1 };
+        if self.failures == ATTEMPTS * self.places.len().min(2) as u32 {
+            return Err(error);
+        }
+        // Another mirror is asked at once.
+        if !moved && self.at.is_multiple_of(self.places.len()) || error.wait().is_some() {
+            http::pause(self.failures.max(1), error.wait()).await;
+        }
+        Ok(())
+    }
 }
 
 /// Checks that an answer brings what was asked for; says what is wrong.

@@ -16,7 +16,7 @@ use crate::{
     endpoint::{Endpoint, Verify},
     error::shorten,
     range::retry_after,
-    settings::{Settings, host_only},
+    settings::{Settings, is_loopback},
 };
 
 /// How long a connection may take to come about.
@@ -78,7 +78,7 @@ impl Call {
 impl Remote {
     /// Finds out at which of its addresses an endpoint answers.
     pub async fn connect(endpoint: &Endpoint, settings: &Settings) -> Result<Self, Error> {
-        let mut first = None;
+        let mut telling = None;
         for base in &endpoint.bases {
             let client = client(endpoint, base, settings)?;
             let plain = base.scheme() == "http";
@@ -89,12 +89,15 @@ impl Remote {
                 Ok(_) => return Ok(remote),
                 Err(error) => {
                     tracing::debug!(%base, %error, "no registry here");
-                    // Over plain HTTP a registry that is down refuses too: the last word is the one that tells.
-                    first = Some(error);
+                    // A registry that is down refuses in both ways. One that answers speaks in one of them, and what it says tells more than that it
+                    // does not speak the other: 400 or a redirect is what such a port says to plain HTTP.
+                    if !matches!(telling, Some(Error::Status { status: 401.., .. })) {
+                        telling = Some(error);
+                    }
                 }
             }
         }
-        Err(first.unwrap_or(Error::Stopped))
+        Err(telling.unwrap_or(Error::Stopped))
     }
 
     /// Asks whether it is a registry; returns the headers of its answer, which may be a challenge.
@@ -239,8 +242,7 @@ fn client(endpoint: &Endpoint, base: &Url, settings: &Settings) -> Result<Client
         .connect_timeout(CONNECT)
         .read_timeout(SILENCE)
         .tcp_nodelay(true);
-    let host = host_only(&endpoint.host);
-    if host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback()) {
+    if is_loopback(&endpoint.host) {
         builder = builder.no_proxy();
         if base.scheme() == "http" {
             // Nothing on the way has a certificate, so that reading the system's authorities is spared.

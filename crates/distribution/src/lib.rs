@@ -9,7 +9,9 @@
 //! | [`manifest`] | manifests and indexes, checked |
 //! | [`partial`], `fetch` | blobs as they come, kept across interruptions |
 //! | [`pull`] | an image comes in |
-//! | [`push`], `compress`, `upload` | an image goes out |
+//! | [`push`], `compress` | an image goes out |
+//! | [`platforms`] | images with all their platforms, kept and pushed as they were served |
+//! | `source`, `send`, `upload` | one blob goes out, and on where it was cut off |
 //! | [`login`] | `login`, `logout`, `search` |
 //! | [`mappings`] | Docker's `distribution/`: which blobs are which layers |
 //! | [`client`] | what all of these share |
@@ -33,10 +35,13 @@ pub mod manifest;
 pub mod mappings;
 pub mod net;
 pub mod partial;
+pub mod platforms;
 pub mod pull;
 pub mod push;
 pub mod range;
+mod send;
 pub mod settings;
+mod source;
 pub mod times;
 mod upload;
 

@@ -14,12 +14,18 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags},
+    io::Errno,
+};
 use strata_durable::Context;
 use strata_spec::Digest;
 use strata_sys::process::{LockMode, try_lock_file};
@@ -127,6 +133,22 @@ impl Partial {
     /// Bytes that are there.
     pub fn bytes(&self) -> Result<u64, Error> {
         Ok(self.file.metadata().context("look at", self.shown())?.len())
+    }
+
+    /// Gives the file the name `path` on the same filesystem, when all of it is on disk.
+    pub fn keep(&self, path: &Path) -> Result<(), Error> {
+        self.file.sync_all().context("put on disk", self.shown())?;
+        match &self.path {
+            Some(own) => strata_durable::rename(own, path)?,
+            None => {
+                let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                match rustix::fs::linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW) {
+                    Ok(()) | Err(Errno::EXIST) => strata_durable::sync_dir(path.parent().unwrap_or(path))?,
+                    Err(error) => Err(io::Error::from(error)).context("name", path)?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes the file: its blob is not needed any more, or not right.

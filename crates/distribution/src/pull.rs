@@ -35,6 +35,7 @@ use crate::{
     http::{ATTEMPTS, Call, failure, pause, read_all},
     manifest::{Resolved, resolve},
     partial::Partials,
+    platforms::{Platforms, bring::Bringing},
     times::Times,
 };
 
@@ -47,6 +48,8 @@ const INODES_EACH: u64 = 8;
 pub struct Options<'a> {
     /// Which image of an index to take; `None` for this machine's.
     pub platform: Option<Platform>,
+    /// Whether to keep the other platforms too, and all as it was served, so that a push of all platforms needs nothing else.
+    pub all_platforms: bool,
     pub limits: Limits,
     pub events: &'a dyn Events,
 }
@@ -96,10 +99,18 @@ impl Client {
             tracing::info!(name = %canonical, image = %other, "the digest stays with the image of another platform");
         }
         times.resolve.add(begun.elapsed());
-        let image =
-            Image { stores, options, resolved: &resolved, planned: Planned { names, ..planned }, times: &times };
-        self.bring(&image, sites, reference.path())?;
+        let keep = options.all_platforms.then(|| Platforms::new(&stores.platforms));
+        let held = keep.as_ref().map(Platforms::hold).transpose()?;
+        let planned = Planned { names, ..planned };
+        let image = Image { stores, options, resolved: &resolved, planned, times: &times, keep };
+        self.bring(&image, sites.clone(), reference.path())?;
         image.remember(reference)?;
+        if image.keep.is_some() {
+            let (events, top) = (options.events, &resolved.top);
+            self.bring_platforms(&Bringing { stores, reference, id, top, events, times: &times }, &sites)?;
+            drop(held);
+            crate::platforms::sweep(stores)?;
+        }
         times.total.add(begun.elapsed());
         let digest = resolved.top.digest;
         tracing::info!(image = %id, %digest, reference = %reference, "image pulled");
@@ -144,7 +155,7 @@ impl Client {
             let blobs = queue.get().map(|queue: &(Queue, Vec<Arc<Blob>>)| queue.1.as_slice()).unwrap_or_default();
             match result {
                 Ok(()) => {
-                    blobs.iter().try_for_each(|blob| blob.remove())?;
+                    blobs.iter().try_for_each(|blob| image.is_done_with(blob))?;
                     // A pull that was killed between registering and removing left some of layers that are there by now.
                     return image.resolved.manifest.layers.iter().try_for_each(|layer| partials.forget(layer.digest));
                 }
@@ -219,9 +230,19 @@ struct Image<'a> {
     resolved: &'a Resolved,
     planned: Planned,
     times: &'a Arc<Times>,
+    /// Where its blobs stay.
+    keep: Option<Platforms>,
 }
 
 impl Image<'_> {
+    /// A layer is registered: its blob goes, or is kept.
+    fn is_done_with(&self, blob: &Blob) -> Result<(), Error> {
+        match &self.keep {
+            Some(kept) => blob.keep(&kept.blob(blob.wanted.digest)),
+            None => blob.remove(),
+        }
+    }
+
     /// Notes which blobs its layers are, and keeps its manifest, so that a later push needs to send neither.
     fn remember(&self, reference: &Reference) -> Result<(), Error> {
         let layers = self.planned.config.diff_ids().iter().zip(&self.resolved.manifest.layers);
@@ -451,7 +472,8 @@ fn room(partials: &Partials, manifest: &Digest, blobs: &[Arc<Blob>]) -> Result<(
     Ok(())
 }
 
-fn short(digest: Digest) -> String {
+/// A digest, short, as Docker shows it.
+pub(crate) fn short(digest: Digest) -> String {
     digest.hex().chars().take(12).collect()
 }
 

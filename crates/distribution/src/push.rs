@@ -22,7 +22,7 @@ use std::{
     time::Instant,
 };
 
-use reqwest::{Method, header::CONTENT_TYPE};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::Serialize;
 use strata_spec::{
     ChainId, DiffId, Digest, ErrorKind, ImageConfig, ImageId, Reference, chain_ids, gojson,
@@ -31,22 +31,22 @@ use strata_spec::{
 
 use crate::{
     Client, Error, Stores,
-    auth::push_scope,
     client::Site,
     compress::gzip,
     endpoint::Direction,
     events::{Events, Phase},
-    fetch::{Fetch, Follow, Queue, Stop, Wanted},
-    http::{Call, failure},
+    fetch::{Fetch, Stop, Wanted},
     mappings::Source,
-    partial::Partials,
     pull::{keep_manifest, kept_manifest},
+    source::{Document, Made, Pieces, Relay},
     times::Times,
     upload::Target,
 };
 
 /// Layers under way at the same time.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 4;
+/// Layers that are compressed at the same time, each on all cores.
+const COMPRESSED_AT_ONCE: usize = 3;
 /// Blobs of one layer that a registry is asked for, the newest first.
 const CANDIDATES: usize = 5;
 
@@ -104,8 +104,9 @@ impl Client {
         times.resolve.add(begun.elapsed());
         let stop = Stop::default();
         let target = Target { net: &self.net, remote: &remote, repository: reference.path(), stop: &stop };
-        let silent = Mutex::default();
-        let push = Push { client: self, stores, reference, options, target, times: &times, stop: &stop, silent };
+        let (silent, compressing) = (Mutex::default(), bounded(COMPRESSED_AT_ONCE));
+        let push =
+            Push { client: self, stores, reference, options, target, times: &times, stop: &stop, silent, compressing };
         let (digest, bytes, kept) = push.run(&config).map_err(|error| denied(error, reference))?;
         lease.done()?;
         stores.images.tags().set(&reference.with_digest(digest), id, true)?;
@@ -127,6 +128,8 @@ struct Push<'a> {
     stop: &'a Stop,
     /// Domains that do not answer.
     silent: Mutex<BTreeSet<String>>,
+    /// Full while as many layers are compressed as may be.
+    compressing: (Sender<()>, Receiver<()>),
 }
 
 impl Push<'_> {
@@ -156,10 +159,11 @@ impl Push<'_> {
         };
         let id = config.id().digest();
         if self.target.has(id)?.is_none() {
-            self.target.send(|| config.raw(), |_| {})?;
+            self.target.send(&Document { digest: id, bytes: config.raw() }, &|_| {})?;
         }
         let digest = Digest::sha256(&bytes);
-        self.client.net.wait(self.put(digest, &bytes, &kind))?;
+        let tag = self.reference.tag().unwrap_or("latest");
+        self.target.put_manifest(tag, digest, &bytes, &kind)?;
         let of_docker = |d: &&Descriptor| is_gzip(&d.media_type);
         let found: Vec<_> = layers
             .iter()
@@ -187,34 +191,13 @@ impl Push<'_> {
         }
         let mut jobs: Vec<&Layer> = jobs.into_values().collect();
         jobs.sort_by_key(|layer| std::cmp::Reverse(layer.size));
-        let (next, done, failed) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()), Mutex::new(None));
-        let work = || {
-            while let Some(layer) = jobs.get(next.fetch_add(1, Relaxed)) {
-                match self.layer(layer) {
-                    Ok(descriptor) => {
-                        done.lock().expect("no worker panics").insert(layer.diff, descriptor);
-                    }
-                    Err(error) => {
-                        self.stop.now();
-                        next.store(jobs.len(), Relaxed);
-                        let mut failed = failed.lock().expect("no worker panics");
-                        if failed.is_none() || matches!(*failed, Some(Error::Stopped)) {
-                            *failed = Some(error);
-                        }
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..AT_ONCE.min(jobs.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        match failed.into_inner().expect("no worker panics") {
-            Some(error) => Err(error),
-            None => Ok(done.into_inner().expect("no worker panics")),
-        }
+        let done = Mutex::new(BTreeMap::new());
+        in_parallel(&jobs, self.stop, |layer| {
+            let descriptor = self.layer(layer)?;
+            done.lock().expect("no worker panics").insert(layer.diff, descriptor);
+            Ok(())
+        })?;
+        Ok(done.into_inner().expect("no worker panics"))
     }
 
     /// Brings one layer to the registry.
@@ -330,95 +313,95 @@ impl Push<'_> {
         names.of(id).iter().filter(|name| name.digest().is_some()).map(Reference::name).collect()
     }
 
-    /// Fetches a blob and sends it on as it comes.
+    /// Sends a blob of another registry on as it comes.
     fn copy(&self, layer: &Layer, kept: &Descriptor, sites: &[Arc<Site>], from: &str) -> Result<(), Error> {
-        let partials = Partials::open(&self.stores.partial)?;
-        let wanted = Wanted { digest: kept.digest, size: kept.size, urls: Vec::new() };
-        let queue = Queue::new(&partials, vec![wanted])?;
-        let stop = Stop::default();
         let fetch = Fetch {
             net: &self.client.net,
             sites,
             repository: from,
             events: &crate::events::Silent,
             times: self.times.clone(),
-            stop: &stop,
+            stop: self.stop,
         };
-        let blobs = queue.blobs();
+        let wanted = Wanted { digest: kept.digest, size: kept.size, urls: Vec::new() };
         let id = layer.short();
-        let result = std::thread::scope(|scope| {
-            scope.spawn(|| queue.work(&fetch));
-            let told = |done| self.options.events.layer(&id, Phase::Pushing { done, total: kept.size });
-            let result = self.target.send(|| Follow::new(&blobs[0], self.times), told);
-            if result.is_err() {
-                stop.now();
-            }
-            result
-        });
-        if let Some(error) = queue.failure().filter(|error| !matches!(error, Error::Stopped)) {
-            return Err(error);
-        }
-        let (digest, _) = result?;
-        blobs[0].remove()?;
-        if digest != kept.digest {
-            // A sha512 blob: the registry has it under another name than the manifest says.
-            return Err(Error::invalid(kept.digest.to_string(), "is not named by its sha256"));
-        }
+        let told = |done| self.options.events.layer(&id, Phase::Pushing { done, total: kept.size });
+        self.target.send(&Relay { fetch: &fetch, wanted }, &told)?;
+        self.times.bytes.fetch_add(kept.size, Relaxed);
         self.options.events.layer(&id, Phase::Pushed);
         Ok(())
     }
 
     /// Rebuilds the layer's tar, compresses it on all cores, and sends it as it comes.
     fn compressed(&self, layer: &Layer) -> Result<Descriptor, Error> {
+        let (full, done) = &self.compressing;
+        full.send(()).expect("its receiver is beside it");
+        let result = self.compress(layer);
+        done.recv().expect("its sender is beside it");
+        result
+    }
+
+    fn compress(&self, layer: &Layer) -> Result<Descriptor, Error> {
         let (id, begun) = (layer.short(), Instant::now());
         let (digest, size) = std::thread::scope(|scope| {
             let open = || {
                 let events = self.options.events;
                 let (store, id) = (self.stores.images.layers().clone(), id.clone());
                 let (chain, total) = (layer.chain, layer.size);
-                gzip(scope, move |to| {
+                let pieces = gzip(scope, move |to| {
                     let mut counted = Counted { to, done: 0, total, id: &id, events };
                     store.write_tar(chain, Shared(&mut counted)).map_err(io::Error::other)
-                })
+                });
+                let pieces: Pieces<'_> = Box::new(pieces.map(|piece| piece.map_err(unreadable)));
+                pieces
             };
-            self.target.send(open, |_| {})
+            self.target.send(&Made(Box::new(open)), &|_| {})
         })?;
         self.times.inflate.add(begun.elapsed());
         self.times.bytes.fetch_add(size, Relaxed);
         self.options.events.layer(&id, Phase::Pushed);
         Ok(Descriptor::new(media_type::DOCKER_LAYER_GZIP, digest, size))
     }
-
-    /// Puts the manifest under the tag.
-    async fn put(&self, digest: Digest, bytes: &[u8], kind: &str) -> Result<(), Error> {
-        let tag = self.reference.tag().unwrap_or("latest");
-        let remote = self.target.remote;
-        let url = remote.url(&format!("v2/{}/manifests/{tag}", self.reference.path()));
-        let call = Call::new(Method::PUT, url, &push_scope(self.reference.path()))
-            .header(CONTENT_TYPE, kind)
-            .body(bytes.to_vec());
-        let response = remote.send(call).await?;
-        if !response.status().is_success() {
-            return Err(failure(response).await);
-        }
-        let found = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
-        match found.and_then(|found| found.parse::<Digest>().ok()) {
-            Some(found) if found != digest => Err(Error::Digest {
-                object: format!("the manifest of {} on its registry", self.reference.familiar()),
-                expected: Box::new(digest),
-                found: Box::new(found),
-            }),
-            _ => Ok(()),
-        }
-    }
 }
 
-fn is_gzip(kind: &str) -> bool {
+/// Does all jobs in their order, some at once; the first failure stops the others.
+pub(crate) fn in_parallel<T: Sync>(
+    jobs: &[T],
+    stop: &Stop,
+    work: impl Fn(&T) -> Result<(), Error> + Sync,
+) -> Result<(), Error> {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+    let worker = || {
+        while let Some(job) = jobs.get(next.fetch_add(1, Relaxed)) {
+            let Err(error) = work(job) else { continue };
+            stop.now();
+            next.store(jobs.len(), Relaxed);
+            let mut failed = failed.lock().expect("no worker panics");
+            if failed.is_none() || matches!(*failed, Some(Error::Stopped)) {
+                *failed = Some(error);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..AT_ONCE.min(jobs.len()) {
+            scope.spawn(worker);
+        }
+        worker();
+    });
+    failed.into_inner().expect("no worker panics").map_or(Ok(()), Err)
+}
+
+/// The failure to rebuild or compress a layer.
+fn unreadable(source: io::Error) -> Error {
+    strata_archive::Error::Stream { action: "read the layer", source }.into()
+}
+
+pub(crate) fn is_gzip(kind: &str) -> bool {
     media_type::layer(kind).is_some_and(|layer| layer.compression == media_type::Compression::Gzip)
 }
 
 /// A refusal in words that say what to do.
-fn denied(error: Error, reference: &Reference) -> Error {
+pub(crate) fn denied(error: Error, reference: &Reference) -> Error {
     let repository = reference.familiar_name();
     match error {
         Error::Unauthorized { reason, .. } => Error::PushDenied { repository, message: reason },

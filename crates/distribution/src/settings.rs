@@ -80,12 +80,17 @@ impl Settings {
     pub fn is_insecure(&self, host: &str) -> bool {
         let name = host_only(host);
         let address: Option<IpAddr> = name.parse().ok();
-        let loopback = name == "localhost" || address.is_some_and(|address| address.is_loopback());
         let listed = |entry: &String| {
             entry == host || entry == name || address.is_some_and(|address| in_network(entry, address))
         };
-        self.insecure_all || loopback || self.insecure.iter().any(listed)
+        self.insecure_all || is_loopback(host) || self.insecure.iter().any(listed)
     }
+}
+
+/// Whether `host` (with its port, if it has one) is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let name = host_only(host);
+    name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// `[::1]:5000` and `host:5000` without port and brackets.

@@ -1,30 +1,30 @@
-//! A blob to a registry: mounted, whole in one request, or as a stream that is gone on with where it was cut off.
+//! The requests that bring a blob to a registry.
 //!
 //! ```text
-//! POST  /v2/<name>/blobs/uploads/[?mount=<digest>&from=<other>]    201 mounted, or 202 with a Location
-//! PATCH <Location>   all that is to come, as it comes              202 with the next Location
+//! HEAD  /v2/<name>/blobs/<digest>                                  200 it is there, 404 it is not
+//! POST  /v2/<name>/blobs/uploads/?mount=<digest>&from=<other>      201 mounted, or 202 with a Location
+//! POST  /v2/<name>/blobs/uploads/                                  202 with a Location
 //! GET   <Location>                                                 204, Range: 0-8388607: how much has arrived
 //! PUT   <Location>?digest=<digest>                                 201
 //! ```
 //!
-//! A stream costs a registry one write to its disk, and its client no more memory than the pieces under way. After a cut the source is read again from its
-//! beginning, which must give the same bytes, and what has arrived is left out.
-//!
 //! Source: OCI distribution-spec 1.1, "Pushing blobs".
 
 use std::{
-    io::{self, Read},
+    future::Future,
+    io,
     pin::Pin,
     task::{self, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame};
+use hyper::body::{Frame, SizeHint};
 use reqwest::{
     Method, Response, Url,
     header::{CONTENT_LENGTH, CONTENT_TYPE, RANGE},
 };
-use strata_spec::{Digest, Hasher};
+use strata_spec::Digest;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -36,16 +36,9 @@ use crate::{
     range::uploaded,
 };
 
-/// Bytes of a blob that goes in one request with its end.
-const SMALL: usize = 1 << 20;
-/// Bytes read at once.
-const PIECE: usize = 256 << 10;
-/// Pieces on their way to the network.
-const UNDER_WAY: usize = 4;
-/// Bytes that an attempt must bring so that the failures before it do not count.
-const PROGRESS: u64 = 1 << 20;
-/// Times that a whole upload is begun anew.
-const RESTARTS: usize = 3;
+/// What a blob is called as a body.
+pub(crate) const OCTETS: &str = "application/octet-stream";
+const CHUNK_MIN: &str = "oci-chunk-min-length";
 
 /// Where blobs are put.
 pub(crate) struct Target<'a> {
@@ -57,8 +50,21 @@ pub(crate) struct Target<'a> {
 }
 
 impl Target<'_> {
-    fn scope(&self) -> Scope {
+    pub fn scope(&self) -> Scope {
         push_scope(self.repository)
+    }
+
+    /// Runs `work` to its end, unless everything is to stop.
+    pub fn wait<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.net.wait(self.stop.or(work))
+    }
+
+    /// Waits before attempt `attempt` + 1.
+    pub fn pause(&self, attempt: u32, asked: Option<Duration>) -> Result<(), Error> {
+        self.wait(async {
+            pause(attempt, asked).await;
+            Ok(())
+        })
     }
 
     fn url(&self, digest: Digest) -> Url {
@@ -67,7 +73,7 @@ impl Target<'_> {
 
     /// The size of a blob that the repository has.
     pub fn has(&self, digest: Digest) -> Result<Option<u64>, Error> {
-        self.net.wait(self.stop.or(async {
+        self.wait(async {
             let response = self.remote.send(Call::new(Method::HEAD, self.url(digest), &self.scope())).await?;
             match response.status().as_u16() {
                 200 => {
@@ -77,12 +83,12 @@ impl Target<'_> {
                 404 => Ok(None),
                 _ => Err(failure(response).await),
             }
-        }))
+        })
     }
 
     /// Asks the registry to take a blob over from another repository of its own; returns whether it did.
     pub fn mount(&self, digest: Digest, from: &str) -> Result<bool, Error> {
-        self.net.wait(self.stop.or(async {
+        self.wait(async {
             let mut scope = self.scope();
             scope.extend(pull_scope(from));
             let mut url = self.remote.url(&format!("v2/{}/blobs/uploads/", self.repository));
@@ -101,163 +107,82 @@ impl Target<'_> {
                 401 | 403 | 404 => Ok(false),
                 _ => Err(failure(response).await),
             }
-        }))
+        })
     }
 
-    /// Sends a blob as `open` gives it; that is called again, and must give the same bytes, where the upload is gone on with or begun anew.
-    /// `sent` is told how much has gone. Returns the blob's digest and size in bytes.
-    pub fn send<R: Read + Send>(
-        &self,
-        mut open: impl FnMut() -> R,
-        sent: impl Fn(u64) + Sync,
-    ) -> Result<(Digest, u64), Error> {
-        for _ in 0..RESTARTS {
-            match lost(self.send_once(&mut open, &sent))? {
-                Some(done) => return Ok(done),
-                None => tracing::warn!(repository = self.repository, "the upload was lost; sending it again"),
+    /// Puts a manifest under `name`, a tag or its digest.
+    pub fn put_manifest(&self, name: &str, digest: Digest, bytes: &[u8], kind: &str) -> Result<(), Error> {
+        self.wait(async {
+            let url = self.remote.url(&format!("v2/{}/manifests/{name}", self.repository));
+            let call = Call::new(Method::PUT, url, &self.scope()).header(CONTENT_TYPE, kind).body(bytes.to_vec());
+            let response = self.remote.send(call).await?;
+            if !response.status().is_success() {
+                return Err(failure(response).await);
             }
-        }
-        Err(Error::invalid(self.repository, format!("lost the upload of a layer {RESTARTS} times")))
-    }
-
-    /// Sends a blob in one upload.
-    fn send_once<R: Read + Send>(
-        &self,
-        open: &mut impl FnMut() -> R,
-        sent: &(impl Fn(u64) + Sync),
-    ) -> Result<(Digest, u64), Error> {
-        let mut from = open();
-        let first = piece(&mut from, SMALL)?;
-        if first.len() < SMALL {
-            let (digest, size) = (Digest::sha256(&first), first.len() as u64);
-            self.net.wait(self.stop.or(self.finish(None, 0, first, digest)))?;
-            sent(size);
-            return Ok((digest, size));
-        }
-        let mut upload = self.net.wait(self.stop.or(self.begin()))?;
-        let (mut have, mut attempt) = (0, 0);
-        let mut source = Some((first, from));
-        loop {
-            let (first, from) = source.take().unwrap_or_else(|| (Bytes::new(), open()));
-            let error = match self.stream(&upload, first, from, have, sent) {
-                Ok((next, digest, size)) => {
-                    self.net.wait(self.stop.or(self.finish(Some(next), size, Bytes::new(), digest)))?;
-                    return Ok((digest, size));
-                }
-                Err(error) => error,
-            };
-            attempt += 1;
-            // A token that has ended was replaced by a new one.
-            let again = matches!(error, Error::Status { status: 401 | 416, .. });
-            if attempt == ATTEMPTS || !(error.is_passing() || again) {
-                return Err(error);
-            }
-            tracing::debug!(%error, at = have, "the upload was cut off");
-            let before = have;
-            (upload, have) = self.net.wait(self.stop.or(async {
-                pause(attempt, error.wait()).await;
-                self.arrived(&upload).await
-            }))?;
-            if have >= before + PROGRESS {
-                attempt = 0;
-            }
-        }
-    }
-
-    /// Sends what `first` and then `from` give, but for the first `have` bytes; returns where the upload goes on, the digest and the size.
-    fn stream<R: Read + Send>(
-        &self,
-        upload: &Url,
-        first: Bytes,
-        mut from: R,
-        have: u64,
-        sent: &(impl Fn(u64) + Sync),
-    ) -> Result<(Url, Digest, u64), Error> {
-        let (to, pieces) = mpsc::channel(UNDER_WAY);
-        let read = move || {
-            let (mut hasher, mut size, mut next) = (Hasher::sha256(), 0, first);
-            loop {
-                if next.is_empty() {
-                    next = match piece(&mut from, PIECE) {
-                        Ok(piece) if piece.is_empty() => return Ok((hasher.finish(), size)),
-                        Ok(piece) => piece,
-                        Err(error) => {
-                            // The request must not end as if this were all.
-                            let _ = to.blocking_send(Err(io::Error::other("the layer cannot be read")));
-                            return Err(error);
-                        }
-                    };
-                }
-                hasher.update(&next);
-                let there = have.saturating_sub(size).min(next.len() as u64);
-                size += next.len() as u64;
-                let new = next.split_off(there as usize);
-                next = Bytes::new();
-                if !new.is_empty() && to.blocking_send(Ok(new)).is_err() {
-                    return Err(Error::Stopped);
-                }
-                sent(size);
-            }
-        };
-        std::thread::scope(|scope| {
-            let reading = scope.spawn(read);
-            let call = Call::new(Method::PATCH, upload.clone(), &self.scope())
-                .header(CONTENT_TYPE, "application/octet-stream");
-            let answer = self.net.wait(self.stop.or(async {
-                let response = self.remote.stream(&call, reqwest::Body::wrap(Pieces(pieces))).await?;
-                match response.status().as_u16() {
-                    200..=204 => {
-                        let next = self.remote.location(upload, &response).unwrap_or_else(|_| upload.clone());
-                        Ok((next, arrived(&response)))
-                    }
-                    _ => Err(failure(response).await),
-                }
-            }));
-            match (answer, reading.join().expect("reading a layer does not panic")) {
-                (Err(error), Ok(_) | Err(Error::Stopped)) => Err(error),
-                (_, Err(error)) => Err(error),
-                (Ok((_, Some(arrived))), Ok((_, size))) if arrived != size => {
-                    let reason = format!("it took {arrived} of {size} bytes");
-                    Err(Error::Network { action: "send to", url: http::shown(upload), reason })
-                }
-                (Ok((next, _)), Ok((digest, size))) => Ok((next, digest, size)),
+            let found = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+            match found.and_then(|found| found.parse::<Digest>().ok()) {
+                Some(found) if found != digest => Err(Error::Digest {
+                    object: format!("the manifest {name} of {} on its registry", self.repository),
+                    expected: Box::new(digest),
+                    found: Box::new(found),
+                }),
+                _ => Ok(()),
             }
         })
     }
 
-    /// Begins an upload.
-    async fn begin(&self) -> Result<Url, Error> {
+    /// Begins an upload; returns where it goes on, and the bytes that a chunk of it has at least.
+    pub fn begin(&self) -> Result<(Url, u64), Error> {
+        self.wait(self.begin_one())
+    }
+
+    async fn begin_one(&self) -> Result<(Url, u64), Error> {
         let url = self.remote.url(&format!("v2/{}/blobs/uploads/", self.repository));
         let response = self.remote.send(Call::new(Method::POST, url.clone(), &self.scope())).await?;
         match response.status().as_u16() {
-            202 => self.remote.location(&url, &response),
+            202 => {
+                let least = response.headers().get(CHUNK_MIN).and_then(|value| value.to_str().ok()?.parse().ok());
+                Ok((self.remote.location(&url, &response)?, least.unwrap_or_default()))
+            }
             _ => Err(failure(response).await),
         }
     }
 
     /// Asks where an upload goes on, and how much of it has arrived.
-    async fn arrived(&self, upload: &Url) -> Result<(Url, u64), Error> {
+    pub fn arrived(&self, upload: &Url) -> Result<(Url, u64), Error> {
+        self.wait(self.ask(upload))
+    }
+
+    async fn ask(&self, upload: &Url) -> Result<(Url, u64), Error> {
         let response = self.remote.send(Call::new(Method::GET, upload.clone(), &self.scope())).await?;
+        let (next, have) = self.arrived_at(upload, response).await?;
+        // A registry that does not say has to be sent all again.
+        have.map(|have| (next, have)).ok_or_else(|| gone(upload, "how much has arrived is not known"))
+    }
+
+    /// Where an answer says that an upload goes on, and how much of it it says has arrived.
+    pub async fn arrived_at(&self, upload: &Url, response: Response) -> Result<(Url, Option<u64>), Error> {
         if !response.status().is_success() {
             return Err(failure(response).await);
         }
         let next = self.remote.location(upload, &response).unwrap_or_else(|_| upload.clone());
-        // A registry that does not say has to be sent all again.
-        arrived(&response).map(|have| (next, have)).ok_or_else(|| gone(upload, "how much has arrived is not known"))
+        Ok((next, arrived(&response)))
     }
 
     /// Sends `chunk`, which is what is left after `at` bytes, and closes the upload; begins one if there is none.
-    async fn finish(&self, upload: Option<Url>, at: u64, chunk: Bytes, digest: Digest) -> Result<(), Error> {
+    pub fn finish(&self, upload: Option<Url>, at: u64, chunk: Bytes, digest: Digest) -> Result<(), Error> {
+        self.wait(self.close(upload, at, chunk, digest))
+    }
+
+    async fn close(&self, mut upload: Option<Url>, at: u64, chunk: Bytes, digest: Digest) -> Result<(), Error> {
         let mut attempt = 0;
-        let mut current = upload;
         loop {
-            let mut url = match &current {
+            let url = match &upload {
                 Some(upload) => upload.clone(),
-                None => self.begin().await?,
+                None => self.begin_one().await?.0,
             };
-            url.query_pairs_mut().append_pair("digest", &digest.to_string());
-            let mut call = Call::new(Method::PUT, url, &self.scope())
-                .header(CONTENT_TYPE, "application/octet-stream")
+            let mut call = Call::new(Method::PUT, closing(&url, digest), &self.scope())
+                .header(CONTENT_TYPE, OCTETS)
                 .body(chunk.clone());
             call.again = false;
             let error = match self.remote.send(call).await {
@@ -275,15 +200,22 @@ impl Target<'_> {
             if head.status().is_success() {
                 return Ok(());
             }
-            if let Some(upload) = &current {
-                let (next, have) = self.arrived(upload).await?;
+            if let Some(url) = &upload {
+                let (next, have) = self.ask(url).await?;
                 if have != at {
-                    return Err(gone(upload, "the upload is not where it was"));
+                    return Err(gone(url, "the upload is not where it was"));
                 }
-                current = Some(next);
+                upload = Some(next);
             }
         }
     }
+}
+
+/// The address that closes an upload.
+pub(crate) fn closing(upload: &Url, digest: Digest) -> Url {
+    let mut url = upload.clone();
+    url.query_pairs_mut().append_pair("digest", &digest.to_string());
+    url
 }
 
 /// How many bytes of an upload an answer says have arrived. (One and none read the same.)
@@ -297,7 +229,7 @@ fn gone(upload: &Url, message: &str) -> Error {
 }
 
 /// `None` where the registry does not know the upload any more.
-fn lost<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+pub(crate) fn lost<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(Error::Status { status: 404, message, .. }) if !message.contains("name") => {
@@ -308,26 +240,20 @@ fn lost<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     }
 }
 
-/// Reads the next `len` bytes; fewer are the last.
-fn piece(from: &mut impl Read, len: usize) -> Result<Bytes, Error> {
-    let mut piece = vec![0; len];
-    let mut have = 0;
-    while have < len {
-        match from.read(&mut piece[have..]) {
-            Ok(0) => break,
-            Ok(read) => have += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(strata_archive::Error::Stream { action: "read the layer", source }.into()),
-        }
-    }
-    piece.truncate(have);
-    Ok(piece.into())
+/// A body of pieces as they come.
+pub(crate) struct Body {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    /// Bytes still to come, where that is known.
+    left: Option<u64>,
 }
 
-/// A body of pieces as they come.
-struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
+impl Body {
+    pub fn new(pieces: mpsc::Receiver<io::Result<Bytes>>, size: Option<u64>) -> Self {
+        Self { pieces, left: size }
+    }
+}
 
-impl Body for Pieces {
+impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -335,6 +261,15 @@ impl Body for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+        let polled = self.pieces.poll_recv(context);
+        if let Poll::Ready(Some(Ok(piece))) = &polled {
+            let len = piece.len() as u64;
+            self.left = self.left.map(|left| left.saturating_sub(len));
+        }
+        polled.map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

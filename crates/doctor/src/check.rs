@@ -3,7 +3,7 @@
 //! A [`Report`] serialises to
 //!
 //! ```text
-//! {"root": …, "driver": …, "depth": "metadata" | "contents",
+//! {"root": …, "drivers": [names], "depth": "metadata" | "contents",
 //!  "layers": n, "images": n, "containers": n,        how many were looked at
 //!  "findings": [{"severity": "error" | "warning",
 //!                "object": {"kind": "layer", "id": "sha256:…"},
@@ -20,7 +20,7 @@ mod left;
 mod remedy;
 mod stores;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use serde::Serialize;
 use strata_layer::Depth;
@@ -46,6 +46,8 @@ pub enum Severity {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "kind", content = "id", rename_all = "lowercase")]
 pub enum Object {
+    /// All that lies under a storage driver.
+    Driver(String),
     Layer(ChainId),
     Image(ImageId),
     /// A name in `repositories.json`.
@@ -82,7 +84,8 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub root: String,
-    pub driver: String,
+    /// The storage drivers whose stores were looked at.
+    pub drivers: Vec<String>,
     /// `metadata`, or `contents` if every layer's files were read too.
     pub depth: &'static str,
     pub layers: usize,
@@ -103,11 +106,45 @@ impl Report {
     }
 }
 
-/// Checks everything: the stores' records against each other and against the driver's files; with [`Depth::Contents`] also each
-/// layer's files against what was unpacked, on all cores.
-///
-/// One damaged thing hides no other.
+/// Checks one driver's stores: [`check_all`] of them alone.
 pub fn check(stores: &Stores<'_>, depth: Depth) -> Report {
+    check_all(std::slice::from_ref(stores), &[], depth)
+}
+
+/// Checks everything under all of these drivers, which are of one root, at least one: the stores' records against each other and against
+/// the driver's files; with [`Depth::Contents`] also each layer's files against what was unpacked, on all cores.
+///
+/// One damaged thing hides no other. `closed` are drivers in use whose stores cannot be opened, each with the reason: an error each.
+pub fn check_all(all: &[Stores<'_>], closed: &[(String, String)], depth: Depth) -> Report {
+    let mut findings: Vec<Finding> = all.iter().flat_map(|stores| findings(stores, depth)).collect();
+    findings.extend(closed.iter().map(|(driver, why)| Finding {
+        severity: Severity::Error,
+        object: Object::Driver(driver.clone()),
+        path: strata_image::Layout::new(Path::new(""), driver).root().display().to_string(),
+        reason: why.clone(),
+        remedy: remedy::CLOSED.to_owned(),
+        affects: Vec::new(),
+    }));
+    findings
+        .sort_by(|a, b| (a.severity, &a.object, &a.path, &a.reason).cmp(&(b.severity, &b.object, &b.path, &b.reason)));
+    // What all drivers share is looked at with each.
+    findings.dedup_by(|a, b| (&a.object, &a.path, &a.reason) == (&b.object, &b.path, &b.reason));
+    Report {
+        root: all[0].root.display().to_string(),
+        drivers: all.iter().map(|stores| stores.driver_name().to_owned()).collect(),
+        depth: match depth {
+            Depth::Metadata => "metadata",
+            Depth::Contents => "contents",
+        },
+        layers: all.iter().map(|stores| stores.layers.list().map_or(0, |layers| layers.len())).sum(),
+        images: all.iter().map(|stores| stores.images.list().map_or(0, |images| images.len())).sum(),
+        containers: all.iter().map(|stores| stores.containers.ids().map_or(0, |containers| containers.len())).sum(),
+        findings,
+    }
+}
+
+/// What is not as it should be under one driver.
+fn findings(stores: &Stores<'_>, depth: Depth) -> Vec<Finding> {
     let mut findings = stores::check(stores);
     findings.extend(containers::check(stores));
     findings.extend(left::check(stores));
@@ -125,21 +162,8 @@ pub fn check(stores: &Stores<'_>, depth: Depth) -> Report {
             finding.affects.extend(containers.iter().map(|container| format!("container {}", container.short())));
         }
     }
-    findings
-        .sort_by(|a, b| (a.severity, &a.object, &a.path, &a.reason).cmp(&(b.severity, &b.object, &b.path, &b.reason)));
     drop_repeated(stores, &mut findings);
-    Report {
-        root: stores.root.display().to_string(),
-        driver: stores.layers.driver().name().to_owned(),
-        depth: match depth {
-            Depth::Metadata => "metadata",
-            Depth::Contents => "contents",
-        },
-        layers: layers.len(),
-        images: stores.images.list().map_or(0, |images| images.len()),
-        containers: stores.containers.ids().map_or(0, |containers| containers.len()),
-        findings,
-    }
+    findings
 }
 
 /// One damaged file is found again at whatever stands on it: it stays as the finding of the lowest layer, which names the others.
@@ -161,7 +185,6 @@ fn drop_repeated(stores: &Stores<'_>, findings: &mut Vec<Finding>) {
         let best = &first[&(finding.path.clone(), finding.reason.clone())];
         best.1 == finding.object
     });
-    findings.dedup_by(|a, b| (&a.object, &a.path, &a.reason) == (&b.object, &b.path, &b.reason));
 }
 
 /// Layers below.
@@ -173,6 +196,7 @@ fn depth(stores: &Stores<'_>, id: ChainId) -> usize {
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Driver(name) => write!(f, "storage driver {name}"),
             Self::Layer(id) => write!(f, "layer {}", id.short()),
             Self::Image(id) => write!(f, "image {}", id.short()),
             Self::Name(name) => write!(f, "name {name}"),
@@ -211,8 +235,12 @@ impl fmt::Display for Report {
         };
         write!(
             f,
-            "{}: {depth} of {} layers, {} images, {} containers: ",
-            self.root, self.layers, self.images, self.containers
+            "{}: {depth} of {} layers, {} images, {} containers{}: ",
+            self.root,
+            self.layers,
+            self.images,
+            self.containers,
+            if self.drivers.len() > 1 { format!(" under {}", self.drivers.join(", ")) } else { String::new() }
         )?;
         match (self.count(Severity::Error), self.count(Severity::Warning)) {
             (0, 0) => writeln!(f, "sound"),

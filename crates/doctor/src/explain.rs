@@ -53,6 +53,24 @@ pub fn explain(stores: &Stores<'_>, text: &str) -> Result<Explanation, Error> {
     recognise::recognise(stores, text)
 }
 
+/// Explains what `text` means under all of these drivers, which are of one root, at least one: what each of them has of that name. A path is
+/// explained by the driver it belongs to. With it comes what kept it from being looked for under some of them, or that it is under none.
+pub fn explain_all(all: &[Stores<'_>], text: &str) -> (Vec<Explanation>, Option<Error>) {
+    recognise::recognise_all(all, text)
+}
+
+impl Explanation {
+    /// What is meant when several things are called so: the least.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Container(_) | Self::File(FileExplanation { object: Object::Container(_), .. }) => 0,
+            Self::Image(_) | Self::File(_) => 1,
+            Self::Layer(_) => 2,
+            Self::Path(_) => 3,
+        }
+    }
+}
+
 impl fmt::Display for Explanation {
     /// The text for people; ends in a newline.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,12 +20,12 @@ pub mod value;
 
 use std::path::Path;
 
-pub use check::{Report, check};
+pub use check::{Report, check, check_all};
 pub use error::Error;
-pub use explain::{Explanation, explain};
+pub use explain::{Explanation, explain, explain_all};
 pub use strata_layer::Depth;
 
-/// The stores of one data root.
+/// The stores of one driver of a data root.
 #[derive(Clone, Copy)]
 pub struct Stores<'a> {
     /// The data root: absolute, and free of links.
@@ -36,6 +36,11 @@ pub struct Stores<'a> {
 }
 
 impl Stores<'_> {
+    /// The storage driver's name.
+    fn driver_name(&self) -> &'static str {
+        self.layers.driver().name()
+    }
+
     /// `path` as it is shown: relative to the root if it lies there.
     fn show(&self, path: &Path) -> String {
         path.strip_prefix(self.root).unwrap_or(path).display().to_string()

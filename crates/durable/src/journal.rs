@@ -17,6 +17,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    slice,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -89,12 +90,17 @@ impl Journal {
     ///
     /// On a full disk the [ballast](Journal::ballast) goes first, so that an operation which makes room can begin.
     pub fn begin<T: Serialize>(&self, first: &T) -> Result<Intent, Error> {
+        self.begin_with(slice::from_ref(first))
+    }
+
+    /// As [`Journal::begin`], with several notes, for about the price of one.
+    pub fn begin_with<T: Serialize>(&self, notes: &[T]) -> Result<Intent, Error> {
         if let Some(kind) = self.refused {
             return Err(io::Error::from(kind)).context("begin an operation in", &self.dir);
         }
-        match self.begin_once(first) {
+        match self.begin_once(notes) {
             Err(error) if error.kind() == ErrorKind::NoSpace && fs::remove_file(self.ballast()).is_ok() => {
-                self.begin_once(first)
+                self.begin_once(notes)
             }
             result => result,
         }
@@ -106,7 +112,7 @@ impl Journal {
         self.dir.with_file_name("ballast")
     }
 
-    fn begin_once<T: Serialize>(&self, first: &T) -> Result<Intent, Error> {
+    fn begin_once<T: Serialize>(&self, notes: &[T]) -> Result<Intent, Error> {
         loop {
             let name = step::random_suffix()?;
             let temporary = self.dir.join(format!("{TEMPORARY}{name}"));
@@ -118,7 +124,7 @@ impl Journal {
             }
             let mut intent = Intent { path: temporary, file, len: 0 };
             let path = self.dir.join(name);
-            let begun = intent.write(first).and_then(|()| step::rename(&intent.path, &path));
+            let begun = intent.write(notes).and_then(|()| step::rename(&intent.path, &path));
             if let Err(error) = begun {
                 let _ = step::unlink(&intent.path);
                 return Err(error);
@@ -214,7 +220,7 @@ impl Intent {
     /// Adds a note; on disk when this returns. If it fails, the notes before it stand.
     pub fn note<T: Serialize>(&mut self, note: &T) -> Result<(), Error> {
         let before = self.len;
-        let noted = self.write(note).and_then(|()| self.sync());
+        let noted = self.write(slice::from_ref(note)).and_then(|()| self.sync());
         if noted.is_err() {
             self.len = before;
             self.cut()?;
@@ -222,11 +228,14 @@ impl Intent {
         noted
     }
 
-    fn write<T: Serialize>(&mut self, note: &T) -> Result<(), Error> {
-        let mut line = serde_json::to_vec(note).map_err(io::Error::from).context("write a note for", &self.path)?;
-        line.push(b'\n');
-        step::write(&mut self.file, &line, &self.path)?;
-        self.len += line.len() as u64;
+    fn write<T: Serialize>(&mut self, notes: &[T]) -> Result<(), Error> {
+        let mut lines = Vec::new();
+        for note in notes {
+            serde_json::to_writer(&mut lines, note).map_err(io::Error::from).context("write a note for", &self.path)?;
+            lines.push(b'\n');
+        }
+        step::write(&mut self.file, &lines, &self.path)?;
+        self.len += lines.len() as u64;
         Ok(())
     }
 

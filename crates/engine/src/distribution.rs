@@ -18,6 +18,7 @@ impl Engine {
             images: self.images(),
             mappings: Mappings::new(self.root().path(), self.root().driver()),
             partial: own.join("partial"),
+            platforms: own.join("platforms"),
             manifests: self.root().cache().join("manifests"),
         }
     }
@@ -25,6 +26,16 @@ impl Engine {
     /// Pulls the image of `reference`, which has a tag or a digest.
     pub fn pull(&self, client: &Client, reference: &Reference, options: &Options<'_>) -> Result<Pulled, Error> {
         Ok(client.pull(&self.stores(), reference, options)?)
+    }
+
+    /// Pushes the index that the image of `reference`, a tag, was pulled with, and the images of all its platforms.
+    pub fn push_platforms(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        options: &push::Options<'_>,
+    ) -> Result<Pushed, Error> {
+        Ok(client.push_platforms(&self.stores(), reference, options)?)
     }
 
     /// Pushes the image that `reference`, a tag, names.

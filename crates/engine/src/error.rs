@@ -17,8 +17,16 @@ pub enum Error {
     NoRights { root: PathBuf, needs: &'static str },
     #[error("{} was written by a newer Strata (format {found}, this one knows up to {known}); use that version", root.display())]
     NewerFormat { root: PathBuf, found: u32, known: u32 },
-    #[error("{} holds images of the drivers {found}; say which one with --storage-driver", root.display())]
+    #[error(
+        "{} has images or containers of the storage drivers {found}; say with --storage-driver which one is meant", root.display()
+    )]
     SeveralDrivers { root: PathBuf, found: String },
+    #[error("{kind} {name} is found under the storage drivers {drivers}; say with --storage-driver which one is meant")]
+    InSeveral { kind: &'static str, name: String, drivers: String },
+    #[error("the images lie under different storage drivers: {0}; take those of each driver by themselves")]
+    Apart(String),
+    #[error("{said}; under the storage driver {driver} it could not be looked for: {why}")]
+    Nowhere { said: String, driver: String, why: String },
     #[error("{} holds images of the driver {found}, which this build cannot open", root.display())]
     ForeignDriver { root: PathBuf, found: String },
     #[error(
@@ -49,7 +57,10 @@ impl Error {
             Self::DaemonAlive { .. } | Self::ReadOnly { .. } => ErrorKind::ReadOnly,
             Self::NoRights { .. } => ErrorKind::PermissionDenied,
             Self::NewerFormat { .. } | Self::ForeignDriver { .. } | Self::NoDriver { .. } => ErrorKind::Unsupported,
-            Self::SeveralDrivers { .. } | Self::Invalid(_) => ErrorKind::Invalid,
+            Self::SeveralDrivers { .. } | Self::InSeveral { .. } | Self::Apart(_) | Self::Invalid(_) => {
+                ErrorKind::Invalid
+            }
+            Self::Nowhere { .. } => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Io(error) => error.kind(),
             Self::Driver(error) => error.kind(),

@@ -1,9 +1,12 @@
 //! `info` and `version`: what this root, this kernel and this filesystem can do.
 
 use serde::Serialize;
-use strata_graphdriver::choose::{Look, candidates};
+use strata_graphdriver::{
+    DRIVERS,
+    choose::{Look, candidates},
+};
 
-use crate::{Engine, Error, Purpose, Root, root};
+use crate::{Engine, Engines, Error, Purpose, Root, root};
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -24,8 +27,8 @@ pub struct Info {
     pub features: Vec<Feature>,
     /// Every storage driver of this build, best first: whether it works on the root's filesystem, and why or why not.
     pub storage_drivers: Vec<Feature>,
-    /// All drivers that the root holds images of.
-    pub drivers_on_root: Vec<String>,
+    /// All drivers in use on the root, best first; those too that this build cannot open.
+    pub drivers_on_root: Vec<DriverContent>,
     pub default_runtime: String,
     pub runtimes: Vec<String>,
     pub kernel_version: String,
@@ -44,6 +47,18 @@ pub struct Info {
     pub warnings: Vec<String>,
 }
 
+/// What the root holds under one driver.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DriverContent {
+    pub driver: String,
+    pub images: usize,
+    pub containers: usize,
+    /// Why it cannot be opened, if so; then nothing is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
+}
+
 /// One kernel feature.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -54,12 +69,43 @@ pub struct Feature {
     pub detail: String,
 }
 
-impl Engine {
-    /// Gathers what there is to tell about the root and the machine.
+impl Engines {
+    /// Gathers what there is to tell about the root and the machine: counts of all drivers, and the rest of that of
+    /// [`Engines::main`].
     pub fn info(&self) -> Result<Info, Error> {
+        let mut info = self.main().info()?;
+        for other in self.iter().filter(|engine| engine.driver() != self.main().driver()) {
+            info.count(other);
+        }
+        for (driver, error) in self.closed() {
+            let closed = Some(error.to_string());
+            info.drivers_on_root.push(DriverContent { driver: driver.clone(), images: 0, containers: 0, closed });
+        }
+        let rank = |content: &DriverContent| DRIVERS.iter().position(|name| *name == content.driver);
+        info.drivers_on_root.sort_by_key(|content| (rank(content).unwrap_or(usize::MAX), content.driver.clone()));
+        if let Err(error) = self.for_new() {
+            info.warnings.push(error.to_string());
+        }
+        Ok(info)
+    }
+}
+
+impl Engine {
+    fn counts(&self) -> Result<Counts, Error> {
         let users = self.users()?;
-        let running = users.iter().filter(|user| user.running).count();
         let listing = self.images().images()?;
+        let damaged = listing.damaged.iter().map(|d| format!("image {} is damaged: {}", d.id.short(), d.reason));
+        Ok(Counts {
+            driver: self.driver().to_owned(),
+            containers: users.len(),
+            running: users.iter().filter(|user| user.running).count(),
+            images: listing.images.len(),
+            damaged: damaged.collect(),
+        })
+    }
+
+    /// Gathers what there is to tell about the root under this driver, and the machine.
+    pub fn info(&self) -> Result<Info, Error> {
         let driver = self.layers().driver();
         let features: Vec<Feature> = driver
             .probe()
@@ -68,26 +114,22 @@ impl Engine {
             .collect();
         let storage_drivers = candidates(self.root().path(), &self.root().tmp(), Look::Try).into_iter();
         let daemon = root::live_daemon(self.root().path())?;
-        let mut warnings: Vec<String> =
-            listing.damaged.iter().map(|d| format!("image {} is damaged: {}", d.id.short(), d.reason)).collect();
-        warnings.extend(
-            daemon
-                .iter()
-                .map(|holder| format!("a live dockerd ({holder}) is on this root: it can be read, not changed")),
-        );
-        Ok(Info {
-            containers: users.len(),
-            containers_running: running,
+        let warnings = daemon
+            .iter()
+            .map(|holder| format!("a live dockerd ({holder}) is on this root: it can be read, not changed"));
+        let mut info = Info {
+            containers: 0,
+            containers_running: 0,
             containers_paused: 0,
-            containers_stopped: users.len() - running,
-            images: listing.images.len(),
+            containers_stopped: 0,
+            images: 0,
             driver: driver.name().to_owned(),
             driver_status: driver.status(),
             features,
             storage_drivers: storage_drivers
                 .map(|one| Feature { name: one.name.to_owned(), works: one.works, detail: one.why })
                 .collect(),
-            drivers_on_root: root::drivers_on(self.root().path())?,
+            drivers_on_root: Vec::new(),
             default_runtime: "builtin".to_owned(),
             runtimes: runtimes(),
             kernel_version: strata_sys::process::kernel_release(),
@@ -99,9 +141,44 @@ impl Engine {
             name: strata_sys::process::hostname(),
             docker_root_dir: self.root().path().display().to_string(),
             server_version: VERSION.to_owned(),
+            warnings: warnings.collect(),
             daemon,
-            warnings,
-        })
+        };
+        info.count(self);
+        Ok(info)
+    }
+}
+
+/// What a driver has.
+struct Counts {
+    driver: String,
+    containers: usize,
+    running: usize,
+    images: usize,
+    /// A warning for each damaged image.
+    damaged: Vec<String>,
+}
+
+impl Info {
+    /// Adds what lies under a driver, or says why that cannot be read.
+    fn count(&mut self, engine: &Engine) {
+        let of = match engine.counts() {
+            Ok(counts) => counts,
+            Err(error) => {
+                let (driver, closed) = (engine.driver().to_owned(), Some(error.to_string()));
+                self.warnings.push(format!("what lies under the storage driver {driver} is not counted: {error}"));
+                return self.drivers_on_root.push(DriverContent { driver, images: 0, containers: 0, closed });
+            }
+        };
+        self.containers += of.containers;
+        self.containers_running += of.running;
+        self.containers_stopped += of.containers - of.running;
+        self.images += of.images;
+        self.warnings.extend(of.damaged.iter().cloned());
+        if of.images + of.damaged.len() + of.containers > 0 {
+            let (images, containers) = (of.images, of.containers);
+            self.drivers_on_root.push(DriverContent { driver: of.driver.clone(), images, containers, closed: None });
+        }
     }
 }
 

@@ -2,8 +2,11 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | [`root`] | the data root: who else is on it, `strata/`, which driver |
-//! | [`open`] | the stores over one root, and settling what a dead process left |
+//! | [`root`] | the data root: who else is on it, `strata/` |
+//! | [`drivers`] | which storage drivers a root has, and which of them new things go to |
+//! | [`open`] | the stores of one driver over one root |
+//! | [`engines`] | all drivers of a root side by side |
+//! | `settle` | what dead processes left, under whatever driver |
 //! | [`create`] | an image becomes a container |
 //! | [`distribution`] | `pull` and `push` |
 //! | [`inspect`] | `inspect` of an image |
@@ -19,6 +22,8 @@
 
 pub mod create;
 pub mod distribution;
+pub mod drivers;
+pub mod engines;
 pub mod error;
 pub mod filter;
 pub mod info;
@@ -28,9 +33,11 @@ pub mod prune;
 pub mod remove;
 pub mod root;
 pub mod save;
+mod settle;
 pub mod usage;
 pub mod users;
 
+pub use engines::Engines;
 pub use error::Error;
 pub use open::{Engine, Options};
 pub use root::{Purpose, Root};

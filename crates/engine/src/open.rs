@@ -1,4 +1,4 @@
-//! The stores over one root, and settling what a dead process left.
+//! The stores of one driver over one root.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -19,10 +19,10 @@ pub struct Options {
     pub driver: Option<String>,
 }
 
-/// The stores over one data root.
+/// The stores of one storage driver over one data root.
 pub struct Engine {
     root: Root,
-    journal: Journal,
+    pub(crate) journal: Journal,
     layers: Arc<strata_layer::Store>,
     images: Arc<strata_image::Store>,
     containers: strata_container::Store,
@@ -31,20 +31,27 @@ pub struct Engine {
 /// What the engine itself writes to the journal.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "op")]
-enum Note {
+pub(crate) enum Note {
     /// An image is going, and with it the layers from `top` down that nothing else needs.
     #[serde(rename = "image.delete")]
-    DeleteImage { image: ImageId, top: Option<ChainId> },
+    DeleteImage { driver: String, image: ImageId, top: Option<ChainId> },
     /// A note of a store.
     #[serde(other)]
     Other,
 }
 
 impl Engine {
-    /// Opens the stores; for writing, what dead processes left is settled first.
+    /// Opens the stores of one driver; for writing, what dead processes left is settled first, under whatever driver.
     ///
     /// Costs the same however much the root holds, unless there is something to settle.
     pub fn open(options: &Options, purpose: Purpose) -> Result<Self, Error> {
+        let engine = Self::unsettled(options, purpose)?;
+        crate::settle::settle(std::slice::from_ref(&engine), options)?;
+        Ok(engine)
+    }
+
+    /// The same, but that nothing is settled.
+    pub(crate) fn unsettled(options: &Options, purpose: Purpose) -> Result<Self, Error> {
         let root = Root::open(&options.data_root, options.driver.as_deref(), purpose)?;
         let access = match purpose {
             Purpose::Read => Access::ReadOnly,
@@ -74,15 +81,16 @@ impl Engine {
             exec_root: exec_root.unwrap_or_else(|| strata_container::store::default_exec_root(root.path())),
             access,
         })?;
-        let engine = Self { root, journal, layers, images, containers };
-        if purpose == Purpose::Write {
-            engine.settle()?;
-        }
-        Ok(engine)
+        Ok(Self { root, journal, layers, images, containers })
     }
 
     pub fn root(&self) -> &Root {
         &self.root
+    }
+
+    /// The storage driver's name.
+    pub fn driver(&self) -> &str {
+        self.root.driver()
     }
 
     pub fn layers(&self) -> &Arc<strata_layer::Store> {
@@ -97,43 +105,10 @@ impl Engine {
         &self.containers
     }
 
-    /// Undoes or completes what the journal says of dead processes, and sweeps up the files that they were writing.
-    fn settle(&self) -> Result<(), Error> {
-        let mut settled = false;
-        self.journal.settle(|notes: &[serde_json::Value]| {
-            tracing::info!(?notes, "settling what an interrupted operation left");
-            settled = true;
-            self.containers.settle(notes)?;
-            self.layers.settle(notes, &|chain| self.needs(chain))?;
-            for note in notes.iter().filter_map(|note| Note::deserialize(note).ok()) {
-                match note {
-                    Note::DeleteImage { image, top } if !self.images.contains(image) => {
-                        self.images.delete(image)?;
-                        top.map(|top| self.release(top)).transpose()?;
-                    }
-                    Note::DeleteImage { .. } | Note::Other => {}
-                }
-            }
-            Ok::<_, Error>(())
-        })?;
-        self.layers.sweep()?;
-        // Names are changed without a note in the journal; all else that images write has one.
-        strata_durable::file::sweep_files(self.images.layout().root()).map(drop).or_else(|error| {
-            match error.is_not_found() {
-                true => Ok(()),
-                false => Err(error),
-            }
-        })?;
-        if settled {
-            self.images.sweep()?;
-        }
-        Ok(())
-    }
-
     /// Whether an image stands on layer `chain` itself; the layers below are held by those above.
     ///
     /// Asked anew each time, under the layer store's lock: an image that was made a moment ago counts.
-    fn needs(&self, chain: ChainId) -> bool {
+    pub(crate) fn needs(&self, chain: ChainId) -> bool {
         match self.images.needed() {
             Ok(needed) => {
                 if let Some(damage) = needed.damaged.first() {
@@ -157,13 +132,14 @@ impl Engine {
     ///
     /// `None` if it was given a name meanwhile: then it stays.
     pub(crate) fn delete_image(&self, image: ImageId, top: Option<ChainId>) -> Result<Option<Vec<ChainId>>, Error> {
-        let intent = self.journal.begin(&Note::DeleteImage { image, top })?;
+        let intent = self.journal.begin(&Note::DeleteImage { driver: self.driver().to_owned(), image, top })?;
         if !self.images.delete_unnamed(image)? {
             intent.done()?;
             return Ok(None);
         }
         let released = top.map(|top| self.release(top)).transpose()?.unwrap_or_default();
         intent.done()?;
+        strata_distribution::platforms::sweep(&self.stores())?;
         Ok(Some(released))
     }
 }

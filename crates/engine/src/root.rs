@@ -25,8 +25,9 @@ use std::{
 };
 
 use strata_durable::{Context, Journal, Lock, lock::Mode};
+use strata_sys::fs::nearest_existing;
 
-use crate::Error;
+use crate::{Error, drivers};
 
 /// The format of `strata/` that this build writes.
 const FORMAT: u32 = 1;
@@ -54,8 +55,7 @@ impl Root {
     ///
     /// For writing, what is missing of it is made. Fails with `DaemonAlive` while a dockerd lives on it.
     pub fn open(path: &Path, driver: Option<&str>, purpose: Purpose) -> Result<Self, Error> {
-        let path = std::path::absolute(path).context("resolve", path)?;
-        let path = fs::canonicalize(&path).unwrap_or(path);
+        let path = resolve(path)?;
         let daemon_lock = match purpose {
             Purpose::Read => None,
             Purpose::Write => {
@@ -64,7 +64,7 @@ impl Root {
                 lock_out_daemon(&path)?
             }
         };
-        let driver = choose_driver(&path, driver)?;
+        let driver = drivers::choose(&path, driver)?;
         let root = Self { path, purpose, driver, _daemon_lock: daemon_lock };
         root.check_format()?;
         if purpose == Purpose::Write {
@@ -73,6 +73,7 @@ impl Root {
         Ok(root)
     }
 
+    /// Absolute, and free of links where it is there.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -161,6 +162,12 @@ pub fn live_daemon(root: &Path) -> Result<Option<String>, Error> {
     }
 }
 
+/// `path`, absolute, and free of links where it is there.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, Error> {
+    let path = std::path::absolute(path).context("resolve", path)?;
+    Ok(fs::canonicalize(&path).unwrap_or(path))
+}
+
 fn volume_database(root: &Path) -> PathBuf {
     root.join("volumes/metadata.db")
 }
@@ -181,9 +188,10 @@ fn lock_out_daemon(root: &Path) -> Result<Option<Lock>, Error> {
     }
 }
 
-fn may_write(path: &Path) -> Result<(), Error> {
-    let existing = path.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    match rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).map_err(io::Error::from) {
+/// Whether this process may change what lies at `path`.
+pub(crate) fn may_write(path: &Path) -> Result<(), Error> {
+    let existing = nearest_existing(path);
+    match rustix::fs::access(&existing, rustix::fs::Access::WRITE_OK).map_err(io::Error::from) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             Err(Error::ReadOnly { root: path.to_owned() })
         }
@@ -195,57 +203,4 @@ fn may_write(path: &Path) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-/// The driver asked for, or the only one that the root has layers of, or the best of those it has, or the best that works there.
-fn choose_driver(root: &Path, asked: Option<&str>) -> Result<String, Error> {
-    let known = strata_graphdriver::DRIVERS;
-    if let Some(asked) = asked {
-        return match known.contains(&asked) {
-            true => Ok(asked.to_owned()),
-            false => Err(strata_graphdriver::Error::UnknownDriver(asked.to_owned()).into()),
-        };
-    }
-    let mut found = drivers_on(root)?;
-    // A store that was made and never used says nothing, where there is one that was.
-    if found.iter().any(|driver| is_used(root, driver)) {
-        found.retain(|driver| is_used(root, driver));
-    }
-    match found.as_slice() {
-        [] => match strata_graphdriver::choose::best(root) {
-            Ok(best) => Ok(best.to_owned()),
-            Err(why) => Err(Error::NoDriver { root: root.to_owned(), why }),
-        },
-        [only] if known.contains(&only.as_str()) => Ok(only.clone()),
-        [only] => Err(Error::ForeignDriver { root: root.to_owned(), found: only.clone() }),
-        several => match known.iter().find(|name| several.iter().any(|found| found == *name)) {
-            Some(best) => Ok((*best).to_owned()),
-            None => Err(Error::SeveralDrivers { root: root.to_owned(), found: several.join(", ") }),
-        },
-    }
-}
-
-/// Whether anything is kept with `driver`: an image, a layer, a container's layers.
-fn is_used(root: &Path, driver: &str) -> bool {
-    let store = root.join("image").join(driver);
-    ["imagedb/content/sha256", "layerdb/sha256", "layerdb/mounts"]
-        .iter()
-        .any(|place| fs::read_dir(store.join(place)).is_ok_and(|mut entries| entries.next().is_some()))
-}
-
-/// The drivers that the root has image stores of, by name.
-pub fn drivers_on(root: &Path) -> Result<Vec<String>, Error> {
-    let dir = root.join("image");
-    let entries = match fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Err::<(), _>(error).context("read", &dir).expect_err("it is an error").into()),
-    };
-    let mut found: Vec<String> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.path().is_dir())
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    found.sort();
-    Ok(found)
 }

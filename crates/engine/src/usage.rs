@@ -9,14 +9,15 @@ use strata_spec::{ChainId, ContainerId, ImageId};
 
 use crate::{Engine, Error};
 
-/// What a data root holds.
+/// What a data root holds under one storage driver.
 #[derive(Clone, Debug)]
 pub struct Usage {
+    pub driver: String,
     /// Bytes of all layers, each once.
     pub layers_size: u64,
     pub images: Vec<ImageUsage>,
     pub containers: Vec<ContainerUsage>,
-    /// Named and anonymous volumes under `volumes/`.
+    /// Named and anonymous volumes under `volumes/`: those of all drivers.
     pub volumes: Vec<VolumeUsage>,
 }
 
@@ -77,7 +78,13 @@ impl Engine {
             })
             .collect();
         let volumes = self.volume_usage()?;
-        Ok(Usage { layers_size: layers.sizes.values().map(|(size, _)| size).sum(), images, containers, volumes })
+        Ok(Usage {
+            driver: self.driver().to_owned(),
+            layers_size: layers.sizes.values().map(|(size, _)| size).sum(),
+            images,
+            containers,
+            volumes,
+        })
     }
 
     fn layer_usage(&self, images: &[Summary]) -> Result<LayerUsage, Error> {
@@ -99,10 +106,9 @@ impl Engine {
     fn volume_usage(&self) -> Result<Vec<VolumeUsage>, Error> {
         let mounted: Vec<String> = self
             .containers()
-            .list()?
-            .containers
+            .records()?
             .into_iter()
-            .flat_map(|container| container.record.mount_points.into_values().map(|mount| mount.name))
+            .flat_map(|record| record.mount_points.into_values().map(|mount| mount.name))
             .collect();
         let dir = self.root().path().join("volumes");
         let Ok(entries) = std::fs::read_dir(&dir) else { return Ok(Vec::new()) };

@@ -28,6 +28,7 @@ use strata_durable::{Context, trace::content};
 use strata_spec::CacheId;
 use strata_sys::{
     btrfs::{self as kernel, Subvolume},
+    fs::nearest_existing,
     tree::{Dir, Stat},
 };
 
@@ -49,8 +50,8 @@ impl Btrfs {
     /// Opens the driver below `root`, making what is missing of it. With `ReadOnly` nothing is made, and what is not there is empty.
     /// Fails with `Unsupported` where the root is not on a btrfs.
     pub fn open(root: &Path, access: Access) -> Result<Self, Error> {
-        let existing = root.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        if !kernel::is_btrfs(existing).context("look at the filesystem of", existing)? {
+        let existing = nearest_existing(root);
+        if !kernel::is_btrfs(&existing).context("look at the filesystem of", &existing)? {
             let why = format!("{} is not on a btrfs", root.display());
             return Err(Error::Unsupported { driver: NAME, what: "keep layers here", why });
         }

@@ -1,10 +1,10 @@
 //! Which drivers work on a root's filesystem, and which is the best of them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use strata_sys::{
     btrfs,
-    fs::{Feature, info, overlay_features, overlay_registered},
+    fs::{Feature, info, nearest_existing, overlay_features, overlay_registered},
 };
 
 use crate::DRIVERS;
@@ -25,7 +25,7 @@ pub enum Look {
 ///
 /// `tmp` is a folder of the root, for trying; it need not be there.
 pub fn candidates(root: &Path, tmp: &Path, look: Look) -> Vec<Feature> {
-    let place = existing(root);
+    let place = nearest_existing(root);
     let overlay = overlay(&place, tmp, look);
     DRIVERS
         .iter()
@@ -95,11 +95,6 @@ fn on_btrfs(place: &Path) -> Result<(), String> {
         }
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// What of `root` is there, or the directory that it would be made in.
-fn existing(root: &Path) -> PathBuf {
-    root.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned()
 }
 
 #[cfg(test)]

@@ -32,7 +32,12 @@ pub struct Layout {
 impl Layout {
     /// The names under `<data root>/image/<driver name>`.
     pub fn new(data_root: &Path, driver_name: &str) -> Self {
-        Self { root: data_root.join("image").join(driver_name) }
+        Self { root: Self::stores(data_root).join(driver_name) }
+    }
+
+    /// `image`, with a folder for each storage driver.
+    pub fn stores(data_root: &Path) -> PathBuf {
+        data_root.join("image")
     }
 
     /// `image/<driver>`

@@ -6,20 +6,20 @@ use std::{
     io::{BufWriter, Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc::SyncSender},
+    sync::Arc,
 };
 
 use strata_archive::{
     Limits,
     apply::{Inlet, Options, apply_from},
 };
-use strata_durable::{Context, Intent, NewDir, create_dir_all, trace::content};
+use strata_durable::{Context, NewDir, create_dir_all, trace::content};
 use strata_graphdriver::{Access, GraphDriver, Parent};
 use strata_spec::{CacheId, ChainId, DiffId};
 
 use crate::{
-    Error, Layer, Lease, Note, Store,
-    flush::Counted,
+    Error, Layer, Lease, Note, Place, Store,
+    flush::{Counted, Due},
     layout::{chain, damaged},
     lease::Registered,
     mounts::random_id,
@@ -38,7 +38,7 @@ pub struct Unpacked {
     driver: Arc<dyn GraphDriver>,
     /// Its folder of layerdb, with the tar-split in it; taken when it is committed.
     record: Option<NewDir>,
-    intent: Option<Intent>,
+    place: Option<Place>,
 }
 
 impl Unpacked {
@@ -53,11 +53,10 @@ impl Unpacked {
 
 impl Drop for Unpacked {
     fn drop(&mut self) {
-        let Some(intent) = self.intent.take() else { return };
-        // If it cannot be removed now, the intent stays and whoever settles the journal tries again.
-        let ended = self.driver.remove(&self.cache_id).map_err(Error::from).and_then(|()| Ok(intent.done()?));
-        if let Err(error) = ended {
+        let Some(place) = self.place.take() else { return };
+        if let Err(error) = self.driver.remove(&self.cache_id) {
             tracing::warn!(cache = %self.cache_id, %error, "an unpacked layer stays until the store is settled");
+            place.leave();
         }
     }
 }
@@ -66,7 +65,12 @@ impl Store {
     /// Unpacks the plain tar `input` into a new driver folder. May run for many layers at once where the driver is independent;
     /// `parent`, which the caller holds, is needed where it is not. An intent in the journal removes the folder after a crash.
     pub fn unpack<R: Read>(&self, input: R, parent: Option<ChainId>, limits: &Limits) -> Result<Unpacked, Error> {
-        self.unpack_through(parent, limits, |inlet, due| Ok(inlet.take(Counted::new(input, due))?))
+        self.unpack_at(self.place(parent)?, input, limits)
+    }
+
+    /// As [`Store::unpack`], into a folder that was [noted](Store::places) before.
+    pub fn unpack_at<R: Read>(&self, place: Place, input: R, limits: &Limits) -> Result<Unpacked, Error> {
+        self.unpack_through(place, limits, |inlet, due| Ok(inlet.take(Counted::new(input, due))?))
     }
 
     /// As [`Store::unpack`], for a tar that `write` writes.
@@ -76,19 +80,18 @@ impl Store {
         limits: &Limits,
         write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Error>,
     ) -> Result<Unpacked, Error> {
-        self.unpack_through(parent, limits, |inlet, due| write(&mut Counted::new(inlet, due)))
+        self.unpack_through(self.place(parent)?, limits, |inlet, due| write(&mut Counted::new(inlet, due)))
     }
 
     fn unpack_through(
         &self,
-        parent: Option<ChainId>,
+        place: Place,
         limits: &Limits,
-        write: impl FnOnce(&mut Inlet, SyncSender<()>) -> Result<(), Error>,
+        write: impl FnOnce(&mut Inlet, Due<'_>) -> Result<(), Error>,
     ) -> Result<Unpacked, Error> {
-        let cache_id = random_id()?;
+        let (cache_id, parent) = (place.cache_id.clone(), place.parent);
         let mut record = NewDir::begin(&self.layout.tmp(), 0o700)?;
         let mut split = BufWriter::new(record.create("tar-split.json.gz", 0o644)?);
-        let note = Note::Unpack { driver: self.driver_name(), cache_id: cache_id.clone(), parent };
         let mut unpacked = Unpacked {
             diff_id: DiffId::new(strata_spec::Digest::sha256("")),
             size: 0,
@@ -96,7 +99,7 @@ impl Store {
             cache_id: cache_id.clone(),
             created_over: None,
             driver: self.driver.clone(),
-            intent: Some(self.journal.begin(&note)?),
+            place: Some(place),
             record: None,
         };
         let over = match (self.driver.is_independent(), parent) {
@@ -174,11 +177,11 @@ impl Store {
         layers: Vec<Unpacked>,
         registered: &mut Vec<Layer>,
     ) -> Result<Option<Layer>, Error> {
-        let mut intents = Vec::with_capacity(layers.len());
+        let mut places = Vec::with_capacity(layers.len());
         let mut folders = BTreeSet::new();
         let mut failed = None;
         for unpacked in layers {
-            match self.commit(top.as_ref(), unpacked, &mut intents) {
+            match self.commit(top.as_ref(), unpacked, &mut places) {
                 Ok(layer) => {
                     folders.extend(self.layout.layer(layer.chain_id).parent().map(Path::to_owned));
                     registered.push(layer.clone());
@@ -191,7 +194,7 @@ impl Store {
             }
         }
         folders.iter().try_for_each(|folder| strata_durable::sync_dir(folder))?;
-        if let Err(error) = Intent::done_all(intents) {
+        if let Err(error) = Place::done_all(places) {
             tracing::warn!(%error, "a finished unpacking stays in the journal until the store is settled");
         }
         failed.map_or(Ok(top), Err)
@@ -262,13 +265,8 @@ impl Store {
         Ok(())
     }
 
-    /// Names one layer in layerdb. The lock is held, and the files and the record are on disk. When the name is, `intents` end.
-    fn commit(
-        &self,
-        parent: Option<&Layer>,
-        mut unpacked: Unpacked,
-        intents: &mut Vec<Intent>,
-    ) -> Result<Layer, Error> {
+    /// Names one layer in layerdb. The lock is held, and the files and the record are on disk. When the name is, `places` end.
+    fn commit(&self, parent: Option<&Layer>, mut unpacked: Unpacked, places: &mut Vec<Place>) -> Result<Layer, Error> {
         let parent = parent.map(|layer| layer.chain_id);
         let layer = Layer {
             chain_id: chain(parent, unpacked.diff_id),
@@ -281,7 +279,7 @@ impl Store {
         self.driver.commit(&layer.cache_id)?;
         self.set_aside(layer.chain_id)?;
         record.name(&self.layout.layer(layer.chain_id))?;
-        intents.extend(unpacked.intent.take());
+        places.extend(unpacked.place.take());
         tracing::info!(chain = %layer.chain_id, diff = %layer.diff_id, size = layer.size, "layer registered");
         Ok(layer)
     }

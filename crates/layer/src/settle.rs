@@ -19,9 +19,13 @@ impl Store {
         if notes.is_empty() {
             return Ok(());
         }
+        let unpacked = |note: &Note| match note {
+            Note::Unpack { cache_id, .. } => Some(cache_id.clone()),
+            _ => None,
+        };
+        self.drop_folders(&notes.iter().filter_map(unpacked).collect::<Vec<_>>())?;
         for note in notes.iter().rev() {
             match note {
-                Note::Unpack { cache_id, .. } => self.drop_folders(std::slice::from_ref(cache_id))?,
                 Note::Register { layers, .. } => self.settle_registered(layers, entry, needed)?,
                 Note::Mount { container, mount_id, .. } => match self.mount(container) {
                     // It was made whole; whether its container was is for the container's own notes to say.
@@ -40,7 +44,7 @@ impl Store {
                     let folders: Vec<CacheId> = layers.iter().filter_map(|layer| layer.cache_id.clone()).collect();
                     self.drop_folders(&folders)?;
                 }
-                Note::Lease { .. } | Note::Hold { .. } | Note::Other => {}
+                Note::Unpack { .. } | Note::Lease { .. } | Note::Hold { .. } | Note::Other => {}
             }
         }
         self.driver.tidy()?;

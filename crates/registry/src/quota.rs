@@ -27,6 +27,12 @@ pub struct Quota {
     pub bytes: u64,
 }
 
+impl Quota {
+    fn place(&self) -> &str {
+        if self.prefix.is_empty() { "this registry" } else { &self.prefix }
+    }
+}
+
 /// All quotas and what is used of them.
 #[derive(Clone, Default)]
 pub struct Quotas(Arc<Vec<One>>);
@@ -170,6 +176,11 @@ impl Quotas {
         self.of(name).for_each(|one| lock(one).remove(digest));
     }
 
+    /// What each quota of `name` is of, the bytes that are used of it, and those that it allows.
+    pub fn about(&self, name: &RepoName) -> Vec<(String, u64, u64)> {
+        self.of(name).map(|one| (one.quota.place().to_owned(), lock(one).all(), one.quota.bytes)).collect()
+    }
+
     /// Prefix, bytes used, bytes of uploads under way, and limit of each quota.
     pub fn report(&self) -> Vec<(String, u64, u64, u64)> {
         let one = |one: &One| {
@@ -181,6 +192,11 @@ impl Quotas {
 }
 
 impl Usage {
+    /// Bytes that are linked or under way.
+    fn all(&self) -> u64 {
+        self.used + self.reserved
+    }
+
     fn add(&mut self, digest: Digest, size: u64) {
         let linked = self.blobs.entry(digest).or_insert(Linked { size, links: 0 });
         if linked.links == 0 {
@@ -237,8 +253,7 @@ impl Drop for Reservation {
 }
 
 fn refused(quota: &Quota, usage: &Usage, more: u64) -> Error {
-    let (used, limit) = (usage.used + usage.reserved, quota.bytes);
-    let place = if quota.prefix.is_empty() { "this registry" } else { &quota.prefix };
+    let (used, limit, place) = (usage.all(), quota.bytes, quota.place());
     let message = format!("the quota of {place} is {limit} bytes, of which {used} are used; {more} more do not fit");
     Error::new(Code::Denied, message)
         .with_detail(json!({"prefix": quota.prefix, "limit": limit, "used": used, "wanted": more}))

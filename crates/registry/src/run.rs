@@ -12,7 +12,7 @@ use crate::{
         policy::Policies,
         token::Verifier,
     },
-    config::{Auth, Config, Place, S3, Style},
+    config::{Auth, Config, Place},
     error::Error,
     gc::{self, Options, Report, Run},
     http::{Server, debug, handle::Service, rate::Limiter, tls::Tls},
@@ -20,9 +20,10 @@ use crate::{
     notify::Notifier,
     quota::Quotas,
     storage::{
-        Storage,
+        Reach, Storage,
         filesystem::Filesystem,
         object::{Before, Objects},
+        services,
     },
     store::Store,
     upload::{self, Uploads},
@@ -53,24 +54,28 @@ pub struct Running {
 pub fn open_storage(place: &Place, before: Before) -> Result<Arc<dyn Storage>, StartError> {
     match place {
         Place::Folder(root) => Ok(Arc::new(Filesystem::open(root).map_err(StartError::of)?)),
-        Place::S3(s3) => Ok(Arc::new(Objects::new(operator(s3)?, Handle::current(), s3.part, before))),
+        Place::Objects { service, part } => {
+            let runtime = Handle::current();
+            let bucket = services::bucket(service, &runtime).map_err(StartError::of)?;
+            Ok(Arc::new(Objects::new(bucket, runtime, *part, before)))
+        }
     }
 }
 
-fn operator(s3: &S3) -> Result<opendal::Operator, StartError> {
-    // The first call alone counts.
-    opendal::install_default();
-    let mut builder = opendal::services::S3::default().bucket(&s3.bucket).region(&s3.region).root(&s3.root);
-    if let Some(endpoint) = &s3.endpoint {
-        builder = builder.endpoint(endpoint);
+/// Repositories and uploads as a server has them: uploads that were begun before count too.
+fn open_served(config: &Config) -> Result<(Arc<Store>, Arc<Uploads>), StartError> {
+    let (store, uploads) = open_store(config, Before::Unknown)?;
+    match store.storage().reach() {
+        Reach::Local => uploads.find().map_err(StartError::of)?,
+        // Looking through an object store takes minutes: clients are answered meanwhile.
+        Reach::Remote => {
+            let found = uploads.clone();
+            tokio::task::spawn_blocking(move || {
+                found.find().unwrap_or_else(|error| tracing::error!(%error, "uploads of before are not counted"));
+            });
+        }
     }
-    if let Some((key, secret)) = &s3.keys {
-        builder = builder.access_key_id(key).secret_access_key(secret).disable_config_load();
-    }
-    if s3.style == Style::Host {
-        builder = builder.enable_virtual_host_style();
-    }
-    opendal::Operator::new(builder).map_err(StartError::of)
+    Ok((store, uploads))
 }
 
 /// Repositories and uploads, without a server. Must be called as [`open_storage`].
@@ -113,7 +118,7 @@ impl Running {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let shared = Arc::new(config);
         let config = shared.clone();
-        let opened = tokio::task::spawn_blocking(move || open_store(&config, Before::Unknown)).await;
+        let opened = tokio::task::spawn_blocking(move || open_served(&config)).await;
         let (store, uploads) = opened.map_err(StartError::of)??;
         let config = shared;
         let metrics = Arc::new(Metrics::default());

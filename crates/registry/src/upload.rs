@@ -1,11 +1,11 @@
 //! Uploads under way.
 //!
 //! An upload lies in the storage, so that it survives the server; what it has hashed so far is kept here, and is made anew from its
-//! bytes when it is not. One request at a time works on an upload.
+//! bytes when it is not. One request at a time works on an upload. Of one that nobody has worked on yet, only its ID is in memory.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use crate::{
     layout,
     name::RepoName,
     quota::Reservation,
-    storage::{self, Append},
+    storage::{self, Append, Reach},
     store::{self, Store},
 };
 
@@ -39,6 +39,8 @@ impl Default for Limits {
     }
 }
 
+/// What is hashed with unless the client says otherwise.
+const USUAL: Algorithm = Algorithm::Sha256;
 /// How long a request waits for another on the same upload: the one before it may not yet know that its client is gone.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
@@ -46,13 +48,25 @@ const BUSY_WAIT: Duration = Duration::from_secs(5);
 pub struct Uploads {
     store: Arc<Store>,
     limits: Limits,
-    open: Mutex<HashMap<String, Arc<tokio::sync::Mutex<State>>>>,
+    open: Mutex<HashMap<Key, Option<Slot>>>,
 }
 
-#[derive(Default)]
+/// An upload's ID, as a number.
+type Key = u128;
+type Slot = Arc<tokio::sync::Mutex<State>>;
+
 struct State {
+    /// What the bytes are to be hashed with.
+    algorithm: Algorithm,
+    /// None until this server has seen a byte.
     hashed: Option<Hashed>,
     reserved: Reservation,
+}
+
+impl State {
+    fn new(algorithm: Algorithm) -> Slot {
+        Arc::new(tokio::sync::Mutex::new(Self { algorithm, hashed: None, reserved: Reservation::default() }))
+    }
 }
 
 /// The hash of the first `len` bytes.
@@ -67,7 +81,7 @@ pub struct Session {
     uploads: Arc<Uploads>,
     state: OwnedMutexGuard<State>,
     name: RepoName,
-    id: String,
+    key: Key,
     folder: String,
     append: Option<Box<dyn Append>>,
     len: u64,
@@ -78,13 +92,15 @@ fn unknown(name: &RepoName, id: &str) -> Error {
     Error::new(Code::BlobUploadUnknown, format!("there is no upload {shown:?} to {name}; begin another"))
 }
 
-/// Whether `id` has the shape of those that [`Uploads::begin`] makes, and distribution.
-fn is_id(id: &str) -> bool {
-    id.len() == 36
+/// The number that an ID is; `None` if it has not the shape of those that [`Uploads::begin`] makes, and distribution.
+fn key(id: &str) -> Option<Key> {
+    let is_id = id.len() == 36
         && id.bytes().enumerate().all(|(at, b)| match at {
             8 | 13 | 18 | 23 => b == b'-',
             _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
-        })
+        });
+    let digits: String = id.chars().filter(|c| *c != '-').collect();
+    is_id.then(|| Key::from_str_radix(&digits, 16).ok()).flatten()
 }
 
 /// A random UUID, version 4.
@@ -106,43 +122,72 @@ impl Uploads {
         self.limits
     }
 
+    fn open(&self) -> MutexGuard<'_, HashMap<Key, Option<Slot>>> {
+        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// How many are under way.
     pub fn count(&self) -> usize {
-        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).len()
+        self.open().len()
     }
 
-    fn slot(&self, id: &str) -> Arc<tokio::sync::Mutex<State>> {
-        let mut open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        open.entry(id.to_owned()).or_default().clone()
+    /// Counts the uploads that the storage holds, which were begun before this server. Blocks.
+    pub fn find(&self) -> Result<(), Error> {
+        let storage = &**self.store.storage();
+        store::walk(storage, store::Which::AllFolders, None, &mut |name| {
+            for id in storage.list(&layout::uploads(&name))? {
+                let Some(key) = key(&id) else { continue };
+                self.open().entry(key).or_default();
+                // It may have ended since it was listed, before it was counted.
+                if storage.reach() == Reach::Remote && storage.uploaded(&layout::upload(&name, &id))?.is_none() {
+                    self.open().remove(&key);
+                }
+            }
+            Ok(store::Next::GoOn)
+        })
     }
 
-    fn forget(&self, id: &str) {
-        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(id);
+    fn slot(&self, key: Key) -> Slot {
+        self.open().entry(key).or_default().get_or_insert_with(|| State::new(USUAL)).clone()
+    }
+
+    fn forget(&self, key: Key) {
+        self.open().remove(&key);
     }
 
     /// Whether a request is at work on the upload right now.
-    pub fn is_busy(&self, id: &str) -> bool {
-        let open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        open.get(id).is_some_and(|slot| slot.try_lock().is_err())
+    fn is_busy(&self, key: Key) -> bool {
+        self.open().get(&key).is_some_and(|slot| slot.as_ref().is_some_and(|slot| slot.try_lock().is_err()))
     }
 
     /// Begins an upload, of `size` bytes if that is known, and returns its ID. Blocks.
+    ///
+    /// Fails with `TOOMANYREQUESTS` if as many as there may be are under way, with `DENIED` where a quota is full.
     pub fn begin(self: &Arc<Self>, name: &RepoName, algorithm: Algorithm, size: Option<u64>) -> Result<String, Error> {
-        if self.count() >= self.limits.count {
+        self.check_size(size.unwrap_or(0))?;
+        // The bytes themselves are reserved as they come.
+        drop(self.store.quotas().reserve(name, size.unwrap_or(0))?);
+        let id = new_id();
+        let key = key(&id).expect("an ID of ours");
+        self.take_place(key, (algorithm != USUAL).then(|| State::new(algorithm)))?;
+        if let Err(error) = self.store.storage().begin_upload(&layout::upload(name, &id)) {
+            self.forget(key);
+            return Err(error.into());
+        }
+        Ok(id)
+    }
+
+    /// Counts one upload more, if there may be one.
+    fn take_place(&self, key: Key, slot: Option<Slot>) -> Result<(), Error> {
+        let mut open = self.open();
+        if open.len() >= self.limits.count {
             let message =
                 format!("{} uploads are under way, which is all that this registry takes at once", self.limits.count);
-            return Err(Error::new(Code::TooManyRequests, message).with_header("retry-after", "60"));
+            let error = Error::new(Code::TooManyRequests, message).with_header("retry-after", "60");
+            return Err(error.with_detail(json!({"open": open.len(), "limit": self.limits.count})));
         }
-        self.check_size(size.unwrap_or(0))?;
-        let mut reserved = self.store.quotas().reserve(name, size.unwrap_or(0))?;
-        // The bytes are reserved as they come.
-        reserved.shrink(u64::MAX);
-        let id = new_id();
-        self.store.storage().begin_upload(&layout::upload(name, &id))?;
-        let hashed = Some(Hashed { algorithm, hasher: Hasher::new(algorithm), len: 0 });
-        let slot = Arc::new(tokio::sync::Mutex::new(State { hashed, reserved }));
-        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id.clone(), slot);
-        Ok(id)
+        open.insert(key, slot);
+        Ok(())
     }
 
     fn check_size(&self, size: u64) -> Result<(), Error> {
@@ -155,16 +200,14 @@ impl Uploads {
 
     /// Takes an upload for this request alone. Fails with `BLOB_UPLOAD_UNKNOWN` if there is none.
     pub async fn enter(self: &Arc<Self>, name: &RepoName, id: &str) -> Result<Session, Error> {
-        if !is_id(id) {
-            return Err(unknown(name, id));
-        }
+        let Some(key) = key(id) else { return Err(unknown(name, id)) };
         let folder = layout::upload(name, id);
         let (uploads, looked) = (self.clone(), folder.clone());
         let missing = crate::http::blocking(move || Ok(uploads.store.storage().uploaded(&looked)?)).await?.is_none();
         if missing {
             return Err(unknown(name, id));
         }
-        let waited = tokio::time::timeout(BUSY_WAIT, self.slot(id).lock_owned()).await;
+        let waited = tokio::time::timeout(BUSY_WAIT, self.slot(key).lock_owned()).await;
         let state = waited.map_err(|_| {
             Error::new(Code::BlobUploadInvalid, format!("another request is at work on the upload {id}; try again"))
                 .with_status(409)
@@ -172,10 +215,11 @@ impl Uploads {
         let (uploads, looked) = (self.clone(), folder.clone());
         let len = crate::http::blocking(move || Ok(uploads.store.storage().uploaded(&looked)?)).await?;
         let Some(len) = len else {
-            self.forget(id);
+            self.forget(key);
             return Err(unknown(name, id));
         };
-        Ok(Session { uploads: self.clone(), state, name: name.clone(), id: id.to_owned(), folder, append: None, len })
+        let (uploads, name) = (self.clone(), name.clone());
+        Ok(Session { uploads, state, name, key, folder, append: None, len })
     }
 }
 
@@ -189,14 +233,10 @@ impl Session {
         self.len == 0
     }
 
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Hashes with `algorithm` from now on, if nothing was hashed yet.
+    /// Hashes with `algorithm`, if nothing was hashed yet.
     pub fn prefer(&mut self, algorithm: Algorithm) {
-        if self.len == 0 && self.state.hashed.is_some() {
-            self.state.hashed = Some(Hashed { algorithm, hasher: Hasher::new(algorithm), len: 0 });
+        if self.len == 0 {
+            self.state.algorithm = algorithm;
         }
     }
 
@@ -219,10 +259,10 @@ impl Session {
         Ok(())
     }
 
-    /// Hashes and reserves the bytes that came before the server was started.
+    /// Hashes and reserves the bytes that came before this server was started.
     fn catch_up(&mut self) -> Result<(), Error> {
         if self.state.hashed.is_none() {
-            self.rehash(Algorithm::Sha256)?;
+            self.rehash(self.state.algorithm)?;
             self.state.reserved = self.uploads.store.quotas().reserve(&self.name, self.len)?;
         }
         Ok(())
@@ -238,10 +278,12 @@ impl Session {
 
     fn rehash(&mut self, algorithm: Algorithm) -> Result<(), Error> {
         let (mut hasher, mut len) = (Hasher::new(algorithm), 0);
-        self.uploads.store.storage().read_upload(&self.folder, &mut |piece| {
-            hasher.update(piece);
-            len += piece.len() as u64;
-        })?;
+        if self.len > 0 {
+            self.uploads.store.storage().read_upload(&self.folder, &mut |piece| {
+                hasher.update(piece);
+                len += piece.len() as u64;
+            })?;
+        }
         self.state.hashed = Some(Hashed { algorithm, hasher, len });
         Ok(())
     }
@@ -251,7 +293,7 @@ impl Session {
         self.append = None;
         self.uploads.store.storage().remove_folder(&self.folder)?;
         self.state.reserved = Reservation::default();
-        self.uploads.forget(&self.id);
+        self.uploads.forget(self.key);
         Ok(())
     }
 
@@ -275,10 +317,11 @@ impl Session {
         }
         let published = self.publish(digest);
         match published {
-            Ok(()) => self.uploads.forget(&self.id),
+            Ok(()) => self.uploads.forget(self.key),
             // Nothing of it is kept: the client that is refused begins another.
             Err(ref error) if error.status() < 500 => {
-                self.uploads.store.storage().remove_folder(&self.folder).map(|_| ())?
+                self.uploads.store.storage().remove_folder(&self.folder)?;
+                self.uploads.forget(self.key);
             }
             Err(_) => {}
         }
@@ -311,12 +354,13 @@ pub fn purge(uploads: &Uploads, age: Duration, run: crate::gc::Run) -> Result<Ve
         for id in storage.list(&layout::uploads(&name))? {
             let folder = layout::upload(&name, &id);
             let is_old = storage.upload_started(&folder)?.is_some_and(|started| started < oldest);
-            if !is_old || uploads.is_busy(&id) {
+            let key = key(&id);
+            if !is_old || key.is_some_and(|key| uploads.is_busy(key)) {
                 continue;
             }
             if run == crate::gc::Run::ForReal {
                 storage.remove_folder(&folder)?;
-                uploads.forget(&id);
+                key.into_iter().for_each(|key| uploads.forget(key));
             }
             purged.push(folder);
         }

@@ -165,6 +165,11 @@ fn tokens_of_an_issuer() {
         let reply = bearer(&token).manifest("r", "t");
         assert_eq!(reply.status, 401, "{what}");
     }
+    let reply = bearer(&good.token("k1", |claims| claims["exp"] = json!(now + 20))).manifest("r", "t");
+    assert_eq!(reply.status, 200);
+    let said = warnings(&reply);
+    assert!(said.len() == 1 && said[0].starts_with("your token ends in "), "{said:?}");
+    assert_eq!(warnings(&bearer(&token).manifest("r", "t")), Vec::<String>::new(), "this one has minutes");
     // Keys are read again; a bad file leaves them.
     let path = ours.scratch.join("jwks.json");
     std::fs::write(&path, other.jwks.to_string()).unwrap();
@@ -245,6 +250,51 @@ fn quotas_are_exact_and_say_their_numbers() {
     assert_eq!(used, [("team".to_owned(), 1000, 0, 1000)]);
     assert_eq!(again.client().ask("POST", "/v2/team/e/blobs/uploads/", &[], b"").status, 403);
     again.stop();
+}
+
+/// The texts of the warnings of an answer, whose form is checked.
+fn warnings(reply: &common::Reply) -> Vec<String> {
+    let values = reply.headers.iter().filter(|(name, _)| name == "warning").map(|(_, value)| value);
+    let text =
+        |value: &String| value.strip_prefix("299 - \"").and_then(|text| text.strip_suffix('"')).map(str::to_owned);
+    values.map(|value| text(value).unwrap_or_else(|| panic!("{value}"))).collect()
+}
+
+#[test]
+fn limits_that_are_nearly_reached_are_warned_of() {
+    let ours = Ours::start_with(|_| "strata: {quotas: [{prefix: team, bytes: 10000}], limits: {uploads: 10}}".into());
+    let c = ours.client();
+    let push = |repo: &str, len: usize| {
+        let bytes = vec![u8::try_from(len % 251).unwrap(); len];
+        c.try_put_blob(repo, &bytes, Digest::sha256(&bytes)).unwrap()
+    };
+    assert_eq!(warnings(&push("team/a", 8999)), Vec::<String>::new());
+    assert_eq!(warnings(&push("team/b", 2)), ["the quota of team is 90 % used: 9001 of 10000 bytes"]);
+    assert_eq!(warnings(&push("other", 9000)), Vec::<String>::new(), "of another quota, or none");
+    let begun = c.ask("POST", "/v2/team/a/blobs/uploads/", &[], b"");
+    assert_eq!((begun.status, warnings(&begun).len()), (202, 1));
+    assert_eq!(warnings(&c.get(&format!("/v2/team/a/blobs/{}", Digest::sha256([0; 2])))), Vec::<String>::new());
+    for _ in 1..8 {
+        c.begin("other");
+    }
+    let ninth = c.ask("POST", "/v2/other/blobs/uploads/", &[], b"");
+    assert_eq!(warnings(&ninth), ["9 uploads are under way; this registry takes 10 at once"]);
+    ours.stop();
+}
+
+#[test]
+fn an_index_of_which_something_is_missing_is_warned_of() {
+    let ours = Ours::start();
+    let c = ours.client();
+    let image = c.put_image("r", "t", "a");
+    let whole = c.put_manifest("r", "whole", common::OCI_INDEX, common::index(&[&image]).as_bytes());
+    assert_eq!((whole.status, warnings(&whole)), (201, Vec::new()));
+    let sparse = common::index(&[&image, b"absent", b"absent too"]);
+    let sparse = c.put_manifest("r", "sparse", common::OCI_INDEX, sparse.as_bytes());
+    let absent = Digest::sha256("absent");
+    let text = format!("2 of the manifests that the index names are not in the repository, such as {absent}");
+    assert_eq!((sparse.status, warnings(&sparse)), (201, vec![text]));
+    ours.stop();
 }
 
 #[test]

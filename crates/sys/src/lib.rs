@@ -1,4 +1,4 @@
-//! The kernel, as the other crates use it. The only `unsafe` of the project lives here.
+//! The kernel, as the other crates use it, and ISA-L. The only `unsafe` of the project lives here.
 //!
 //! | module | owns |
 //! | --- | --- |
@@ -9,6 +9,7 @@
 //! | [`btrfs`] | subvolumes, snapshots, quota groups |
 //! | [`process`] | who is alive, who holds a lock, random bytes, rights, kernel and memory |
 //! | [`seccomp`] | putting a system call filter on this process |
+//! | [`gunzip`] | gzip members, by ISA-L (x86-64, feature `isal`) |
 //! | [`union`] | file handles, filesystem identities, the limit on descriptors |
 //!
 //! Functions return [`std::io::Error`]. Where one call takes several steps, the error's text says which step failed on what;
@@ -16,6 +17,8 @@
 
 pub mod btrfs;
 pub mod fs;
+#[cfg(all(feature = "isal", target_arch = "x86_64"))]
+pub mod gunzip;
 pub mod mount;
 pub mod process;
 pub mod seccomp;

@@ -13,6 +13,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    ops::Deref,
     process::{Child, Command, Stdio},
     sync::{
         Mutex,
@@ -151,7 +152,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 /// CNCF distribution's registry on 127.0.0.1, with a folder of its own; ends when this drops.
 pub struct DockerRegistry {
     child: Child,
-    port: u16,
+    peer: Peer,
     pub scratch: Scratch,
 }
 
@@ -183,7 +184,7 @@ impl DockerRegistry {
             .stderr(log)
             .spawn()
             .expect("docker-registry starts");
-        let mut registry = Self { child, port, scratch };
+        let mut registry = Self { child, peer: Peer(format!("127.0.0.1:{port}")), scratch };
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             let ended = registry.child.try_wait().expect("its status").is_some();
@@ -197,19 +198,31 @@ impl DockerRegistry {
 
     /// `127.0.0.1:<port>`
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.peer.0.clone()
     }
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.scratch.join("log")).unwrap_or_default()
     }
+}
 
+impl Deref for DockerRegistry {
+    type Target = Peer;
+
+    fn deref(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+/// Any registry that everybody may use, asked by hand in plain HTTP. It has the form `127.0.0.1:<port>`.
+pub struct Peer(pub String);
+
+impl Peer {
     /// One request in plain HTTP; returns the status, the headers as they came, and the body.
     pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String, Vec<u8>) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
+        let mut stream = TcpStream::connect(&self.0).expect("a connection");
         // HTTP/1.0: no chunks, and the end of the body is the end of the connection.
-        let mut head =
-            format!("{method} {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: {}\r\n", self.host(), body.len());
+        let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: {}\r\n", self.0, body.len());
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -226,9 +239,9 @@ impl DockerRegistry {
     pub fn put_blob(&self, repository: &str, bytes: &[u8]) {
         let (status, head, body) = self.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
         assert_eq!(status, 202, "{}", String::from_utf8_lossy(&body));
-        let location = head.lines().find_map(|line| line.strip_prefix("Location: ")).expect("a location").trim();
-        let path = location.split_once("/v2/").expect("a path of the registry").1;
-        let path = format!("/v2/{path}&digest={}", digest(bytes));
+        let path = header(&head, "location").split_once("/v2/").expect("a path of the registry").1;
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let path = format!("/v2/{path}{joint}digest={}", digest(bytes));
         let (status, _, body) = self.ask("PUT", &path, &[("Content-Type", "application/octet-stream")], bytes);
         assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body));
     }
@@ -253,13 +266,22 @@ impl DockerRegistry {
         let (status, head, body) =
             self.ask("GET", &format!("/v2/{repository}/manifests/{name}"), &[("Accept", &accept)], b"");
         assert_eq!(status, 200, "{repository}:{name}: {}", String::from_utf8_lossy(&body));
-        let kind = head.lines().find_map(|line| line.strip_prefix("Content-Type: ")).unwrap_or_default();
-        (kind.trim().to_owned(), body)
+        (header(&head, "content-type").to_owned(), body)
     }
 
     pub fn has_blob(&self, repository: &str, digest: &str) -> bool {
         self.ask("HEAD", &format!("/v2/{repository}/blobs/{digest}"), &[], b"").0 == 200
     }
+}
+
+/// The value of a header, whose name is given in lower case; empty if it is not there.
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    fields
+        .filter(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
+        .next()
+        .unwrap_or_default()
 }
 
 impl Drop for DockerRegistry {

@@ -14,6 +14,14 @@ pub struct Config {
     pub options: Options,
 }
 
+impl Config {
+    /// Whether nothing is ever written, in no branch: overlay's branches do not change, and none is writable.
+    pub(crate) fn never_writes(&self) -> bool {
+        let writable = self.branches.iter().any(|branch| branch.access == Access::ReadWrite);
+        matches!(self.dialect, Dialect::Overlay { .. }) && !writable
+    }
+}
+
 /// One folder of a union.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Branch {
@@ -96,7 +104,7 @@ pub enum Metacopy {
 }
 
 /// Choices with a default that suits an image's layers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     pub redirect_dir: RedirectDir,
     /// Overlay: keep hard links of lower files together over copy-up, by `work/index/` as the kernel's `index=on`.
@@ -155,6 +163,8 @@ pub enum OpenError {
     NoXattrs { path: PathBuf, namespace: &'static str, source: io::Error },
     #[error("the branch {} is not in this union", path.display())]
     NoSuchBranch { path: PathBuf },
+    #[error("there is no place {index} for a branch: the union has {count}, counted from 0")]
+    NoSuchPlace { index: usize, count: usize },
     #[error("the branch {} has open files: close them first", path.display())]
     Busy { path: PathBuf },
     #[error("branches of a mounted union change in the AUFS dialect alone")]

@@ -19,6 +19,7 @@ mod files;
 mod ids;
 mod linger;
 mod ops;
+mod reply;
 
 pub(crate) use control::{CHANGE, DESCRIPTION, PIECE};
 
@@ -28,7 +29,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, Once, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
@@ -49,6 +50,9 @@ const MAX_WRITE: u32 = 1 << 20;
 /// Names known not to be there that are remembered at most, for when branches change.
 const ABSENCES: usize = 16 << 10;
 
+/// Threads that read ahead.
+const READERS: usize = 4;
+
 /// How the front serves a union.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
@@ -60,6 +64,9 @@ pub(crate) struct Settings {
     pub threads: usize,
 }
 
+/// Prefix of the fields of a description that say what was asked for at the mount.
+pub(crate) const ASKED: &str = "asked:";
+
 /// What is to be dropped from the kernel's caches, on its way there.
 #[derive(Debug, Default)]
 struct Pending(AtomicUsize);
@@ -68,6 +75,10 @@ struct Pending(AtomicUsize);
 pub(crate) struct Front {
     union: Arc<Union>,
     settings: Settings,
+    /// What was asked for at the mount, for the description.
+    asked: Fields,
+    /// Why the last change of branches was refused.
+    refused: Mutex<Option<String>>,
     ids: Arc<Ids>,
     files: Files,
     through: Through,
@@ -78,12 +89,20 @@ pub(crate) struct Front {
     /// Puts content into the kernel's page cache.
     keeper: Arc<OnceLock<fuser::Notifier>>,
     linger: Linger,
+    /// Threads that read ahead run.
+    ahead: Once,
 }
 
 /// Serves `union` to the kernel at `device`, an open `/dev/fuse` that is mounted, until it is unmounted.
 ///
 /// `ready` is called when the mount answers.
-pub(crate) fn serve(union: Union, settings: Settings, device: OwnedFd, ready: impl FnOnce()) -> io::Result<()> {
+pub(crate) fn serve(
+    union: Union,
+    settings: Settings,
+    asked: Fields,
+    device: OwnedFd,
+    ready: impl FnOnce(),
+) -> io::Result<()> {
     let union = Arc::new(union);
     let ids = Arc::new(Ids::default());
     let pending = Arc::new(Pending::default());
@@ -97,7 +116,8 @@ pub(crate) fn serve(union: Union, settings: Settings, device: OwnedFd, ready: im
     }));
     let keeper = Arc::new(OnceLock::new());
     let linger = Linger::new(device.try_clone()?, settings.awake);
-    let front = Front::new(union, settings, Arc::clone(&ids), Arc::clone(&pending), Arc::clone(&keeper), linger);
+    let shared = (Arc::clone(&ids), Arc::clone(&pending), Arc::clone(&keeper));
+    let front = Front::new(union, settings, asked, shared, linger);
     let mut config = fuser::Config::default();
     config.acl = SessionACL::All;
     config.n_threads = Some(settings.threads);
@@ -129,18 +149,25 @@ fn invalidate(receiver: &mpsc::Receiver<Invalidation>, notifier: &fuser::Notifie
     }
 }
 
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.union.stop_reading_ahead();
+    }
+}
+
 impl Front {
     fn new(
         union: Arc<Union>,
         settings: Settings,
-        ids: Arc<Ids>,
-        pending: Arc<Pending>,
-        keeper: Arc<OnceLock<fuser::Notifier>>,
+        asked: Fields,
+        (ids, pending, keeper): (Arc<Ids>, Arc<Pending>, Arc<OnceLock<fuser::Notifier>>),
         linger: Linger,
     ) -> Self {
         let front = Self {
             union,
             settings,
+            asked,
+            refused: Mutex::default(),
             ids,
             files: Files::default(),
             through: Through::Nothing,
@@ -149,6 +176,7 @@ impl Front {
             pending,
             keeper,
             linger,
+            ahead: Once::new(),
         };
         front.branches_changed();
         front
@@ -158,6 +186,19 @@ impl Front {
     fn branches_changed(&self) {
         let writable = self.union.branches().iter().filter(|branch| branch.access == Access::ReadWrite).count();
         self.absent_for_long.store(writable <= 1, Ordering::Relaxed);
+    }
+
+    /// Starts the threads that read ahead.
+    fn read_ahead(&self) {
+        self.ahead.call_once(|| {
+            for _ in 0..READERS {
+                let union = Arc::clone(&self.union);
+                let thread = std::thread::Builder::new().name("ahead".into());
+                if let Err(error) = thread.spawn(move || union.read_ahead()) {
+                    tracing::debug!(%error, "nothing is read ahead");
+                }
+            }
+        });
     }
 
     fn configure(&mut self, config: &mut KernelConfig) {
@@ -217,6 +258,10 @@ impl Front {
         for branch in self.union.branches() {
             fields.put_branch(&branch);
         }
+        if let Some(reason) = &*self.refused.lock().unwrap_or_else(PoisonError::into_inner) {
+            fields.put("refused", reason.replace('\0', ""));
+        }
+        fields.put_all(ASKED, &self.asked);
         fields
     }
 
@@ -233,6 +278,7 @@ impl Front {
         for (parent, name) in absences {
             self.union.tell(Invalidation::Entry { parent, name });
         }
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = result.as_ref().err().map(ToString::to_string);
         result.map_err(|error| {
             tracing::warn!(%error, "the branches stay as they are");
             match error {

@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    io::IoSliceMut,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -9,7 +10,10 @@ use std::{
     },
 };
 
-use rustix::fs::{self, FallocateFlags, Mode};
+use rustix::{
+    fs::{self, FallocateFlags, Mode},
+    io::{ReadWriteFlags, preadv2},
+};
 use strata_sys::tree::Kind;
 
 use crate::{
@@ -65,7 +69,7 @@ pub struct Handle {
 pub type Keep<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// Largest file that is given to a [`Keep`], in bytes.
-const KEPT_SIZE: u64 = 64 << 10;
+pub(crate) const KEPT_SIZE: u64 = 64 << 10;
 
 impl Handle {
     fn current(&self) -> Option<(u32, Arc<OwnedFd>)> {
@@ -145,12 +149,15 @@ impl Union {
             drop(ns);
             return self.open_file(node, flags);
         }
+        if self.ahead.is_active() {
+            self.tell_ahead(&known, false);
+        }
         if known.kept {
             return Ok(self.handle(&ns, index, &known, None, flags));
         }
         let fd = self.open_to_read(&ns, index, &mut known, flags & OFlags::RWMODE)?;
         let is_open = self.table().open.get(&index).is_some_and(|state| state.strong_count() > 0);
-        if is_open || !give(&fd, keep) {
+        if is_open || !give(&fd, keep, || self.tell_ahead(&known, true)) {
             return Ok(self.handle(&ns, index, &known, Some(fd), flags));
         }
         self.table().edit(index)?.kept = true;
@@ -325,8 +332,8 @@ impl Union {
     }
 }
 
-/// Gives the whole of a small file to `keep`; whether that took it.
-fn give(fd: &OwnedFd, keep: Keep<'_>) -> bool {
+/// Gives the whole of a small file to `keep`; whether that took it. `missed` is called if its content is not in memory.
+fn give(fd: &OwnedFd, keep: Keep<'_>, missed: impl FnOnce()) -> bool {
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
@@ -337,7 +344,12 @@ fn give(fd: &OwnedFd, keep: Keep<'_>) -> bool {
     BUFFER.with_borrow_mut(|buffer| {
         // One byte more, to see that it is the whole.
         buffer.resize(size + 1, 0);
-        size == 0 || rustix::io::pread(fd, &mut buffer[..], 0) == Ok(size) && keep(&buffer[..size])
+        let at_once = preadv2(fd, &mut [IoSliceMut::new(buffer)], 0, ReadWriteFlags::NOWAIT);
+        if at_once == Err(Errno::AGAIN) || at_once.is_ok_and(|read| read < size) {
+            missed();
+        }
+        let is_whole = at_once == Ok(size) || rustix::io::pread(fd, &mut buffer[..], 0) == Ok(size);
+        size == 0 || is_whole && keep(&buffer[..size])
     })
 }
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod acl;
+mod ahead;
 mod attr;
 mod config;
 mod copyup;

@@ -67,10 +67,15 @@ impl Listings {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The place of a name, unless another has it.
+    pub fn place(&self, name: &[u8]) -> u64 {
+        self.keys.hash_one(name) % PLACES
+    }
+
     /// Gives names their places.
     pub fn order(&self, mut items: Vec<Item>, version: u32) -> Listing {
         for item in &mut items {
-            item.at = self.keys.hash_one(&item.name) % PLACES;
+            item.at = self.place(&item.name);
         }
         items.sort_unstable_by(|one, other| (one.at, &one.name).cmp(&(other.at, &other.name)));
         let mut next = 0;

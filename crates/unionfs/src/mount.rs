@@ -23,10 +23,10 @@ use std::{
 
 pub use process::{init, spawn};
 pub use rustix::mount::MountFlags;
-pub use table::{MountInfo, State, change, find, is_kernel_overlay, list, unmount};
+pub use table::{MountInfo, State, change, find, is_kernel_overlay, list, remount, unmount};
 
 use crate::{
-    Access, Branch, Config, Dialect, OpenError, Switch, Union,
+    Branch, Config, OpenError, Switch, Union,
     fuse::{self, Settings},
 };
 use wire::Fields;
@@ -100,6 +100,12 @@ pub enum MountError {
     Unmount { path: PathBuf, source: io::Error },
     #[error("cannot change the branches of {}: {source}; its log says more", path.display())]
     Change { path: PathBuf, source: io::Error },
+    #[error("the branches of {} stay as they are: {reason}", path.display())]
+    Unchanged { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Option(#[from] options::OptionError),
+    #[error("cannot change the options of the mount on {}: {source}", path.display())]
+    Remount { path: PathBuf, source: io::Error },
     #[error("cannot read {}: {source}", path.display())]
     Table { path: PathBuf, source: io::Error },
 }
@@ -109,9 +115,10 @@ pub enum MountError {
 /// Branches and mount point may be relative. On `SIGTERM` and `SIGINT` the union is unmounted.
 pub fn serve(mount: Mount, mountpoint: &Path, ready: impl FnOnce()) -> Result<(), MountError> {
     let target = table::resolve(mountpoint)?;
-    let fixed = matches!(mount.union.dialect, Dialect::Overlay { .. });
-    let writable = mount.union.branches.iter().any(|branch| branch.access == Access::ReadWrite);
-    let read_only = mount.flags.contains(MountFlags::RDONLY) || fixed && !writable;
+    let read_only = mount.union.never_writes();
+    let asked =
+        fields(&Mount { union: Config { branches: Vec::new(), ..mount.union.clone() }, ..mount.clone() }, &target)
+            .map_err(|source| MountError::Start { source })?;
     let settings = Settings {
         dialect: mount.union.dialect,
         passthrough: mount.passthrough,
@@ -123,7 +130,7 @@ pub fn serve(mount: Mount, mountpoint: &Path, ready: impl FnOnce()) -> Result<()
     let device =
         attach(&mount.source, &target, if read_only { mount.flags | MountFlags::RDONLY } else { mount.flags })?;
     process::unmount_on_signal(&target)?;
-    fuse::serve(union, settings, device, ready).map_err(|source| {
+    fuse::serve(union, settings, asked, device, ready).map_err(|source| {
         _ = rustix::mount::unmount(&target, rustix::mount::UnmountFlags::DETACH);
         MountError::Serve { path: target, source }
     })
@@ -219,6 +226,10 @@ impl Change {
 
 /// The configuration as bytes, for the process of [`spawn`].
 fn encode(mount: &Mount, mountpoint: &Path) -> io::Result<Vec<u8>> {
+    fields(mount, mountpoint).map(|fields| fields.encode())
+}
+
+fn fields(mount: &Mount, mountpoint: &Path) -> io::Result<Fields> {
     use std::os::unix::ffi::OsStrExt;
     let mut fields = Fields::default();
     let Mount { union, source, flags, passthrough, awake, threads, log } = mount;
@@ -256,11 +267,15 @@ fn encode(mount: &Mount, mountpoint: &Path) -> io::Result<Vec<u8>> {
     for Branch { path, access } in &union.branches {
         fields.put_branch(&Branch { path: std::path::absolute(path)?, access: *access });
     }
-    Ok(fields.encode())
+    Ok(fields)
 }
 
 fn decode(bytes: &[u8]) -> Option<(Mount, PathBuf)> {
     let fields = Fields::decode(bytes)?;
+    Some((mount_of(&fields)?, fields.path("mountpoint")?))
+}
+
+fn mount_of(fields: &Fields) -> Option<Mount> {
     let switch = |name| if fields.text(name) == Some("on") { Switch::On } else { Switch::Off };
     let options = crate::Options {
         redirect_dir: match fields.text("redirect_dir")? {
@@ -281,7 +296,7 @@ fn decode(bytes: &[u8]) -> Option<(Mount, PathBuf)> {
         mixed_marks: switch("mixed_marks"),
     };
     let union = Config { branches: fields.branches(), dialect: fields.dialect()?, work: fields.path("work"), options };
-    let mount = Mount {
+    Some(Mount {
         union,
         source: fields.path("source")?.into_os_string(),
         flags: MountFlags::from_bits_retain(fields.text("flags")?.parse().ok()?),
@@ -289,8 +304,7 @@ fn decode(bytes: &[u8]) -> Option<(Mount, PathBuf)> {
         awake: switch("awake"),
         threads: fields.text("threads").and_then(|threads| threads.parse().ok()),
         log: fields.path("log"),
-    };
-    Some((mount, fields.path("mountpoint")?))
+    })
 }
 
 fn switch_name(switch: Switch) -> &'static str {
@@ -303,6 +317,7 @@ fn switch_name(switch: Switch) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Access, Dialect};
 
     #[test]
     fn a_mount_and_its_changes_survive_the_way_to_the_process() {

@@ -106,7 +106,7 @@ impl Union {
         Ok(self.read_parts(ns, index, node)?.is_empty())
     }
 
-    fn read_parts(&self, ns: &Layers, index: Index, node: &Node) -> Result<Vec<Item>> {
+    pub(crate) fn read_parts(&self, ns: &Layers, index: Index, node: &Node) -> Result<Vec<Item>> {
         let parts = node.dir()?;
         let mut items: Vec<Item> = Vec::new();
         let mut seen: HashSet<Box<[u8]>> = HashSet::new();

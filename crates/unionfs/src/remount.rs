@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Union {
-    /// Puts a branch in at `index` (0 is the top; past the end means the bottom). AUFS dialect alone.
+    /// Puts a branch in at `index` (0 is the top; `usize::MAX` means the bottom). AUFS dialect alone.
     /// The notifier hears of every known name that shows something else now.
     pub fn add_branch(&self, index: usize, branch: Branch) -> std::result::Result<(), OpenError> {
         let layer = self.fixed().and_then(|()| open_layer(&branch, self.dialect))?;
@@ -25,7 +25,10 @@ impl Union {
         places.push(layer.path.clone());
         check_overlap(&places)?;
         let mut list = ns.list.clone();
-        let index = index.min(list.len());
+        let index = if index == usize::MAX { list.len() } else { index };
+        if index > list.len() {
+            return Err(OpenError::NoSuchPlace { index, count: list.len() });
+        }
         list.insert(index, Arc::new(layer));
         self.replace(&mut ns, list)
     }

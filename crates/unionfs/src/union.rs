@@ -12,6 +12,7 @@ use std::{
 use strata_sys::tree::Kind;
 
 use crate::{
+    ahead::Ahead,
     config::*,
     create::Folder,
     dirs::DirCache,
@@ -41,6 +42,7 @@ pub struct Union {
     pub(crate) dirs: DirCache,
     pub(crate) inos: Inos,
     pub(crate) listings: Listings,
+    pub(crate) ahead: Ahead,
     pub(crate) dialect: Dialect,
     pub(crate) options: Options,
     /// Whether `work/index/` may hold something.
@@ -82,6 +84,7 @@ impl Union {
             dirs: DirCache::default(),
             inos: Inos::default(),
             listings: Listings::default(),
+            ahead: Ahead::default(),
             dialect,
             options,
             indexed: AtomicBool::new(false),

@@ -137,6 +137,14 @@ impl Batch {
         self.ops.len() >= OPS || self.dirs >= DIRS || self.used >= DATA || self.held >= HELD || self.weight > WEIGHT
     }
 
+    /// Makes what is in it, up to the first that fails, and empties it; whether all went well.
+    fn make(&mut self, maker: &Maker, large: &mut Option<Large>) -> bool {
+        let failed = |op: &Op| Some(run(maker, op, &self.slices, large).err()?.at(&op.entry));
+        self.failed = self.ops.iter().find_map(failed);
+        self.clear();
+        self.failed.is_none()
+    }
+
     fn clear(&mut self) {
         self.ops.clear();
         self.slices.clear();
@@ -148,8 +156,13 @@ impl Batch {
 }
 
 /// The sending side: fills batches and hands them out.
-pub(super) struct Crew {
+pub(super) struct Crew<'a> {
+    maker: &'a Maker,
     workers: Vec<Sender<Batch>>,
+    /// Those of workers that have had nothing to do yet.
+    posts: Vec<Option<Post>>,
+    /// Starts a worker's thread.
+    hire: Box<dyn Fn(Post) + Send + 'a>,
     done: Receiver<Batch>,
     current: Option<Batch>,
     made: usize,
@@ -165,19 +178,19 @@ pub(super) struct Post {
     done: Sender<Batch>,
 }
 
-/// Makes a crew, and a post for each of its `count` threads.
-pub(super) fn crew(count: usize) -> (Crew, Vec<Post>) {
-    let (done_out, done) = bounded(BATCHES);
-    let (workers, posts) = (0..count)
-        .map(|_| {
-            let (send, work) = bounded(BATCHES);
-            (send, Post { work, done: done_out.clone() })
-        })
-        .unzip();
-    (Crew { workers, done, current: None, made: 0, out: 0, bound_to: None }, posts)
-}
+impl<'a> Crew<'a> {
+    /// A crew of up to `count` threads, each started by `hire` when there is work for it.
+    pub fn new(count: usize, maker: &'a Maker, hire: impl Fn(Post) + Send + 'a) -> Self {
+        let (done_out, done) = bounded(BATCHES);
+        let (workers, posts) = (0..count)
+            .map(|_| {
+                let (send, work) = bounded(BATCHES);
+                (send, Some(Post { work, done: done_out.clone() }))
+            })
+            .unzip();
+        Self { maker, workers, posts, hire: Box::new(hire), done, current: None, made: 0, out: 0, bound_to: None }
+    }
 
-impl Crew {
     /// The batch being filled.
     pub fn batch(&mut self) -> Result<&mut Batch, Error> {
         if self.current.is_none() {
@@ -226,12 +239,21 @@ impl Crew {
         let Some(batch) = self.current.take() else { return Ok(()) };
         let worker = self.bound_to.unwrap_or_else(|| self.least_busy());
         self.out += 1;
+        if let Some(post) = self.posts[worker].take() {
+            (self.hire)(post);
+        }
         // A worker ends only when the crew is dropped, or by a panic, which the scope of the threads passes on.
         self.workers[worker].send(batch).map_err(|_| gone())
     }
 
-    /// Waits until all that was handed out is done.
+    /// Waits until all is done. What no worker has begun to do, and nothing else is under way, is done here.
     pub fn wait(&mut self) -> Result<(), Error> {
+        if self.out == 0
+            && let Some(batch) = &mut self.current
+        {
+            batch.make(self.maker, &mut None);
+            return batch.failed.take().map_or(Ok(()), Err);
+        }
         if self.current.as_ref().is_some_and(|batch| !batch.ops.is_empty()) {
             self.send()?;
         }
@@ -284,16 +306,11 @@ impl Post {
         let mut large = None;
         let mut failed = false;
         for mut batch in self.work {
-            if !failed {
-                for op in &batch.ops {
-                    if let Err(error) = run(maker, op, &batch.slices, &mut large) {
-                        batch.failed = Some(error.at(&op.entry));
-                        failed = true;
-                        break;
-                    }
-                }
+            if failed {
+                batch.clear();
+            } else {
+                failed = !batch.make(maker, &mut large);
             }
-            batch.clear();
             if self.done.send(batch).is_err() {
                 return;
             }

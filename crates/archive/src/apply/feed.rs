@@ -37,24 +37,34 @@ pub struct Inlet {
 /// Hashes the tar.
 pub(super) struct Hash {
     from: Receiver<Arc<Piece>>,
+    to: Sender<Digest>,
 }
 
 /// Lends the tar to its reader.
-pub(super) struct Feed {
+pub(super) struct Feed<'s> {
     from: Receiver<io::Result<Arc<Piece>>>,
+    /// Until it runs.
+    hash: Option<Hash>,
+    /// Runs it on a thread of its own.
+    aside: Box<dyn Fn(Hash) + Send + 's>,
+    pieces: usize,
     /// Nothing is ever sent: it only goes when this goes.
     _here: Sender<()>,
 }
 
-/// Makes the three ends.
-pub(super) fn feed() -> (Inlet, Hash, Feed) {
+/// Makes the ends: where the tar goes in, where it is read, and where its digest comes out once all of it was read.
+///
+/// A tar of one piece is hashed by who reads it; for a longer one `aside` is called.
+pub(super) fn feed<'s>(aside: impl Fn(Hash) + Send + 's) -> (Inlet, Feed<'s>, Receiver<Digest>) {
     let (give, pool) = bounded(PIECES);
     let (to_hash, hash_in) = bounded(PIECES);
     let (to_tar, tar_in) = bounded(PIECES);
     let (here, tar_gone) = bounded(0);
+    let (to, digest) = bounded(1);
     let inlet =
         Inlet { buffer: Vec::new(), len: 0, pool, give, made: 0, to_hash, to_tar, tar_gone, total: 0, unheard: false };
-    (inlet, Hash { from: hash_in }, Feed { from: tar_in, _here: here })
+    let hash = Some(Hash { from: hash_in, to });
+    (inlet, Feed { from: tar_in, hash, aside: Box::new(aside), pieces: 0, _here: here }, digest)
 }
 
 impl Inlet {
@@ -137,22 +147,34 @@ impl Write for Inlet {
 }
 
 impl Hash {
-    pub fn run(self) -> Digest {
+    pub fn run(self) {
         let mut hasher = Hasher::sha256();
         for piece in self.from {
             hasher.update(&piece);
         }
-        hasher.finish()
+        // Of a tar that was refused nobody wants it.
+        let _ = self.to.send(hasher.finish());
     }
 }
 
-impl Feed {
+impl Feed<'_> {
     /// Puts the next piece in `buffer`'s place: it is not copied.
     pub fn refill(&mut self, buffer: &mut Buffer) -> io::Result<usize> {
         // Given back before the next is waited for: it may be the one.
         *buffer = Buffer::Own(Box::default());
-        let Ok(piece) = self.from.recv() else { return Ok(0) };
+        let Ok(piece) = self.from.recv() else {
+            if let Some(hash) = self.hash.take() {
+                hash.run();
+            }
+            return Ok(0);
+        };
         let piece = piece?;
+        self.pieces += 1;
+        if self.pieces > 1
+            && let Some(hash) = self.hash.take()
+        {
+            (self.aside)(hash);
+        }
         let len = piece.len();
         *buffer = Buffer::Shared(piece);
         Ok(len)
@@ -175,9 +197,8 @@ mod tests {
     fn a_reader_that_goes_early_holds_nobody_up() {
         // Whenever it goes: with pieces read, lent and still on their way.
         for pieces in 0..=PIECES + 1 {
-            let (mut inlet, hash, mut feed) = feed();
             std::thread::scope(|scope| {
-                scope.spawn(move || hash.run());
+                let (mut inlet, mut feed, _) = feed(|hash| drop(scope.spawn(move || hash.run())));
                 scope.spawn(move || {
                     let mut buffer = Buffer::Own(Box::default());
                     for _ in 0..pieces {
@@ -196,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_cut_off_is_no_whole_one() {
-        let (mut inlet, _hash, mut feed) = feed();
+        let (mut inlet, mut feed, _) = feed(drop);
         inlet.write_all(b"half").expect("write");
         inlet.end(Err(()));
         let mut buffer = Buffer::Own(Box::default());

@@ -36,11 +36,11 @@ pub(super) struct Counted {
 
 pub(super) struct Plan<'a, W: Write> {
     options: &'a Options,
-    tar: Reader<Feed>,
+    tar: Reader<Feed<'a>>,
     split: Packer<W>,
     folder: Folder,
     maker: &'a Maker,
-    crew: Crew,
+    crew: Crew<'a>,
     seen: Seen,
     late: Vec<(Inside, Late)>,
     plinks: Plinks,
@@ -50,7 +50,14 @@ pub(super) struct Plan<'a, W: Write> {
 }
 
 impl<'a, W: Write> Plan<'a, W> {
-    pub fn new(input: Feed, split: W, options: &'a Options, folder: Folder, maker: &'a Maker, crew: Crew) -> Self {
+    pub fn new(
+        input: Feed<'a>,
+        split: W,
+        options: &'a Options,
+        folder: Folder,
+        maker: &'a Maker,
+        crew: Crew<'a>,
+    ) -> Self {
         Self {
             options,
             tar: Reader::lent(input, Feed::refill, &options.limits),

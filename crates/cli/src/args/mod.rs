@@ -52,7 +52,7 @@ pub struct Global {
     /// Where running containers keep their state [default: a folder of this root's own in /run/strata]
     #[arg(long, global = true, value_name = "DIR", env = "STRATA_EXEC_ROOT", help_heading = "Global options")]
     pub exec_root: Option<PathBuf>,
-    /// The storage driver; the root's own if not given
+    /// The storage driver; if not given, all that the root has are shown, and its own is worked on
     #[arg(long, global = true, value_name = "NAME", env = "STRATA_STORAGE_DRIVER", help_heading = "Global options")]
     pub storage_driver: Option<String>,
     /// Log what happens to which object, on standard error

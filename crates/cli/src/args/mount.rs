@@ -15,7 +15,8 @@ use clap::{Args, ValueEnum};
 AUFS: the first branch is writable unless it says =ro; =rw, =ro and =ro+wh (read-only, its whiteouts count) may follow
 each. With remount: add:INDEX:FOLDER, append:FOLDER, prepend:FOLDER, del:FOLDER, mod:FOLDER=rw.
 Overlay: lowerdir lowerdir+ upperdir workdir redirect_dir metacopy index xino userxattr volatile.
-Both: ro nodev nosuid noexec noatime passthrough=off awake=on|off threads=N log=FILE; \\, \\: and \\= stand for the characters.
+Both: what any mount takes (ro nodev nosuid noexec noatime sync … and fstab's noauto, nofail, x-…), also with remount.
+In user space: passthrough=off awake=on|off threads=N log=FILE. \\, \\: and \\= stand for the characters.
 
 Under the name mount.strata or mount.fuse.strata (links to strata in /sbin) the program is a mount helper:
   mount -t fuse.strata none ./mnt -o lowerdir=lower,upperdir=upper,workdir=work")]

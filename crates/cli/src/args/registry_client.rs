@@ -22,6 +22,7 @@ pub enum Format {
   strata pull debian
   strata pull registry.example:5000/team/app:1.2
   strata pull --platform linux/arm64 debian@sha256:…
+  strata pull --all-platforms debian && strata tag debian registry.example/debian && strata push --all-platforms registry.example/debian
 
 An interrupted pull goes on where it stopped. Mirrors and insecure registries are those of /etc/docker/daemon.json, or of
 STRATA_REGISTRY_MIRRORS and STRATA_INSECURE_REGISTRIES; certificates those of /etc/docker/certs.d; logins those of config.json.")]
@@ -35,6 +36,9 @@ pub struct Pull {
     /// Set platform if the image has several
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
+    /// Keep the images of all platforms too, compressed as they come, for a push with --all-platforms
+    #[arg(long)]
+    pub all_platforms: bool,
     #[command(flatten)]
     pub connection: Connection,
     /// How to tell what happens
@@ -50,11 +54,15 @@ pub struct Pull {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   strata push registry.example:5000/team/app:1.2
-  strata push -a registry.example:5000/team/app")]
+  strata push -a registry.example:5000/team/app
+  strata push --all-platforms registry.example:5000/team/app:1.2")]
 pub struct Push {
     /// Push all tags of an image to the repository
     #[arg(short, long)]
     pub all_tags: bool,
+    /// Push the images of all platforms under the index that they were pulled with by --all-platforms, which keeps its digest
+    #[arg(long)]
+    pub all_platforms: bool,
     /// Suppress verbose output
     #[arg(short, long)]
     pub quiet: bool,

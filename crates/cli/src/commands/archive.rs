@@ -25,7 +25,8 @@ pub fn load(context: &Context, args: &image::Load) -> anyhow::Result<()> {
         }
         None => stdin_input()?,
     };
-    let engine = context.write()?;
+    let engines = context.write()?;
+    let engine = engines.for_new()?;
     let progress = progress(args.quiet);
     let platform = args.platform.as_deref().map(str::parse).transpose()?;
     let options = Options { platform, limits: limits(&args.limits), progress: &*progress };
@@ -59,7 +60,8 @@ fn limits(args: &image::Limits) -> Limits {
 }
 
 pub fn save(context: &Context, args: &image::Save) -> anyhow::Result<()> {
-    let engine = context.hold()?;
+    let engines = context.hold()?;
+    let engine = engines.of_images_to_read(&args.images)?;
     let progress = progress(args.quiet);
     let _length = match &args.output {
         Some(path) => engine.save_to(&args.images, path, &*progress)?,
@@ -83,7 +85,8 @@ pub fn import(context: &Context, args: &image::Import) -> anyhow::Result<()> {
         "-" => Box::new(io::stdin()),
         path => Box::new(File::open(Path::new(path)).with_context(|| format!("cannot open {path}"))?),
     };
-    let engine = context.write()?;
+    let engines = context.write()?;
+    let engine = engines.for_new()?;
     let options = strata_image::import::Options {
         config,
         message: args.message.clone(),

@@ -6,10 +6,10 @@ use anyhow::bail;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use strata_container::{CommitRequest, Container, Meanwhile, RemoveOptions, ps::Summary};
-use strata_engine::{Engine, filter::Filters, prune::CONTAINER_FILTERS};
+use strata_engine::{Engine, Engines, filter::Filters, prune::CONTAINER_FILTERS};
 use strata_spec::{ErrorKind, ImageId, Reference};
 
-use super::{Failures, images::ellipsis};
+use super::{Failures, images::ellipsis, under_each};
 use crate::{
     args::container,
     context::{Context, confirm, print},
@@ -35,6 +35,7 @@ const LIST: List<'static> = List {
         ("LocalVolumes", "LOCAL VOLUMES"),
         ("Mounts", "MOUNTS"),
         ("Networks", "NETWORKS"),
+        ("Driver", "DRIVER"),
     ],
     default: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
     quiet: "{{.ID}}",
@@ -46,27 +47,38 @@ const WITH_SIZE: List<'static> = List {
 };
 
 pub fn list(context: &Context, args: &container::Ps) -> anyhow::Result<()> {
-    let engine = context.read()?;
+    let engines = context.read_all()?;
     let filters = Filters::parse(&args.filters.filter, FILTERS)?;
-    let listing = engine.containers().list()?;
-    let names = engine.images().tags().read()?;
-    let image_named = |name: &str| Reference::parse(name).ok().and_then(|name| names.get(&name));
     let now = Timestamp::now();
-    let selection = Selection::new(&engine, &filters, args)?;
-    let mut rows = Vec::new();
-    for container in &listing.containers {
-        let summary = engine.containers().summary(container, now, &image_named);
-        if selection.takes(&summary) {
-            rows.push(row(&engine, container, &summary, args));
+    let selection = Selection::new(&engines, &filters, args)?;
+    let mut failures = Failures::default();
+    let found = under_each(&engines, &mut failures, |engine| {
+        let listing = engine.containers().list()?;
+        let names = engine.images().tags().read()?;
+        let image_named = |name: &str| Reference::parse(name).ok().and_then(|name| names.get(&name));
+        let mut rows = Vec::new();
+        for container in &listing.containers {
+            let summary = engine.containers().summary(container, now, &image_named);
+            if selection.takes(&summary) {
+                rows.push((summary.created, row(engine, container, &summary, args)));
+            }
         }
-    }
-    rows.truncate(selection.limit);
+        Ok((rows, listing.damaged))
+    })?;
+    let (rows, damaged): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let mut rows: Vec<_> = rows.into_iter().flatten().collect();
+    let mut damaged: Vec<_> = damaged.into_iter().flatten().collect();
+    // Each driver's are sorted; among each other they are not yet.
+    rows.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
+    let rows: Vec<Value> = rows.into_iter().map(|(_, row)| row).take(selection.limit).collect();
     let form = if args.size { WITH_SIZE } else { LIST };
-    print(&form.render(&rows, args.listing.format.as_deref(), args.listing.quiet)?)?;
-    for damage in &listing.damaged {
+    let (format, quiet) = (args.listing.format.as_deref(), args.listing.quiet);
+    print(&form.render_of(&rows, format, quiet, engines.are_several())?)?;
+    damaged.dedup();
+    for damage in &damaged {
         eprintln!("Damaged container {}: {}: {}", damage.id.short(), damage.path.display(), damage.reason);
     }
-    Ok(())
+    failures.end()
 }
 
 /// Which containers a user wants to see.
@@ -81,15 +93,18 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    fn new(engine: &Engine, filters: &'a Filters, args: &container::Ps) -> anyhow::Result<Self> {
+    fn new(engines: &Engines, filters: &'a Filters, args: &container::Ps) -> anyhow::Result<Self> {
         let created = |key: &str| -> anyhow::Result<Option<Timestamp>> {
             let Some(name) = filters.get(key).next() else { return Ok(None) };
-            Ok(engine.containers().get(name)?.record.created_at())
+            Ok(engines.of_container(name)?.containers().get(name)?.record.created_at())
         };
         let last = if args.latest { Some(1) } else { args.last };
         let shows_state = filters.has("status") || filters.has("exited");
         Ok(Self {
-            ancestors: filters.get("ancestor").filter_map(|name| engine.images().resolve(name).ok()).collect(),
+            ancestors: filters
+                .get("ancestor")
+                .flat_map(|name| engines.iter().filter_map(|engine| engine.images().resolve(name).ok()))
+                .collect(),
             before: created("before")?,
             since: created("since")?,
             running_only: !args.all && last.is_none() && !shows_state,
@@ -149,15 +164,19 @@ fn row(engine: &Engine, container: &Container, summary: &Summary, args: &contain
         "LocalVolumes": summary.mounts.iter().filter(|mount| mount.kind == "volume").count().to_string(),
         "Mounts": mounts.join(","),
         "Networks": summary.networks.join(","),
+        "Driver": engine.driver(),
     })
 }
 
 pub fn remove(context: &Context, args: &container::Rm) -> anyhow::Result<()> {
-    let engine = context.write()?;
+    let engines = context.write()?;
     let options = RemoveOptions { force: args.force, volumes: args.volumes };
     let mut failures = Failures::default();
     for name in &args.containers {
-        let removed = engine.containers().resolve(name).and_then(|id| engine.containers().remove(&id, options));
+        let removed = engines.of_container(name).and_then(|engine| {
+            let containers = engine.containers();
+            Ok(containers.resolve(name).and_then(|id| containers.remove(&id, options))?)
+        });
         match removed {
             Ok(()) => print(&format!("{name}\n"))?,
             // With force, what is not there is as it should be.
@@ -173,7 +192,8 @@ pub fn commit(context: &Context, args: &container::Commit) -> anyhow::Result<()>
     if reference.as_ref().is_some_and(|reference| reference.digest().is_some()) {
         bail!("cannot commit to digest reference");
     }
-    let engine = context.write()?;
+    let engines = context.write()?;
+    let engine = engines.of_container(&args.container)?;
     let container = engine.containers().get(&args.container)?;
     let request = CommitRequest {
         author: args.author.clone(),
@@ -197,7 +217,8 @@ fn source_date_epoch() -> anyhow::Result<Option<Timestamp>> {
 }
 
 pub fn diff(context: &Context, args: &container::Diff) -> anyhow::Result<()> {
-    let engine = context.read()?;
+    let engines = context.read()?;
+    let engine = engines.of_container(&args.container)?;
     let container = engine.containers().get(&args.container)?;
     let mut out = Vec::new();
     for change in engine.containers().changes(&container)? {
@@ -211,7 +232,8 @@ pub fn diff(context: &Context, args: &container::Diff) -> anyhow::Result<()> {
 
 pub fn export(context: &Context, args: &container::Export) -> anyhow::Result<()> {
     // Mounting the container's root is no change that a reader could see, but it needs the right to.
-    let engine = context.write()?;
+    let engines = context.write()?;
+    let engine = engines.of_container(&args.container)?;
     let container = engine.containers().get(&args.container)?;
     match &args.output {
         Some(path) => strata_engine::save::into_file(
@@ -232,7 +254,7 @@ pub fn prune(context: &Context, args: &container::Prune) -> anyhow::Result<()> {
     if !confirm("This will remove all stopped containers.", args.force)? {
         return Ok(());
     }
-    let pruned = context.write()?.prune_containers(&filters)?;
+    let pruned = context.write()?.for_new()?.prune_containers(&filters)?;
     if !pruned.items.is_empty() {
         print(&format!("Deleted Containers:\n{}\n\n", pruned.items.join("\n")))?;
     }

@@ -19,8 +19,8 @@ pub fn cp(context: &Context, args: &Cp) -> anyhow::Result<()> {
         ((None, _), (None, _)) => bail!("must specify at least one container source"),
         ((Some(name), source), (None, destination)) => {
             // Mounts the container's root to read from it.
-            let engine = context.write()?;
-            let containers = engine.containers();
+            let engines = context.write()?;
+            let containers = engines.of_container(name)?.containers();
             let container = containers.get(name)?;
             match destination {
                 "-" if io::stdout().is_terminal() => {
@@ -31,8 +31,8 @@ pub fn cp(context: &Context, args: &Cp) -> anyhow::Result<()> {
             }
         }
         ((None, source), (Some(name), destination)) => {
-            let engine = context.write()?;
-            let containers = engine.containers();
+            let engines = context.write()?;
+            let containers = engines.of_container(name)?.containers();
             let container = containers.get(name)?;
             match source {
                 "-" => containers.copy_in_stream(io::stdin(), &container, Path::new(destination), options)?,

@@ -20,14 +20,18 @@ fn stores(engine: &Engine) -> Stores<'_> {
 }
 
 pub fn explain(context: &Context, args: &Explain) -> anyhow::Result<()> {
-    let engine = context.read()?;
+    let engines = context.read()?;
+    let stores: Vec<Stores<'_>> = engines.iter().map(stores).collect();
     let mut failures = Failures::default();
     let mut found = Vec::new();
     for object in &args.objects {
-        match strata_doctor::explain(&stores(&engine), object) {
-            Ok(explanation) => found.push(explanation),
-            Err(error) => failures.add(error),
+        let (explanations, failure) = strata_doctor::explain_all(&stores, object);
+        // It may be there.
+        if explanations.is_empty() {
+            context.tell_of_closed(&engines);
         }
+        found.extend(explanations);
+        failure.into_iter().for_each(|error| failures.add(error));
     }
     match args.format.as_str() {
         "text" | "" => print(&found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?,
@@ -45,9 +49,11 @@ pub fn explain(context: &Context, args: &Explain) -> anyhow::Result<()> {
 }
 
 pub fn fsck(context: &Context, args: &Fsck) -> anyhow::Result<u8> {
-    let engine = context.read()?;
+    let engines = context.read()?;
+    let stores: Vec<Stores<'_>> = engines.iter().map(stores).collect();
     let depth = if args.contents { Depth::Contents } else { Depth::Metadata };
-    let report = strata_doctor::check(&stores(&engine), depth);
+    let closed: Vec<_> = engines.closed().iter().map(|(driver, why)| (driver.clone(), why.to_string())).collect();
+    let report = strata_doctor::check_all(&stores, &closed, depth);
     match args.format.as_str() {
         "json" => print(&format!("{}\n", json::pretty(&report)?))?,
         _ => print(&report.to_string())?,

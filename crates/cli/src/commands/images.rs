@@ -1,9 +1,11 @@
 //! `images`, `history`, `tag`, `rmi`, `image prune`.
 
+use std::collections::{BTreeMap, HashSet};
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use strata_engine::{
-    Engine,
+    Engines,
     filter::Filters,
     prune::{IMAGE_FILTERS, Pruned},
     remove::{RemoveOptions, Removed},
@@ -11,7 +13,7 @@ use strata_engine::{
 use strata_image::Summary;
 use strata_spec::{ImageId, Reference};
 
-use super::Failures;
+use super::{Failures, under_each};
 use crate::{
     args::image,
     context::{Context, confirm, print},
@@ -34,6 +36,7 @@ pub const LIST: List<'static> = List {
         ("SharedSize", "SHARED SIZE"),
         ("UniqueSize", "UNIQUE SIZE"),
         ("Containers", "CONTAINERS"),
+        ("Driver", "DRIVER"),
     ],
     default: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
     quiet: "{{.ID}}",
@@ -43,24 +46,36 @@ const WITH_DIGESTS: List<'static> =
     List { default: "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}", ..LIST };
 
 pub fn list(context: &Context, args: &image::Images) -> anyhow::Result<()> {
-    let engine = context.read()?;
+    let engines = context.read_all()?;
     let filters = Filters::parse(&args.filters.filter, FILTERS)?;
-    let mut selection = Selection::new(&engine, &filters, args)?;
-    let listing = engine.images().images()?;
-    let names = engine.images().tags().read()?.by_image();
-    let mut rows = Vec::new();
-    for image in &selection.choose(&listing.images, &names)? {
-        rows.extend(rows_of(image, names.get(&image.id).map(Vec::as_slice).unwrap_or_default(), &selection, args));
-    }
+    let selection = Selection::new(&engines, &filters, args)?;
+    let mut failures = Failures::default();
+    let found = under_each(&engines, &mut failures, |engine| {
+        let listing = engine.images().images()?;
+        let mut names = engine.images().tags().read()?.by_image();
+        Ok((selection.choose(listing.images, &mut names, engine.driver()), listing.damaged))
+    })?;
+    let (chosen, damaged): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let mut chosen: Vec<Chosen<'_>> = chosen.into_iter().flatten().collect();
+    chosen.sort_by_cached_key(|chosen| std::cmp::Reverse((time(&chosen.image), chosen.image.id)));
+    let mut rows: Vec<Value> = chosen.iter().flat_map(|chosen| rows_of(chosen, &selection, args)).collect();
     if args.listing.quiet {
         rows.dedup_by(|a, b| a["ID"] == b["ID"]);
     }
     let form = if args.digests { WITH_DIGESTS } else { LIST };
-    print(&form.render(&rows, args.listing.format.as_deref(), args.listing.quiet)?)?;
-    for damage in &listing.damaged {
+    let (format, quiet) = (args.listing.format.as_deref(), args.listing.quiet);
+    print(&form.render_of(&rows, format, quiet, engines.are_several())?)?;
+    for damage in damaged.iter().flatten() {
         eprintln!("Damaged image {}: {}: {}", damage.id.short(), damage.path.display(), damage.reason);
     }
-    Ok(())
+    failures.end()
+}
+
+/// An image that is to be shown, with its names.
+struct Chosen<'a> {
+    image: Summary,
+    references: Vec<Reference>,
+    driver: &'a str,
 }
 
 /// Which images a user wants to see.
@@ -74,9 +89,10 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    fn new(engine: &Engine, filters: &'a Filters, args: &image::Images) -> anyhow::Result<Self> {
+    fn new(engines: &Engines, filters: &'a Filters, args: &image::Images) -> anyhow::Result<Self> {
         let time_of = |key: &str| -> anyhow::Result<Option<Timestamp>> {
             let Some(name) = filters.get(key).next() else { return Ok(None) };
+            let engine = engines.of_image_to_read(name)?;
             let config = engine.images().get(engine.images().resolve(name)?)?;
             Ok(config.document().created_at())
         };
@@ -90,23 +106,20 @@ impl<'a> Selection<'a> {
         })
     }
 
-    /// The chosen images, newest first.
-    fn choose(
-        &mut self,
-        images: &[Summary],
-        names: &std::collections::BTreeMap<ImageId, Vec<Reference>>,
-    ) -> anyhow::Result<Vec<Summary>> {
-        let parents: std::collections::HashSet<_> = images.iter().filter_map(|image| image.parent).collect();
-        let mut chosen: Vec<_> = images
-            .iter()
-            .filter(|image| {
-                let references = names.get(&image.id).map(Vec::as_slice).unwrap_or_default();
-                self.takes(image, references, parents.contains(&image.id))
-            })
-            .cloned()
-            .collect();
-        chosen.sort_by_cached_key(|image| std::cmp::Reverse((time(image), image.id)));
-        Ok(chosen)
+    /// The chosen images of one driver.
+    fn choose<'d>(
+        &self,
+        images: Vec<Summary>,
+        names: &mut BTreeMap<ImageId, Vec<Reference>>,
+        driver: &'d str,
+    ) -> Vec<Chosen<'d>> {
+        let parents: HashSet<_> = images.iter().filter_map(|image| image.parent).collect();
+        let chosen = images.into_iter().filter_map(|image| {
+            let references = names.remove(&image.id).unwrap_or_default();
+            let takes = self.takes(&image, &references, parents.contains(&image.id));
+            takes.then_some(Chosen { image, references, driver })
+        });
+        chosen.collect()
     }
 
     fn takes(&self, image: &Summary, references: &[Reference], is_parent: bool) -> bool {
@@ -173,7 +186,8 @@ fn time(image: &Summary) -> Option<Timestamp> {
 }
 
 /// A row for each name; one `<none>` row for an image without.
-fn rows_of(image: &Summary, references: &[Reference], selection: &Selection<'_>, args: &image::Images) -> Vec<Value> {
+fn rows_of(chosen: &Chosen<'_>, selection: &Selection<'_>, args: &image::Images) -> Vec<Value> {
+    let Chosen { image, references, driver } = chosen;
     let tags: Vec<&Reference> = references.iter().filter(|r| r.tag().is_some() && selection.matches(r)).collect();
     let digest_of = |repository: &str| {
         references.iter().find(|r| r.familiar_name() == repository).and_then(|r| {
@@ -205,6 +219,7 @@ fn rows_of(image: &Summary, references: &[Reference], selection: &Selection<'_>,
             "SharedSize": "N/A",
             "UniqueSize": "N/A",
             "Containers": "N/A",
+            "Driver": driver,
         })
     };
     if tags.is_empty() {
@@ -233,7 +248,8 @@ const HISTORY_EXACT: List<'static> =
     List { default: "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}", ..HISTORY };
 
 pub fn history(context: &Context, args: &image::History) -> anyhow::Result<()> {
-    let engine = context.read()?;
+    let engines = context.read()?;
+    let engine = engines.of_image_to_read(&args.image)?;
     let id = engine.images().resolve(&args.image)?;
     let whole = args.listing.no_trunc;
     let rows: Vec<Value> = engine
@@ -271,7 +287,8 @@ pub fn ellipsis(text: &str, limit: usize) -> String {
 }
 
 pub fn tag(context: &Context, args: &image::Tag) -> anyhow::Result<()> {
-    let engine = context.write()?;
+    let engines = context.write()?;
+    let engine = engines.of_image(&args.source)?;
     let id = engine.images().resolve(&args.source)?;
     let target = Reference::parse(&args.target)?.with_default_tag();
     engine.images().tag(id, &target)?;
@@ -279,11 +296,11 @@ pub fn tag(context: &Context, args: &image::Tag) -> anyhow::Result<()> {
 }
 
 pub fn remove(context: &Context, args: &image::Rmi) -> anyhow::Result<()> {
-    let engine = context.write()?;
+    let engines = context.write()?;
     let options = RemoveOptions { force: args.force, keep_parents: args.no_prune };
     let mut failures = Failures::default();
     for name in &args.images {
-        match engine.remove_image(name, options) {
+        match engines.of_image(name).and_then(|engine| engine.remove_image(name, options)) {
             Ok(removed) => print(&lines(&removed))?,
             // With force, what is not there is as it should be.
             Err(error) if args.force && error.kind() == strata_spec::ErrorKind::NotFound => eprintln!("Error: {error}"),
@@ -310,7 +327,7 @@ pub fn prune(context: &Context, args: &image::Prune) -> anyhow::Result<()> {
     if !confirm(warning, args.force)? {
         return Ok(());
     }
-    let pruned = context.write()?.prune_images(args.all, &filters)?;
+    let pruned = context.write()?.for_new()?.prune_images(args.all, &filters)?;
     print(&pruned_text(&pruned))?;
     print(&format!("Total reclaimed space: {}\n", units::size(pruned.reclaimed)))
 }

@@ -3,6 +3,7 @@
 mod archive;
 mod containers;
 mod cp;
+mod df;
 mod explain;
 mod images;
 mod inspect;
@@ -16,6 +17,8 @@ mod run;
 mod shell;
 mod system;
 mod umount;
+
+use strata_engine::{Engine, Engines};
 
 use crate::{
     args::{Command, container::ContainerCommand, image::ImageCommand, system::SystemCommand},
@@ -59,7 +62,7 @@ pub fn run(context: &Context, command: &Command) -> anyhow::Result<u8> {
         Command::Explain(args) => explain::explain(context, args),
         Command::Info(args) | Command::System(SystemCommand::Info(args)) => system::info(context, args),
         Command::Version(args) => system::version(args),
-        Command::System(SystemCommand::Df(args)) => system::df(context, args),
+        Command::System(SystemCommand::Df(args)) => df::df(context, args),
         Command::System(SystemCommand::Prune(args)) => system::prune(context, args),
         Command::Mount(args) => mount::mount(args),
         Command::Umount(args) => umount::umount(args),
@@ -84,6 +87,24 @@ impl Failures {
     pub fn end(self) -> anyhow::Result<()> {
         if self.0 == 0 { Ok(()) } else { Err(Said.into()) }
     }
+}
+
+/// What `look` finds under each driver. One that is damaged is said, and makes the command fail at its end; it hides no other.
+fn under_each<'a, T>(
+    engines: &'a Engines,
+    failures: &mut Failures,
+    look: impl Fn(&'a Engine) -> anyhow::Result<T>,
+) -> anyhow::Result<Vec<T>> {
+    let mut found = Vec::new();
+    for engine in engines.iter() {
+        match look(engine) {
+            Err(error) if engines.are_several() => {
+                failures.add(format!("what lies under the storage driver {} is not shown: {error:#}", engine.driver()));
+            }
+            result => found.push(result?),
+        }
+    }
+    Ok(found)
 }
 
 /// An error whose text stands on standard error already.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 use strata_unionfs::{
     Access, Branch, Dialect, Xattrs,
-    mount::{self, MountInfo, State, options, options::Request, options::Words},
+    mount::{self, MountFlags, MountInfo, State, options, options::Request, options::Words},
 };
 
 use crate::{
@@ -52,8 +52,14 @@ pub fn mount(args: &Mount) -> anyhow::Result<()> {
         }
         text.push(part);
     }
-    let words = words(args.kind, &text, target)?;
-    let refusal = if wants_kernel(args) {
+    let remount = options::is_remount(&text);
+    let words = match args.kind {
+        Some(Kind::Aufs) => Some(Words::Aufs),
+        Some(Kind::Overlay) => Some(Words::Overlay),
+        Some(Kind::Strata) | None if remount => words_of(target)?,
+        Some(Kind::Strata) | None => None,
+    };
+    let refusal = if wants_kernel(args) && !remount {
         // Before our own reading of the options: the kernel may know more than we do.
         match by_kernel(source, target, &text) {
             Ok(()) => {
@@ -75,7 +81,7 @@ pub fn mount(args: &Mount) -> anyhow::Result<()> {
         return Ok(());
     }
     match request {
-        Request::Remount(changes) => mount::change(target, &changes)?,
+        Request::Remount(wanted) => mount::remount(target, &wanted)?,
         Request::Mount(mut union) if args.foreground => {
             union.log = None;
             mount::serve(*union, target, || {})?;
@@ -101,19 +107,13 @@ pub fn mount(args: &Mount) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the options are read as; a remount is of what is mounted there.
-fn words(kind: Option<Kind>, text: &OsStr, target: &Path) -> anyhow::Result<Option<Words>> {
-    Ok(match kind {
-        Some(Kind::Aufs) => Some(Words::Aufs),
-        Some(Kind::Overlay) => Some(Words::Overlay),
-        Some(Kind::Strata) | None => {
-            let remount = text.as_bytes().split(|&byte| byte == b',').any(|word| word == b"remount");
-            match if remount { mount::find(target)?.map(|found| found.state) } else { None } {
-                Some(State::Alive { dialect: Dialect::Aufs, .. }) => Some(Words::Aufs),
-                Some(State::Alive { .. }) => Some(Words::Overlay),
-                _ => None,
-            }
-        }
+/// What the options of a remount are read as: as those of what is mounted there.
+fn words_of(target: &Path) -> anyhow::Result<Option<Words>> {
+    Ok(match mount::find(target)?.map(|found| found.state) {
+        Some(State::Alive { dialect: Dialect::Aufs, .. }) => Some(Words::Aufs),
+        Some(State::Alive { .. }) => Some(Words::Overlay),
+        Some(State::Dead | State::Unknown) => None,
+        None => mount::is_kernel_overlay(target)?.then_some(Words::Overlay),
     })
 }
 
@@ -123,33 +123,16 @@ fn wants_kernel(args: &Mount) -> bool {
 
 /// Asks the kernel's overlayfs; returns why not.
 fn by_kernel(source: &OsStr, target: &Path, text: &OsStr) -> Result<(), String> {
-    // Options of the mount itself are no part of the filesystem's.
-    let mut flags = rustix::mount::MountFlags::empty();
-    let mut rest: Vec<&[u8]> = Vec::new();
-    let bytes = text.as_bytes();
-    let mut start = 0;
-    for at in 0..=bytes.len() {
-        let escaped = at > 0 && bytes.get(at - 1) == Some(&b'\\');
-        if at < bytes.len() && (bytes[at] != b',' || escaped) {
-            continue;
-        }
-        match &bytes[start..at] {
-            b"ro" => flags |= rustix::mount::MountFlags::RDONLY,
-            b"nodev" => flags |= rustix::mount::MountFlags::NODEV,
-            b"nosuid" => flags |= rustix::mount::MountFlags::NOSUID,
-            b"noexec" => flags |= rustix::mount::MountFlags::NOEXEC,
-            b"noatime" => flags |= rustix::mount::MountFlags::NOATIME,
-            b"rw" | b"defaults" | b"dev" | b"suid" | b"exec" | b"" => {}
-            word => rest.push(word),
-        }
-        start = at + 1;
+    let (flags, rest) = options::divide(text.as_bytes());
+    if let Some(option) = rest.iter().find(|option| options::is_of_ours(option)) {
+        return Err(format!("`{}` is for a union in user space", String::from_utf8_lossy(option)));
     }
     let data = rest.join(&b',');
     if data.len() >= PAGE {
         return Err(format!("its options take {} bytes, more than the {PAGE} that it reads", data.len()));
     }
     let data = CString::new(data).map_err(|error| error.to_string())?;
-    rustix::mount::mount(source, target, "overlay", flags, data.as_c_str())
+    rustix::mount::mount(source, target, "overlay", flags.over(MountFlags::empty()), data.as_c_str())
         .map_err(|errno| std::io::Error::from(errno).to_string())
 }
 

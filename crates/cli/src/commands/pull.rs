@@ -19,7 +19,8 @@ use crate::{
 pub fn pull(context: &Context, args: &Pull) -> anyhow::Result<()> {
     let mut reference = Reference::parse(&args.name)?;
     let platform: Option<Platform> = args.platform.as_deref().map(str::parse).transpose()?;
-    let engine = context.write()?;
+    let engines = context.write()?;
+    let engine = engines.for_new()?;
     let client = client(&args.connection)?;
     if args.all_tags {
         if !reference.is_name_only() {
@@ -30,7 +31,7 @@ pub fn pull(context: &Context, args: &Pull) -> anyhow::Result<()> {
             bail!("{} has no tags", reference.familiar_name());
         }
         for tag in tags {
-            one(&engine, &client, args, &reference.with_tag(&tag)?, platform.clone())?;
+            one(engine, &client, args, &reference.with_tag(&tag)?, platform.clone())?;
         }
         return Ok(());
     }
@@ -40,7 +41,7 @@ pub fn pull(context: &Context, args: &Pull) -> anyhow::Result<()> {
             print("Using default tag: latest\n")?;
         }
     }
-    one(&engine, &client, args, &reference, platform)
+    one(engine, &client, args, &reference, platform)
 }
 
 fn one(
@@ -51,7 +52,7 @@ fn one(
     platform: Option<Platform>,
 ) -> anyhow::Result<()> {
     let (events, shown) = told(args.quiet, args.format);
-    let options = Options { platform, limits: Limits::default(), events: &*events };
+    let options = Options { platform, all_platforms: args.all_platforms, limits: Limits::default(), events: &*events };
     let pulled = engine.pull(client, reference, &options)?;
     drop(events);
     match shown {
@@ -121,7 +122,8 @@ pub fn for_container(
     }
     let client = client(&Connection { insecure: false })?;
     let events = super::layers::events_on_stderr();
-    let options = Options { platform: platform.cloned(), limits: Limits::default(), events: &*events };
+    let options =
+        Options { platform: platform.cloned(), all_platforms: false, limits: Limits::default(), events: &*events };
     let pulled = engine.pull(&client, &reference, &options)?;
     drop(events);
     let status = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };

@@ -18,12 +18,12 @@ pub fn push(context: &Context, args: &Push) -> anyhow::Result<()> {
     if reference.digest().is_some() {
         bail!("cannot push a digest reference");
     }
-    let engine = context.write()?;
+    let engines = context.write()?;
     let client = client(&args.connection)?;
     let references = match (args.all_tags, reference.is_name_only()) {
         (true, false) => bail!("tag can't be used with --all-tags/-a"),
         (true, true) => {
-            let names = engine.images().tags().read()?.in_repository(&reference);
+            let names = engines.for_new()?.images().tags().read()?.in_repository(&reference);
             names.into_iter().map(|(name, _)| name).filter(|name| name.digest().is_none()).collect()
         }
         (false, true) => {
@@ -38,8 +38,16 @@ pub fn push(context: &Context, args: &Push) -> anyhow::Result<()> {
         bail!("An image does not exist locally with the tag: {}", reference.familiar_name());
     }
     for reference in references {
+        let engine = match args.all_tags {
+            true => engines.for_new()?,
+            false => engines.of_image_to_read(&reference.to_string())?,
+        };
         let (events, shown) = told(args.quiet, args.format);
-        let pushed = engine.push(&client, &reference, &Options { events: &*events })?;
+        let options = Options { events: &*events };
+        let pushed = match args.all_platforms {
+            true => engine.push_platforms(&client, &reference, &options)?,
+            false => engine.push(&client, &reference, &options)?,
+        };
         drop(events);
         match shown {
             Shown::Json => print(&Json::end(&reference, pushed.digest, pushed.kept))?,

@@ -13,9 +13,10 @@ use crate::{
 
 pub fn run(context: &Context, args: &Run) -> anyhow::Result<u8> {
     let request = request(&args.options)?;
-    let engine = context.write()?;
+    let engines = context.write()?;
     let cidfile = args.cidfile.as_deref().map(CidFile::begin).transpose()?;
-    pull::for_container(&engine, args.options.pull, &request.image, request.platform.as_ref())?;
+    let engine = engines.of_image_or_new(&request.image)?;
+    pull::for_container(engine, args.options.pull, &request.image, request.platform.as_ref())?;
     let mut told = Ok(());
     let exit = engine.run_container(&request, |created| told = tell(created, cidfile))?;
     told?;
@@ -24,16 +25,18 @@ pub fn run(context: &Context, args: &Run) -> anyhow::Result<u8> {
 
 pub fn create(context: &Context, args: &Create) -> anyhow::Result<()> {
     let request = request(&args.options)?;
-    let engine = context.write()?;
+    let engines = context.write()?;
     let cidfile = args.cidfile.as_deref().map(CidFile::begin).transpose()?;
-    pull::for_container(&engine, args.options.pull, &request.image, request.platform.as_ref())?;
+    let engine = engines.of_image_or_new(&request.image)?;
+    pull::for_container(engine, args.options.pull, &request.image, request.platform.as_ref())?;
     let created = engine.create_container(&request)?;
     tell(&created, cidfile)?;
     print(&format!("{}\n", created.container.id))
 }
 
 pub fn start(context: &Context, args: &Start) -> anyhow::Result<u8> {
-    let engine = context.write()?;
+    let engines = context.write()?;
+    let engine = engines.of_container(&args.container)?;
     let container = engine.containers().get(&args.container)?;
     Ok(exit_code(engine.containers().run(&container.id)?.code))
 }

@@ -1,18 +1,17 @@
-//! `info`, `version`, `system df`, `system prune`.
+//! `info`, `version`, `system prune`.
 
 use serde_json::{Value, json};
 use strata_engine::{
     filter::Filters,
     info::{Info, VERSION},
     prune::CONTAINER_FILTERS,
-    usage::Usage,
 };
 
 use super::images::pruned_text;
 use crate::{
     args::system,
     context::{Context, confirm, print},
-    format::{list::List, table, template::Template, units},
+    format::{template::Template, units},
 };
 
 pub fn info(context: &Context, args: &system::Info) -> anyhow::Result<()> {
@@ -65,7 +64,11 @@ fn info_text(info: &Info) -> String {
     lines.push(format!("Name: {}", info.name));
     lines.push(format!("Docker Root Dir: {}", info.docker_root_dir));
     if info.drivers_on_root.len() > 1 {
-        lines.push(format!("Drivers with images here: {}", info.drivers_on_root.join(" ")));
+        lines.push("Drivers in use here:".to_owned());
+        lines.extend(info.drivers_on_root.iter().map(|of| match &of.closed {
+            Some(why) => format!(" {}: {why}", of.driver),
+            None => format!(" {}: {} images, {} containers", of.driver, of.images, of.containers),
+        }));
     }
     if let Some(daemon) = &info.daemon {
         lines.push(format!("Live dockerd: {daemon}"));
@@ -117,107 +120,6 @@ pub fn version(args: &system::Version) -> anyhow::Result<()> {
     ))
 }
 
-const DF: List<'static> = List {
-    headers: &[
-        ("Type", "TYPE"),
-        ("TotalCount", "TOTAL"),
-        ("Active", "ACTIVE"),
-        ("Size", "SIZE"),
-        ("Reclaimable", "RECLAIMABLE"),
-    ],
-    default: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
-    quiet: "{{.Type}}",
-};
-
-pub fn df(context: &Context, args: &system::Df) -> anyhow::Result<()> {
-    let engine = context.read()?;
-    let usage = engine.usage()?;
-    if args.verbose {
-        return print(&df_verbose(&usage, &engine.images().tags().read()?));
-    }
-    print(&DF.render(&df_rows(&usage), args.format.as_deref(), false)?)
-}
-
-fn df_rows(usage: &Usage) -> Vec<Value> {
-    let row = |kind: &str, total: usize, active: usize, size: u64, reclaimable: u64| {
-        let percent = (reclaimable * 100).checked_div(size).unwrap_or(0);
-        let reclaimable = match size {
-            0 => units::size(reclaimable),
-            _ => format!("{} ({percent}%)", units::size(reclaimable)),
-        };
-        json!({
-            "Type": kind,
-            "TotalCount": total.to_string(),
-            "Active": active.to_string(),
-            "Size": units::size(size),
-            "Reclaimable": reclaimable,
-        })
-    };
-    let containers: u64 = usage.containers.iter().map(|c| c.size).sum();
-    let stopped: u64 = usage.containers.iter().filter(|c| !c.running).map(|c| c.size).sum();
-    let volumes: u64 = usage.volumes.iter().map(|v| v.size).sum();
-    let unused: u64 = usage.volumes.iter().filter(|v| v.containers == 0).map(|v| v.size).sum();
-    vec![
-        row(
-            "Images",
-            usage.images.len(),
-            usage.images.iter().filter(|image| image.containers > 0).count(),
-            usage.layers_size,
-            usage.reclaimable_images(),
-        ),
-        row(
-            "Containers",
-            usage.containers.len(),
-            usage.containers.iter().filter(|c| c.running).count(),
-            containers,
-            stopped,
-        ),
-        row(
-            "Local Volumes",
-            usage.volumes.len(),
-            usage.volumes.iter().filter(|v| v.containers > 0).count(),
-            volumes,
-            unused,
-        ),
-        row("Build Cache", 0, 0, 0, 0),
-    ]
-}
-
-fn df_verbose(usage: &Usage, names: &strata_image::tags::Names) -> String {
-    let cells = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
-    let now = jiff::Timestamp::now();
-    let mut images =
-        vec![cells(&["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "SHARED SIZE", "UNIQUE SIZE", "CONTAINERS"])];
-    for image in &usage.images {
-        let name = names.of(image.summary.id).into_iter().find(|name| name.tag().is_some());
-        images.push(cells(&[
-            &name.as_ref().map_or_else(|| "<none>".to_owned(), |name| name.familiar_name()),
-            name.as_ref().and_then(|name| name.tag()).unwrap_or("<none>"),
-            &image.summary.id.short(),
-            &units::ago(image.summary.created.as_deref().unwrap_or_default(), now),
-            &units::size3(image.summary.size),
-            &units::size(image.shared),
-            &units::size(image.summary.size - image.shared),
-            &image.containers.to_string(),
-        ]));
-    }
-    let mut containers = vec![cells(&["CONTAINER ID", "SIZE", "STATUS"])];
-    for container in &usage.containers {
-        let state = if container.running { "running" } else { "stopped" };
-        containers.push(cells(&[container.id.short(), &units::size(container.size), state]));
-    }
-    let mut volumes = vec![cells(&["VOLUME NAME", "LINKS", "SIZE"])];
-    for volume in &usage.volumes {
-        volumes.push(cells(&[&volume.name, &volume.containers.to_string(), &units::size(volume.size)]));
-    }
-    format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}",
-        table::table(&images),
-        table::table(&containers),
-        table::table(&volumes)
-    )
-}
-
 pub fn prune(context: &Context, args: &system::Prune) -> anyhow::Result<()> {
     let filters = Filters::parse(&args.filters.filter, CONTAINER_FILTERS)?;
     let images =
@@ -225,7 +127,8 @@ pub fn prune(context: &Context, args: &system::Prune) -> anyhow::Result<()> {
     if !confirm(&format!("This will remove:\n  - all stopped containers\n  - {images}\n"), args.force)? {
         return Ok(());
     }
-    let engine = context.write()?;
+    let engines = context.write()?;
+    let engine = engines.for_new()?;
     let containers = engine.prune_containers(&filters)?;
     if !containers.items.is_empty() {
         print(&format!("Deleted Containers:\n{}\n\n", containers.items.join("\n")))?;

@@ -21,6 +21,21 @@ enum Form {
 }
 
 impl List<'_> {
+    /// As [`List::render`]; of `several` drivers the default table ends in a column that tells them apart.
+    pub fn render_of(
+        &self,
+        rows: &[Value],
+        format: Option<&str>,
+        quiet: bool,
+        several: bool,
+    ) -> anyhow::Result<String> {
+        let default = match several {
+            true => format!("{}\t{{{{.Driver}}}}", self.default),
+            false => self.default.to_owned(),
+        };
+        List { headers: self.headers, default: &default, quiet: self.quiet }.render(rows, format, quiet)
+    }
+
     /// Renders `rows`, each an object of the fields in `headers`.
     pub fn render(&self, rows: &[Value], format: Option<&str>, quiet: bool) -> anyhow::Result<String> {
         match self.form(format, quiet)? {

@@ -1,6 +1,7 @@
 //! The `strata` program on a data root of its own, and tars to feed it with.
 #![allow(dead_code)]
 
+pub mod server;
 pub mod tars;
 pub mod tree;
 
@@ -75,6 +76,12 @@ pub fn root_on(driver: &'static str) -> Option<Root> {
 pub fn root_on_ext4(driver: &'static str, bytes: u64) -> Option<Root> {
     let fs = LoopFs::ext4(bytes)?;
     Some(Root { path: fs.join("root"), scratch: scratch(), driver: Some(driver), _fs: Some(fs) })
+}
+
+/// An empty data root on a btrfs of its own, of at most so many bytes, without a driver named.
+pub fn root_on_btrfs(bytes: u64) -> Option<Root> {
+    let fs = LoopFs::btrfs(bytes)?;
+    Some(Root { path: fs.join("root"), scratch: scratch(), driver: None, _fs: Some(fs) })
 }
 
 /// A data root that lies somewhere else than in a temporary folder.

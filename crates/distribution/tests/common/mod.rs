@@ -74,6 +74,7 @@ impl Root {
             images: &self.images,
             mappings: Mappings::new(self.path(), "overlay2"),
             partial: self.join("strata/partial"),
+            platforms: self.join("strata/platforms"),
             manifests: self.join("strata/cache/manifests"),
         }
     }
@@ -95,7 +96,23 @@ impl Root {
     ) -> Result<Pulled, Error> {
         let reference = Reference::parse(name).unwrap().with_default_tag();
         let platform = platform.map(|platform| platform.parse().unwrap());
-        client.pull(&self.stores(), &reference, &Options { platform, limits: Limits::default(), events })
+        client.pull(
+            &self.stores(),
+            &reference,
+            &Options { platform, all_platforms: false, limits: Limits::default(), events },
+        )
+    }
+
+    pub fn pull_all(&self, client: &Client, name: &str) -> Result<Pulled, Error> {
+        let reference = Reference::parse(name).unwrap().with_default_tag();
+        let events = &strata_distribution::Silent;
+        let options = Options { platform: None, all_platforms: true, limits: Limits::default(), events };
+        client.pull(&self.stores(), &reference, &options)
+    }
+
+    pub fn push_all(&self, client: &Client, name: &str) -> Result<Pushed, Error> {
+        let options = push::Options { events: &strata_distribution::Silent };
+        client.push_platforms(&self.stores(), &Reference::parse(name).unwrap().with_default_tag(), &options)
     }
 
     pub fn push(&self, client: &Client, name: &str) -> Result<Pushed, Error> {

@@ -40,6 +40,7 @@ pub(super) fn check(stores: &Stores<'_>) -> Vec<Finding> {
             ));
         }
     }
+    findings.extend(nobodys(stores));
     let known: HashSet<&ContainerId> = ids.iter().collect();
     let alone = mounts.iter().filter(|id| !known.contains(id) && !busy.contains(id.as_str()) && !still(stores, id));
     for id in alone {
@@ -113,12 +114,22 @@ fn record_of(stores: &Stores<'_>, record: &Record) -> Vec<(Severity, String, &'s
         let reason = format!("it is recorded as running with PID {}, and there is no such process", record.state.pid);
         found.push((Severity::Warning, reason, remedy::NOT_RUNNING));
     }
-    let driver = stores.layers.driver().name();
-    if !record.driver.is_empty() && record.driver != driver {
-        let reason = format!("it was made with the storage driver {}, not {driver}", record.driver);
-        found.push((Severity::Warning, reason, remedy::NO_IMAGE));
-    }
     found
+}
+
+/// Containers of a driver that the root has no store of: no driver shows them.
+fn nobodys(stores: &Stores<'_>) -> Vec<Finding> {
+    let ids = stores.containers.all_ids().unwrap_or_default();
+    let finding = |id: ContainerId| {
+        let record = read_record(stores, &id).ok()?;
+        if record.driver.is_empty() || strata_image::Layout::new(stores.root, &record.driver).root().is_dir() {
+            return None;
+        }
+        let reason = format!("it was made with the storage driver {}, which has nothing here", record.driver);
+        let path = stores.containers.layout().container(&id).record();
+        Some(make(stores, Severity::Warning, Object::Container(id), &path, reason, remedy::NO_IMAGE))
+    };
+    ids.into_iter().filter_map(finding).collect()
 }
 
 /// What lies in `containers` and is none.

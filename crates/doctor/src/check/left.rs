@@ -8,7 +8,10 @@ use std::{
 };
 
 use strata_container::Record;
-use strata_graphdriver::names::{aufs, overlay2};
+use strata_graphdriver::{
+    Access, DRIVERS,
+    names::{aufs, overlay2},
+};
 use strata_spec::CacheId;
 use strata_sys::process::{LockMode, lock_holders, try_lock_file};
 
@@ -78,9 +81,9 @@ fn journal(stores: &Stores<'_>) -> Vec<Finding> {
 /// Folders that were never finished, or not deleted to the end.
 fn temporary(stores: &Stores<'_>) -> Vec<Finding> {
     let own = stores.root.join("strata/tmp");
-    let driver = own.join(stores.layers.driver().name());
     let images = stores.images.tmp().to_owned();
-    let places = [stores.layers.layout().tmp(), stores.containers.layout().tmp(), images, driver, own];
+    let mut places = vec![stores.layers.layout().tmp(), stores.containers.layout().tmp(), images, own.clone()];
+    places.extend(DRIVERS.iter().map(|driver| own.join(driver)));
     let mut findings = Vec::new();
     for place in &places {
         for entry in fs::read_dir(place).into_iter().flatten().flatten() {
@@ -107,7 +110,7 @@ fn mounts(stores: &Stores<'_>) -> Vec<Finding> {
         let target = mount.target.as_path();
         let name = |path: &Path| path.file_name().and_then(|name| name.to_str()?.parse::<CacheId>().ok());
         let (folder, users) = if target.parent() == Some(&views) {
-            let Some(id) = name(target) else { continue };
+            let Some(id) = name(target).filter(|id| !is_of_another_driver(stores, id)) else { continue };
             (id.clone(), format!("view-{id}"))
         } else if target.file_name().is_some_and(|last| last == overlay2::MERGED) && target.starts_with(home) {
             let Some(id) = target.parent().and_then(name) else { continue };
@@ -127,6 +130,13 @@ fn mounts(stores: &Stores<'_>) -> Vec<Finding> {
         findings.push(make(stores, Severity::Warning, Object::Mount, target, reason, remedy::UNMOUNT));
     }
     findings
+}
+
+/// Whether a folder lies under another driver of the root.
+fn is_of_another_driver(stores: &Stores<'_>, id: &CacheId) -> bool {
+    let others = DRIVERS.iter().filter(|name| **name != stores.driver_name() && stores.root.join(name).is_dir());
+    let mut drivers = others.filter_map(|name| strata_graphdriver::open(name, stores.root, Access::ReadOnly).ok());
+    !stores.layers.driver().exists(id) && drivers.any(|driver| driver.exists(id))
 }
 
 /// Whether some process holds the lock that users of a mount hold.

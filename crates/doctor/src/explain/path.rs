@@ -127,9 +127,12 @@ impl Draft<'_> {
             [] => self.is(Owner::Root, "the data root"),
             ["image"] => self.is(Owner::Root, "the images of each storage driver, and what is known of their layers"),
             ["image", name, rest @ ..] if *name == driver => self.image(rest),
-            ["image", name, ..] => {
-                self.is(Owner::Root, format!("of the storage driver {name}, another than the one in use"))
-            }
+            ["image", name, ..] => self.is(
+                Owner::Root,
+                format!(
+                    "of the storage driver {name}, another than the one asked for, or one that cannot be opened here"
+                ),
+            ),
             [first, rest @ ..] if *first == driver => self.driver(rest),
             ["containers"] => self.is(Owner::Root, "what is known of each container, but for its layers"),
             ["containers", id, rest @ ..] => self.container(id, rest),

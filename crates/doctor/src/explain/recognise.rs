@@ -19,6 +19,55 @@ use crate::{Error, Stores, survey::Survey, value::read_small};
 /// Digits of an ID that a layer is recognised by, at least.
 const DIGITS: usize = 6;
 
+/// What `text` means under each driver that knows it; and a failure that hides nothing of that.
+pub(super) fn recognise_all(all: &[Stores<'_>], text: &str) -> (Vec<Explanation>, Option<Error>) {
+    let only = |stores: &Stores<'_>| match recognise(stores, text) {
+        Ok(explanation) => (vec![explanation], None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    let [first, others @ ..] = all else { return (Vec::new(), None) };
+    if others.is_empty() {
+        return only(first);
+    }
+    if let Some(place) = place_of(first.root, Path::new(text)) {
+        return only(owner_of_path(all, &place));
+    }
+    let (mut found, mut failed) = (Vec::new(), None);
+    for stores in all {
+        match recognise(stores, text) {
+            Ok(explanation) => found.push(explanation),
+            Err(error) if error.kind() == ErrorKind::NotFound && failed.is_some() => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    // A name means a container before it means an image, under whatever driver.
+    let least = found.iter().map(Explanation::rank).min();
+    found.retain(|explanation| Some(explanation.rank()) == least);
+    // A path relative to the root; each driver takes it for its own.
+    if let [Explanation::Path(_), Explanation::Path(_), ..] = found.as_slice() {
+        return only(owner_of_path(all, &normal(Path::new(text))));
+    }
+    let failed = failed.filter(|error| found.is_empty() || error.kind() != ErrorKind::NotFound);
+    (found, failed)
+}
+
+/// The driver that a path relative to the root belongs to; the first where it belongs to all.
+fn owner_of_path<'a, 'b>(all: &'a [Stores<'b>], place: &Path) -> &'a Stores<'b> {
+    let parts: Vec<&str> = place.iter().map(|part| part.to_str().unwrap_or_default()).collect();
+    let owns = |stores: &&Stores<'_>| match parts.as_slice() {
+        ["image", driver, ..] => *driver == stores.driver_name(),
+        ["containers", id, ..] => id.parse().is_ok_and(|id| stores.containers.owns(&id)),
+        ["strata", "mnt", id, ..] => id.parse().is_ok_and(|id| stores.layers.driver().exists(&id)),
+        ["volumes", name, ..] => stores.containers.records().is_ok_and(|records| {
+            let mut own = records.iter().filter(|record| record.driver == stores.driver_name());
+            own.any(|record| record.mount_points.values().any(|mount| mount.name == *name))
+        }),
+        [driver, ..] => *driver == stores.driver_name(),
+        [] => false,
+    };
+    all.iter().find(owns).unwrap_or(&all[0])
+}
+
 pub(super) fn recognise(stores: &Stores<'_>, text: &str) -> Result<Explanation, Error> {
     let given = Path::new(text);
     let place = place_of(stores.root, given);

@@ -40,7 +40,8 @@ fn layers(
     for (index, (chain, file)) in chain_ids(diffs).zip(&image.layers).enumerate() {
         if claim.existing.insert(chain) {
             let job = Job { chain, diff: diffs[index], index, file };
-            let unpacked = unpack(store, source, &job, parent, None, options)?;
+            let place = store.layers().place(parent)?;
+            let unpacked = unpack(store, source, &job, place, None, options)?;
             store.layers().register(&mut claim.lease, parent, vec![unpacked])?;
         }
         parent = Some(chain);

@@ -13,7 +13,7 @@ use strata_archive::{
     compression::{Compression, decompress},
     progress::Progress,
 };
-use strata_layer::{Flight, Lease, Unpacked};
+use strata_layer::{Flight, Lease, Place, Unpacked};
 use strata_spec::{Algorithm, ChainId, DiffId, Digest, ErrorKind, Hasher, chain_ids};
 
 use super::{
@@ -138,6 +138,7 @@ pub(super) fn unpack_missing(
     }
     jobs.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
     let work = Work {
+        places: Mutex::new(store.layers().places(jobs.len(), None)?),
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         done: Mutex::new(BTreeMap::new()),
@@ -146,7 +147,7 @@ pub(super) fn unpack_missing(
     let one = |first: Option<&(u64, Job<'_>)>| {
         let mut next = first;
         while let Some((_, job)) = next {
-            match unpack(store, source, job, None, Some(&work.stop), options) {
+            match unpack(store, source, job, work.place(), Some(&work.stop), options) {
                 Ok(unpacked) => drop(
                     work.done.lock().expect("no worker panics").insert(job.chain, Ready::Unpacked(Box::new(unpacked))),
                 ),
@@ -175,6 +176,8 @@ pub(super) fn unpack_missing(
 
 /// What the workers share.
 struct Work {
+    /// One for each job.
+    places: Mutex<Vec<Place>>,
     next: AtomicUsize,
     stop: AtomicBool,
     done: Mutex<ReadyLayers>,
@@ -190,18 +193,22 @@ impl Work {
         jobs.get(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
+    fn place(&self) -> Place {
+        self.places.lock().expect("no worker panics").pop().expect("each job has one")
+    }
+
     fn fail(&self, error: Error) {
         self.failed.lock().expect("no worker panics").get_or_insert(error);
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-/// Unpacks the layer of `job`, over `parent` where the driver needs it, and checks it.
+/// Unpacks the layer of `job` into `place` and checks it.
 pub(super) fn unpack(
     store: &Store,
     source: &dyn Source,
     job: &Job<'_>,
-    parent: Option<ChainId>,
+    place: Place,
     stop: Option<&AtomicBool>,
     options: &Options<'_>,
 ) -> Result<Unpacked, Error> {
@@ -209,7 +216,7 @@ pub(super) fn unpack(
     let item = job.diff.short();
     options.progress.begin(&item, "Loading layer", Some(blob.size));
     let watched = Watched { inner: blob.reader, stop, progress: options.progress, item: &item };
-    let found = unpack_stream(store, watched, parent, job.file.digest, options)?;
+    let found = unpack_stream(store, watched, place, job.file.digest, options)?;
     check(job, &found)?;
     options.progress.finish(&item, "Loaded");
     Ok(found.unpacked)
@@ -232,11 +239,11 @@ pub(super) struct Found {
     pub digest: Option<Digest>,
 }
 
-/// Unpacks a layer, compressed or not, over `parent` where the driver needs it; hashes the file as it lies where its digest is promised and not its DiffID.
+/// Unpacks a layer, compressed or not, into `place`; hashes the file as it lies where its digest is promised and not its DiffID.
 pub(super) fn unpack_stream(
     store: &Store,
     mut input: impl Read + Send,
-    parent: Option<ChainId>,
+    place: Place,
     promised: Option<Digest>,
     options: &Options<'_>,
 ) -> Result<Found, Error> {
@@ -249,19 +256,19 @@ pub(super) fn unpack_stream(
             let mut hashed = Hashed { inner: input, hasher: Hasher::new(digest.algorithm()) };
             let unpacked = {
                 let (tar, _) = decompress(&mut hashed, &options.limits)?;
-                store.layers().unpack(tar, parent, &options.limits)?
+                store.layers().unpack_at(place, tar, &options.limits)?
             };
             // The digest is of all bytes, also of those behind the compressed stream's end.
             io::copy(&mut hashed, &mut io::sink()).map_err(unread)?;
             Ok(Found { unpacked, digest: Some(hashed.hasher.finish()) })
         }
         _ if plain => {
-            let unpacked = store.layers().unpack(input, parent, &options.limits)?;
+            let unpacked = store.layers().unpack_at(place, input, &options.limits)?;
             Ok(Found { digest: promised.map(|_| unpacked.diff_id.digest()), unpacked })
         }
         _ => {
             let (tar, _) = decompress(input, &options.limits)?;
-            Ok(Found { unpacked: store.layers().unpack(tar, parent, &options.limits)?, digest: None })
+            Ok(Found { unpacked: store.layers().unpack_at(place, tar, &options.limits)?, digest: None })
         }
     }
 }

@@ -147,7 +147,8 @@ impl Pass<'_, '_> {
         self.options.progress.begin(&item, "Loading layer", Some(size));
         let input = io::Cursor::new(head).chain(Content { reader });
         let watched = Watched { inner: input, stop: None, progress: self.options.progress, item: &item };
-        let found = unpack_stream(self.store, watched, None, blob_digest(name), self.options)?;
+        let place = self.store.layers().place(None)?;
+        let found = unpack_stream(self.store, watched, place, blob_digest(name), self.options)?;
         self.options.progress.finish(&item, "Loaded");
         Ok(Layer { size, diff: found.unpacked.diff_id, found: Some(found) })
     }

@@ -95,6 +95,8 @@ pub struct Grant {
 pub struct Identity {
     /// The name, if the client gave one and proved it.
     pub user: Option<String>,
+    /// When the token that proves it ends, in seconds since 1970.
+    pub ends: Option<u64>,
     rights: Rights,
 }
 
@@ -108,7 +110,7 @@ enum Rights {
 impl Identity {
     /// Somebody who may do everything.
     pub fn unlimited(user: Option<String>) -> Self {
-        Self { user, rights: Rights::All }
+        Self { user, ends: None, rights: Rights::All }
     }
 
     pub fn is_unlimited(&self) -> bool {
@@ -180,13 +182,13 @@ impl Access {
         let identity = match self {
             Self::Open => return Ok(Identity::unlimited(None)),
             Self::Basic { users, policies, .. } => match given {
-                None => Identity { user: None, rights: Rights::Policies(policies.clone()) },
+                None => Identity { user: None, ends: None, rights: Rights::Policies(policies.clone()) },
                 Some(given) => {
                     let (user, password) = basic(given).ok_or_else(|| self.challenge(need, base, None))?;
                     if !users.verify(&user, &password).await? {
                         return Err(self.challenge(need, base, None));
                     }
-                    Identity { user: Some(user), rights: Rights::Policies(policies.clone()) }
+                    Identity { user: Some(user), ends: None, rights: Rights::Policies(policies.clone()) }
                 }
             },
             Self::Bearer { verifier, .. } => {
@@ -195,7 +197,11 @@ impl Access {
                 let claims = verifier
                     .verify(token.trim())
                     .map_err(|problem| self.challenge(need, base, Some("invalid_token")).because(problem))?;
-                Identity { user: claims.subject(), rights: Rights::Token(Arc::new(claims.access)) }
+                Identity {
+                    user: claims.subject(),
+                    ends: Some(claims.exp),
+                    rights: Rights::Token(Arc::new(claims.access)),
+                }
             }
         };
         if identity.satisfies(need) {

@@ -5,12 +5,14 @@
 //! | [`tree`] | YAML and `REGISTRY_…` variables to one tree, and back |
 //! | [`read`] | taking a tree apart, naming every mistake |
 //! | [`sections`] | what each section means |
+//! | [`storage`] | what the section of the storage means |
 //!
 //! What is in force is one tree: the defaults below, the file laid over them, the variables over that. `docs/formats/registry.md` has
 //! every key.
 
 pub mod read;
 pub mod sections;
+pub mod storage;
 pub mod tree;
 
 use std::{
@@ -28,6 +30,7 @@ use crate::{
     http::{handle::Settings, rate::Rate, tls::Files},
     notify::Endpoint,
     quota::Quota,
+    storage::services::Service,
     store::Rules,
     upload::Limits,
 };
@@ -75,36 +78,27 @@ const DEFAULT_ROOT: &str = "/var/lib/registry";
 /// Words for what is not shown.
 const HIDDEN: &str = "<hidden>";
 /// Keys whose values are not shown, wherever they stand.
-const SECRETS: [&str; 5] = ["secretkey", "accesskey", "secret", "password", "authorization"];
+const SECRETS: [&str; 9] = [
+    "secretkey",
+    "accesskey",
+    "accountkey",
+    "accesskeysecret",
+    "credentials",
+    "tempurlcontainerkey",
+    "secret",
+    "password",
+    "authorization",
+];
 
 /// Where the bytes lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     Folder(PathBuf),
-    S3(S3),
-}
-
-/// A bucket and how it is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct S3 {
-    pub bucket: String,
-    pub region: String,
-    /// Of a server other than the vendor's own.
-    pub endpoint: Option<String>,
-    /// Prefix of all keys.
-    pub root: String,
-    /// Key and secret; those of the environment if not given.
-    pub keys: Option<(String, String)>,
-    pub style: Style,
-    /// Bytes of a part.
-    pub part: usize,
-}
-
-/// How a bucket stands in a URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    Path,
-    Host,
+    Objects {
+        service: Box<Service>,
+        /// Bytes of a part of an upload.
+        part: usize,
+    },
 }
 
 /// Who may do what.
@@ -232,9 +226,10 @@ impl Config {
     fn from_tree(mut tree: Value) -> Result<Self, Invalid> {
         let defaults = tree::parse(DEFAULTS).map_err(|problem| Invalid(vec![problem]))?;
         fill(&mut tree, &defaults);
+        // What is no map is left for the mistake to be named.
         let has_driver = tree["storage"]
             .as_object()
-            .is_some_and(|storage| storage.keys().any(|key| sections::DRIVERS.contains(&key.to_lowercase().as_str())));
+            .is_none_or(|storage| storage.keys().any(|key| storage::DRIVERS.contains(&key.to_lowercase().as_str())));
         if !has_driver {
             lay(&mut tree, &["storage", "filesystem", "rootdirectory"], Value::String(DEFAULT_ROOT.into()));
         }

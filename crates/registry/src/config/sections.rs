@@ -13,7 +13,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::{
-    Auth, Collecting, Config, Place, Purging, S3, Style,
+    Auth, Collecting, Config,
     read::{Mistakes, Section},
 };
 use crate::{
@@ -24,28 +24,24 @@ use crate::{
         policy::Policy,
         token::{DEFAULT_ALGORITHMS, Keys, Verifier},
     },
-    gc::{Run, Untagged},
+    gc::Untagged,
     http::{
-        handle::{Deletes, Locations, Settings, Writes},
+        handle::{Locations, Settings},
         rate::Rate,
         tls::{Files, Tls, Version},
     },
     notify::Endpoint,
     quota::Quota,
-    storage::object::DEFAULT_PART,
     store::{Indexes, Rules},
     upload::Limits,
 };
-
-/// Names of storage drivers, distribution's too.
-pub const DRIVERS: [&str; 8] = ["filesystem", "s3", "azure", "gcs", "swift", "oss", "inmemory", "cos"];
 
 /// Reads a whole configuration. What is returned may be used only if there were no mistakes.
 pub fn config(tree: &Value, mistakes: &mut Mistakes) -> Option<Config> {
     let mut root = super::root(tree);
     root.ignore(&["version", "loglevel", "redis", "health", "compatibility", "catalog"]);
     let log = log(&mut root, mistakes);
-    let storage = storage(&mut root, mistakes);
+    let storage = super::storage::storage(&mut root, mistakes);
     let http = http(&mut root, mistakes);
     let mut ours = root.section("strata", mistakes);
     let (collecting, grace) = collecting(&mut ours, mistakes);
@@ -112,121 +108,6 @@ fn log(root: &mut Section<'_>, mistakes: &mut Mistakes) -> (String, bool) {
     access.end(mistakes);
     log.end(mistakes);
     (level, !is_off)
-}
-
-type Storage = (Place, Deletes, Writes, bool, Option<Purging>);
-
-fn storage(root: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<Storage> {
-    let mut storage = root.section("storage", mistakes);
-    storage.ignore(&["cache", "tag"]);
-    let mut place = None;
-    let mut found = 0;
-    for driver in DRIVERS {
-        if !storage.has(driver) {
-            continue;
-        }
-        found += 1;
-        match driver {
-            "filesystem" => place = folder(storage.section(driver, mistakes), mistakes),
-            "s3" => place = s3(storage.section(driver, mistakes), mistakes),
-            other => mistakes.add(&storage.place(other), "this storage is not one of those here: filesystem, s3"),
-        }
-    }
-    if found > 1 {
-        mistakes.add("storage", "several drivers are given; one alone may be");
-    }
-    let mut delete = storage.section("delete", mistakes);
-    let deletes = if delete.flag("enabled", false, mistakes) { Deletes::Allowed } else { Deletes::Refused };
-    delete.end(mistakes);
-    let mut redirect = storage.section("redirect", mistakes);
-    let is_off = redirect.flag("disable", false, mistakes);
-    redirect.end(mistakes);
-    let mut maintenance = storage.section("maintenance", mistakes);
-    let mut purge = maintenance.section("uploadpurging", mistakes);
-    let is_on = purge.flag("enabled", true, mistakes);
-    let age = purge.duration("age", mistakes).unwrap_or(Duration::from_secs(7 * 86_400));
-    let interval = purge.duration("interval", mistakes).unwrap_or(Duration::from_secs(86_400));
-    let run = if purge.flag("dryrun", false, mistakes) { Run::Dry } else { Run::ForReal };
-    if is_on && interval < Duration::from_secs(1) {
-        mistakes.add(&purge.place("interval"), "must be a second at least");
-    }
-    purge.end(mistakes);
-    let mut readonly = maintenance.section("readonly", mistakes);
-    let writes = if readonly.flag("enabled", false, mistakes) { Writes::Refused } else { Writes::Allowed };
-    readonly.end(mistakes);
-    maintenance.end(mistakes);
-    storage.end(mistakes);
-    Some((place?, deletes, writes, !is_off, is_on.then_some(Purging { age, interval, run })))
-}
-
-fn folder(mut section: Section<'_>, mistakes: &mut Mistakes) -> Option<Place> {
-    section.ignore(&["maxthreads"]);
-    let root = section.text("rootdirectory", mistakes);
-    let place = section.place("rootdirectory");
-    section.end(mistakes);
-    match root {
-        Some(root) if !root.is_empty() => Some(Place::Folder(root.into())),
-        _ => {
-            mistakes.add(&place, "names no folder");
-            None
-        }
-    }
-}
-
-/// Refuses what would have content stored or sent in another way than it is here: all that is taken is distribution's default.
-fn only_as_without(section: &mut Section<'_>, mistakes: &mut Mistakes) {
-    const WHY: &str = "cannot be had here, and would change how content is stored or sent: leave it out";
-    for (key, default) in [("encrypt", false), ("skipverify", false), ("v4auth", true)] {
-        if section.flag(key, default, mistakes) != default {
-            mistakes.add(&section.place(key), WHY);
-        }
-    }
-    for (key, default) in [("keyid", ""), ("storageclass", "STANDARD"), ("objectacl", "private")] {
-        if section.text(key, mistakes).is_some_and(|text| !text.is_empty() && text != default) {
-            mistakes.add(&section.place(key), WHY);
-        }
-    }
-}
-
-fn s3(mut section: Section<'_>, mistakes: &mut Mistakes) -> Option<Place> {
-    section.ignore(&[
-        "multipartcopychunksize",
-        "multipartcopymaxconcurrency",
-        "multipartcopythresholdsize",
-        "useragent",
-        "loglevel",
-        "usedualstack",
-        "accelerate",
-    ]);
-    only_as_without(&mut section, mistakes);
-    let scheme = if section.flag("secure", true, mistakes) { "https" } else { "http" };
-    let bucket = section.text("bucket", mistakes).unwrap_or_default();
-    if bucket.is_empty() {
-        mistakes.add(&section.place("bucket"), "names no bucket");
-    }
-    let (key, secret) = (section.text("accesskey", mistakes), section.text("secretkey", mistakes));
-    if key.is_some() != secret.is_some() {
-        mistakes.add(&section.place("accesskey"), "accesskey and secretkey must be given together");
-    }
-    let style = if section.flag("forcepathstyle", true, mistakes) { Style::Path } else { Style::Host };
-    let part =
-        section.bytes("chunksize", mistakes).map_or(DEFAULT_PART, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    if !(5 << 20..=1 << 30).contains(&part) {
-        mistakes.add(&section.place("chunksize"), "must be from 5MiB to 1GiB");
-    }
-    let s3 = S3 {
-        bucket,
-        region: section.text("region", mistakes).unwrap_or_else(|| "us-east-1".into()),
-        endpoint: section
-            .text("regionendpoint", mistakes)
-            .map(|text| if text.contains("://") { text } else { format!("{scheme}://{text}") }),
-        root: section.text("rootdirectory", mistakes).unwrap_or_default(),
-        keys: key.zip(secret),
-        style,
-        part,
-    };
-    section.end(mistakes);
-    Some(Place::S3(s3))
 }
 
 struct Http {

@@ -3,27 +3,29 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use hyper::{
-    HeaderMap, Method, Request,
+    HeaderMap, Method, Request, Version,
     body::Incoming,
     header::{self, HeaderName, HeaderValue},
+    http::request::Parts,
 };
 
 use super::{
     Body, Response, blobs, failure, finish, header as header_text, lists, manifests,
     rate::Limiter,
-    reply,
+    reply, request,
     route::{self, Route},
     splice::Spans,
-    uploads,
+    warn,
 };
 use crate::{
     auth::{Access, Action, Identity, Need},
     error::{Code, Error},
     metrics::{Gauge, Metrics, label},
+    name::RepoName,
     notify::{Notifier, ORIGIN, Origin},
     store::Store,
     upload::Uploads,
@@ -191,6 +193,7 @@ impl Service {
         }
         let route = route?;
         let (parts, body) = request.into_parts();
+        check_host(&parts)?;
         let base = self.base(connection, &parts.headers).unwrap_or_default();
         let query = route::query(parts.uri.query());
         match &route {
@@ -213,8 +216,31 @@ impl Service {
             base,
         };
         let request =
-            uploads::Request { service: self, connection, identity: &identity, headers: &parts.headers, query: &query };
-        ORIGIN.scope(Arc::new(origin), dispatch(&request, &parts.method, route, body)).await
+            request::Request { service: self, connection, identity: &identity, headers: &parts.headers, query: &query };
+        let changed = changed(&route, &parts.method);
+        let mut response = ORIGIN.scope(Arc::new(origin), dispatch(&request, &parts.method, route, body)).await?;
+        self.warn(&identity, changed.as_ref(), response.headers_mut());
+        Ok(response)
+    }
+
+    /// Warns of what will soon be refused; `changed` is the repository to which something was pushed.
+    fn warn(&self, identity: &Identity, changed: Option<&RepoName>, headers: &mut HeaderMap) {
+        let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let left = identity.ends.map(|ends| ends.saturating_sub(now())).filter(|left| *left <= warn::TOKEN_ENDS);
+        if let Some(left) = left {
+            warn::add(headers, &format!("your token ends in {left} seconds"));
+        }
+        let Some(name) = changed else { return };
+        let (open, most) = (self.uploads.count() as u64, self.uploads.limits().count as u64);
+        if warn::nearly(open, most).is_some() {
+            warn::add(headers, &format!("{open} uploads are under way; this registry takes {most} at once"));
+        }
+        for (place, used, limit) in self.store.quotas().about(name) {
+            if let Some(hundredths) = warn::nearly(used, limit) {
+                let text = format!("the quota of {place} is {hundredths} % used: {used} of {limit} bytes");
+                warn::add(headers, &text);
+            }
+        }
     }
 
     async fn token(&self, method: &Method, headers: &HeaderMap, query: &[(String, String)]) -> Result<Response, Error> {
@@ -246,15 +272,36 @@ impl Service {
     }
 }
 
+/// One host is named, as RFC 9112 (3.2) demands: of two, a proxy and this server might each believe another.
+fn check_host(parts: &Parts) -> Result<(), Error> {
+    match (parts.headers.get_all(header::HOST).iter().count(), parts.version) {
+        (1, _) | (0, Version::HTTP_10) => Ok(()),
+        (found, _) => {
+            let message = format!("the request has {found} Host headers; it must have one");
+            Err(Error::new(Code::Unsupported, message).with_status(400).with_header("connection", "close"))
+        }
+    }
+}
+
 fn not_allowed(allow: &str) -> Error {
     Error::new(Code::Unsupported, format!("the endpoint takes {allow} alone")).with_header("allow", allow)
+}
+
+/// The repository to which a request pushes something.
+fn changed(route: &Route, method: &Method) -> Option<RepoName> {
+    match route {
+        Route::Manifest(name, _) if method == Method::PUT => Some(name.clone()),
+        Route::Uploads(name) => Some(name.clone()),
+        Route::Upload(name, _) if [Method::PATCH, Method::PUT].contains(method) => Some(name.clone()),
+        _ => None,
+    }
 }
 
 /// What a request to an endpoint needs. Fails with `UNSUPPORTED` for a method that it does not take.
 fn need(route: &Route, method: &Method) -> Result<Need, Error> {
     use Action::{Delete, Pull, Push};
     let is_read = method == Method::GET || method == Method::HEAD;
-    let of = |name: &crate::name::RepoName, actions| Ok(Need::Repository(name.clone(), actions));
+    let of = |name: &RepoName, actions| Ok(Need::Repository(name.clone(), actions));
     match route {
         Route::Base if is_read => Ok(Need::Known),
         Route::Catalog if is_read => Ok(Need::Catalog),
@@ -276,20 +323,18 @@ fn need(route: &Route, method: &Method) -> Result<Need, Error> {
 }
 
 async fn dispatch(
-    request: &uploads::Request<'_>,
+    request: &request::Request<'_>,
     method: &Method,
     route: Route,
     body: Incoming,
 ) -> Result<Response, Error> {
-    let uploads::Request { service, connection, identity, headers, query } = *request;
+    let request::Request { service, connection, identity, headers, query } = *request;
     let identity: &Identity = identity;
     match (route, method) {
         (Route::Catalog, _) => lists::catalog(service, identity, query).await,
         (Route::Tags(name), _) => lists::tags(service, name, query).await,
         (Route::Referrers(name, subject), _) => lists::referrers(service, name, subject, query).await,
-        (Route::Manifest(name, target), &Method::PUT) => {
-            manifests::put(service, connection, identity, headers, body, (name, target)).await
-        }
+        (Route::Manifest(name, target), &Method::PUT) => manifests::put(request, (name, target), body).await,
         (Route::Manifest(name, target), &Method::DELETE) => manifests::delete(service, identity, name, target).await,
         (Route::Manifest(name, target), _) => manifests::get(service, method, headers, name, target).await,
         (Route::Blob(name, digest), &Method::DELETE) => blobs::delete(service, name, digest).await,

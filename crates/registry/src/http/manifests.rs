@@ -7,16 +7,13 @@ use hyper::{HeaderMap, Method, body::Incoming, header};
 use strata_spec::manifest::media_type;
 
 use super::{
-    Body, CONTENT_DIGEST, Response,
-    blobs::matches,
-    blocking, finish,
-    handle::{Connection, Service},
-    header as header_text, reply,
+    Body, CONTENT_DIGEST, Response, blobs::matches, blocking, finish, handle::Service, header as header_text, reply,
+    request::Request, warn,
 };
 use crate::{
     auth::Identity,
     error::{Code, Error},
-    name::{RepoName, Target},
+    name::{RepoName, Tag, Target},
     notify::{Happened, What},
     storage::Reach,
     store::{Manifest, manifest_unknown},
@@ -109,30 +106,54 @@ pub async fn read_body(body: Incoming, limit: u64) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// `PUT` of a manifest.
-pub async fn put(
-    service: &Arc<Service>,
-    connection: &Connection,
-    identity: &Identity,
-    headers: &HeaderMap,
-    body: Incoming,
-    (name, target): (RepoName, Target),
-) -> Result<Response, Error> {
+/// Tags that one push by digest may set.
+const TAGS_MAX: usize = 64;
+
+/// The tags that a push by digest sets, each once.
+fn wanted_tags(target: &Target, query: &[(String, String)]) -> Result<Vec<Tag>, Error> {
+    let mut tags: Vec<Tag> = Vec::new();
+    let texts = query.iter().filter(|(key, _)| key == "tag" && matches!(target, Target::Digest(_)));
+    for (_, text) in texts {
+        let tag: Tag = text.parse()?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    if tags.len() > TAGS_MAX {
+        let message = format!("{} tags are asked for; a push may set {TAGS_MAX}", tags.len());
+        return Err(Error::new(Code::TagInvalid, message).with_status(414));
+    }
+    Ok(tags)
+}
+
+/// `PUT` of a manifest, by tag, or by digest with any number of tags.
+pub async fn put(request: &Request<'_>, (name, target): (RepoName, Target), body: Incoming) -> Result<Response, Error> {
+    let Request { service, connection, identity, headers, query } = *request;
     service.may_write()?;
+    let tags = wanted_tags(&target, query)?;
     let bytes = read_body(body, service.store.rules().manifest_size).await?;
     let declared = header_text(headers, header::CONTENT_TYPE).map(str::to_owned);
     let (store, repo, reference, size) = (service.store.clone(), name.clone(), target.clone(), bytes.len() as u64);
-    let published = blocking(move || store.put_manifest(&repo, &reference, declared.as_deref(), bytes)).await?;
+    let under = tags.clone();
+    let put = move || store.put_manifest(&repo, &reference, &under, declared.as_deref(), bytes);
+    let published = blocking(put).await?;
     tracing::info!(%name, reference = %target, digest = %published.digest, "manifest stored");
-    service.notify.tell(|| Happened {
-        what: What::Push,
-        name: name.clone(),
-        digest: Some(published.digest),
-        tag: if let Target::Tag(tag) = &target { Some(tag.to_string()) } else { None },
-        media_type: published.media_type.to_owned(),
-        size,
-        actor: identity.user.clone(),
-    });
+    let own = if let Target::Tag(tag) = &target { Some(tag.to_string()) } else { None };
+    let told: Vec<Option<String>> = match &tags[..] {
+        [] => vec![own],
+        tags => tags.iter().map(|tag| Some(tag.to_string())).collect(),
+    };
+    for tag in told {
+        service.notify.tell(|| Happened {
+            what: What::Push,
+            name: name.clone(),
+            digest: Some(published.digest),
+            tag,
+            media_type: published.media_type.to_owned(),
+            size,
+            actor: identity.user.clone(),
+        });
+    }
     let location = service.url(connection, headers, &format!("/v2/{name}/manifests/{}", published.digest));
     let mut builder = reply(201)
         .header(header::LOCATION, location)
@@ -141,7 +162,16 @@ pub async fn put(
     if let Some(subject) = published.subject {
         builder = builder.header("oci-subject", subject.to_string());
     }
-    finish(builder, Body::empty())
+    for tag in &tags {
+        builder = builder.header("oci-tag", tag.to_string());
+    }
+    let mut response = finish(builder, Body::empty())?;
+    if let [first, ..] = published.absent[..] {
+        let count = published.absent.len();
+        let text = format!("{count} of the manifests that the index names are not in the repository, such as {first}");
+        warn::add(response.headers_mut(), &text);
+    }
+    Ok(response)
 }
 
 /// `DELETE` of a manifest, or of a tag alone.

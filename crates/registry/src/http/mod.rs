@@ -6,10 +6,12 @@
 //! | [`route`] | which endpoint a path means |
 //! | [`handle`] | one request: rights, limits, endpoint, log |
 //! | [`blobs`], [`manifests`], [`uploads`], [`lists`] | the endpoints |
+//! | [`request`] | what the endpoints need of a request |
 //! | [`range`] | `Range` and `Content-Range` |
 //! | [`body`], [`splice`] | what a response carries, and files by `sendfile` |
 //! | [`debug`] | numbers and health on their own address |
 //! | [`rate`] | requests a second |
+//! | [`warn`] | `Warning` headers |
 //! | [`tls`] | certificates, loaded again on demand |
 
 pub mod blobs;
@@ -20,11 +22,13 @@ pub mod lists;
 pub mod manifests;
 pub mod range;
 pub mod rate;
+pub mod request;
 pub mod route;
 pub mod serve;
 pub mod splice;
 pub mod tls;
 pub mod uploads;
+pub mod warn;
 
 use hyper::{HeaderMap, header::HeaderName, http::response};
 

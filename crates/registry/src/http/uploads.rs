@@ -1,20 +1,15 @@
 //! Uploads: end-4, end-5, end-6, end-11, end-13, end-14.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::{HeaderMap, body::Incoming, header};
+use hyper::{body::Incoming, header};
 use strata_spec::{Algorithm, Digest};
 
-use super::{
-    Body, CONTENT_DIGEST, Response, blocking, finish,
-    handle::{Connection, Service},
-    header as header_text, range, reply,
-    route::param,
-};
+use super::{Body, CONTENT_DIGEST, Response, blocking, finish, range, reply, request::Request};
 use crate::{
-    auth::{Action, Identity},
+    auth::Action,
     error::{Code, Error},
     name::{RepoName, parse_digest},
     notify::{Happened, What},
@@ -29,32 +24,7 @@ const BATCH: usize = 256 << 10;
 /// Pieces in a batch.
 const PIECES: usize = 64;
 
-/// What the endpoints need of one request.
-pub struct Request<'a> {
-    pub service: &'a Arc<Service>,
-    pub connection: &'a Connection,
-    pub identity: &'a Identity,
-    pub headers: &'a HeaderMap,
-    pub query: &'a [(String, String)],
-}
-
 impl Request<'_> {
-    fn param(&self, key: &str) -> Option<&str> {
-        param(self.query, key)
-    }
-
-    fn digest(&self) -> Result<Option<Digest>, Error> {
-        self.param("digest").map(parse_digest).transpose()
-    }
-
-    fn content_length(&self) -> Option<u64> {
-        header_text(self.headers, header::CONTENT_LENGTH).and_then(|text| text.parse().ok())
-    }
-
-    fn location(&self, path: &str) -> String {
-        self.service.url(self.connection, self.headers, path)
-    }
-
     /// `POST`: begins an upload, mounts a blob, or takes a whole blob.
     pub async fn begin(&self, name: RepoName, body: Incoming) -> Result<Response, Error> {
         self.service.may_write()?;

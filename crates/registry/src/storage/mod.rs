@@ -8,6 +8,8 @@
 
 pub mod filesystem;
 pub mod object;
+pub mod services;
+pub mod swift;
 
 use std::{fs::File, sync::Arc, time::SystemTime};
 

@@ -23,6 +23,8 @@ pub struct Published {
     pub digest: Digest,
     pub subject: Option<Digest>,
     pub media_type: &'static str,
+    /// What an index names and the repository lacks.
+    pub absent: Vec<Digest>,
 }
 
 /// How many manifests one publication may reach through indexes and referrers.
@@ -31,14 +33,15 @@ const REACH_MAX: usize = 20_000;
 const DEPTH_MAX: usize = 16;
 
 impl Store {
-    /// Stores a manifest under a tag or its digest. The link of the revision is the commit point of the manifest, that of the tag
-    /// the commit point of the tag; on return both are durable.
+    /// Stores a manifest under its digest and `tags`, or under a tag. The link of the revision is the commit point of the manifest, that of
+    /// a tag the commit point of the tag; on return all are durable.
     ///
     /// Fails, storing nothing, if it is no manifest, has another digest, or names a blob that the repository lacks.
     pub fn put_manifest(
         &self,
         name: &RepoName,
         target: &Target,
+        tags: &[Tag],
         declared: Option<&str>,
         bytes: Vec<u8>,
     ) -> Result<Published, Error> {
@@ -60,16 +63,17 @@ impl Store {
         let _lock = self.lock(name);
         let _gate = self.storage.publishing()?;
         self.rely_on_blobs(name, &document.blobs)?;
-        self.rely_on_children(name, &document)?;
+        let absent = self.rely_on_children(name, &document)?;
         self.rely_on_reachable(name, self.referrer_digests(name, digest)?)?;
-        self.write_manifest(name, target, digest, &document, bytes)?;
-        Ok(Published { digest, subject: document.subject, media_type: document.media_type })
+        let own = if let Target::Tag(tag) = target { std::slice::from_ref(tag) } else { &[] };
+        self.write_manifest(name, own.iter().chain(tags), digest, &document, bytes)?;
+        Ok(Published { digest, subject: document.subject, media_type: document.media_type, absent })
     }
 
-    fn write_manifest(
+    fn write_manifest<'a>(
         &self,
         name: &RepoName,
-        target: &Target,
+        tags: impl Iterator<Item = &'a Tag>,
         digest: Digest,
         document: &Document,
         bytes: Vec<u8>,
@@ -94,11 +98,11 @@ impl Store {
             let entry = document.descriptor(digest, size).to_string().into_bytes();
             files.push((layout::referrer(name, subject, digest), entry));
         }
-        if let Target::Tag(tag) = target {
+        for tag in tags {
             let current = layout::tag_current(name, tag);
             if self.link(&current).ok().flatten() != Some(digest) {
                 files.push((current, link.clone()));
-                files.push((layout::tag_index(name, tag, digest), link));
+                files.push((layout::tag_index(name, tag, digest), link.clone()));
             }
         }
         self.storage.write(&files)?;
@@ -145,8 +149,9 @@ impl Store {
         Ok(self.storage.stat(&key)?.map(|stat| stat.size))
     }
 
-    fn rely_on_children(&self, name: &RepoName, document: &Document) -> Result<(), Error> {
-        let mut there = Vec::new();
+    /// Relies on the manifests of an index; returns those that are not there, if there may be such.
+    fn rely_on_children(&self, name: &RepoName, document: &Document) -> Result<Vec<Digest>, Error> {
+        let (mut there, mut absent) = (Vec::new(), Vec::new());
         for (child, size) in &document.children {
             let revision = layout::revision_link(name, *child);
             let is_there = self.storage.rely(&revision)?;
@@ -157,14 +162,15 @@ impl Store {
                     return Err(Error::new(Code::ManifestInvalid, message).with_detail(json!({ "digest": child })));
                 }
                 Some(_) => there.push(*child),
-                None if self.rules.indexes == Indexes::MayBeSparse => {}
+                None if self.rules.indexes == Indexes::MayBeSparse => absent.push(*child),
                 None => {
                     let message = format!("the manifest {child} of the index is not in the repository {name}");
                     return Err(Error::new(Code::ManifestBlobUnknown, message).with_detail(json!({ "digest": child })));
                 }
             }
         }
-        self.rely_on_reachable(name, there)
+        self.rely_on_reachable(name, there)?;
+        Ok(absent)
     }
 
     /// Relies on manifests of the repository and on all that they reach, as far as it is there.

@@ -34,7 +34,7 @@ fn run(words: &OsStr, text: &OsStr, target: &Path) -> Result<(), String> {
     let words = if words == "aufs" { Words::Aufs } else { Words::Overlay };
     match options::parse(Some(words), text, OsStr::new("strata")).map_err(|error| error.to_string())? {
         Request::Mount(union) => mount::spawn(&union, target).map(drop),
-        Request::Remount(changes) => mount::change(target, &changes),
+        Request::Remount(wanted) => mount::remount(target, &wanted),
     }
     .map_err(|error| error.to_string())
 }

@@ -20,6 +20,7 @@ use super::{
     Front, OPENED, control,
     convert::{self, errno},
     files::Way,
+    reply::{empty, value},
 };
 use crate::{
     Cache, Dialect, Entry, Errno, Fill, Handle, NodeId, Privileges, RenameFlags, Result, SetAttr, SyncScope, XattrFlags,
@@ -31,22 +32,6 @@ const DOTS: u64 = 2;
 thread_local! {
     /// What reads go through; grows to the largest read.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-fn empty(reply: ReplyEmpty, result: Result<()>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(error)),
-    }
-}
-
-fn value(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
-    match result {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(fuser::Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(error) => reply.error(errno(error)),
-    }
 }
 
 impl Front {
@@ -79,7 +64,11 @@ impl Front {
 
     fn open_node(&self, id: INodeNo, node: NodeId, flags: i32) -> Result<Arc<Handle>> {
         let keep = |content: &[u8]| self.keeper.get().is_some_and(|keeper| keeper.store(id, 0, content).is_ok());
-        self.union.open_kept(node, convert::open_flags(flags), &keep)
+        let result = self.union.open_kept(node, convert::open_flags(flags), &keep);
+        if self.union.wants_ahead() {
+            self.read_ahead();
+        }
+        result
     }
 
     fn create_file(

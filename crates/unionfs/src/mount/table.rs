@@ -10,10 +10,15 @@ use std::{
 
 use rustix::mount::UnmountFlags;
 
-use super::{Change, FILESYSTEM, MountError, process::NAME, wire::Fields};
+use super::{
+    Change, FILESYSTEM, Mount, MountError, MountFlags, mount_of,
+    options::{self, Flags, Remount},
+    process::NAME,
+    wire::Fields,
+};
 use crate::{
     Branch, Dialect,
-    fuse::{CHANGE, DESCRIPTION, PIECE},
+    fuse::{ASKED, CHANGE, DESCRIPTION, PIECE},
 };
 
 const TABLE: &str = "/proc/self/mountinfo";
@@ -54,6 +59,22 @@ struct Line {
     filesystem: String,
     source: OsString,
     options: String,
+    /// Those of the filesystem, which all its mounts share.
+    super_options: String,
+}
+
+impl Line {
+    /// The flags that the kernel would have to be given to mount it anew.
+    fn flags(&self) -> MountFlags {
+        let mut flags = Flags::default();
+        let shared = self.super_options.split(',').filter(|word| ["ro", "sync", "dirsync", "lazytime"].contains(word));
+        for word in self.options.split(',').filter(|word| *word != "rw").chain(shared) {
+            flags.read(word.as_bytes());
+        }
+        let flags = flags.over(MountFlags::empty());
+        let is_silent_on_times = !flags.intersects(MountFlags::NOATIME | MountFlags::RELATIME);
+        if is_silent_on_times { flags | MountFlags::STRICTATIME } else { flags }
+    }
 }
 
 /// Makes a mount point's path absolute and free of links, without asking what is mounted on it: that may be dead.
@@ -135,13 +156,60 @@ pub fn change(mountpoint: &Path, changes: &[Change]) -> Result<(), MountError> {
     }
     for change in changes {
         let change = absolute(change).map_err(fail)?;
-        strata_sys::xattr::set(&target, CHANGE, &change.encode()).map_err(fail)?;
+        if let Err(source) = strata_sys::xattr::set(&target, CHANGE, &change.encode()) {
+            let reason = describe(&target).ok().and_then(|told| told.text("refused").map(str::to_owned));
+            return Err(match reason {
+                Some(reason) => MountError::Unchanged { path: target, reason },
+                None => fail(source),
+            });
+        }
     }
     let end = Instant::now() + PATIENCE;
     while describe(&target).map_err(fail)?.text("pending") != Some("0") && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// Changes what can be changed of a mount: a union's branches in AUFS dialect, and the kernel's flags; of the kernel's overlayfs, the flags.
+///
+/// What cannot be changed, and is not so already, is refused before anything is.
+pub fn remount(mountpoint: &Path, wanted: &Remount) -> Result<(), MountError> {
+    let target = resolve(mountpoint)?;
+    let line = lines()?.into_iter().rev().find(|line| line.mountpoint == target);
+    let line = line.ok_or_else(|| MountError::NotMounted { path: target.clone() })?;
+    let fail = |source| MountError::Remount { path: target.clone(), source };
+    let flags = line.flags();
+    let new = wanted.flags.over(flags);
+    match line.filesystem.as_str() {
+        FILESYSTEM => {
+            let mounted = mounted(&describe(&target).map_err(fail)?).ok_or_else(|| MountError::Refused {
+                message: format!(
+                    "the union on {} is of another version of strata: it can be unmounted",
+                    target.display()
+                ),
+            })?;
+            options::check_repeated(&mounted, &wanted.repeated)?;
+            if flags.contains(MountFlags::RDONLY) && !new.contains(MountFlags::RDONLY) && mounted.union.never_writes() {
+                let message = format!("{} stays read-only: none of its layers is writable", target.display());
+                return Err(MountError::Refused { message });
+            }
+            change(&target, &wanted.changes)?;
+        }
+        "overlay" => options::check_kernels(&line.super_options, wanted)?,
+        _ => return Err(MountError::NotMounted { path: target }),
+    }
+    if new == flags {
+        return Ok(());
+    }
+    rustix::mount::mount_remount(&target, new, "").map_err(|errno| fail(errno.into()))
+}
+
+/// The mount as it was asked for, with the branches it has now.
+fn mounted(told: &Fields) -> Option<Mount> {
+    let mut mount = mount_of(&told.under(ASKED))?;
+    mount.union.branches = told.branches();
+    Some(mount)
 }
 
 fn absolute(change: &Change) -> io::Result<Change> {
@@ -212,7 +280,9 @@ fn parse(line: &[u8]) -> Option<Line> {
     let mut rest = fields.skip_while(|&field| field != b"-");
     let filesystem = String::from_utf8_lossy(rest.nth(1)?).into_owned();
     let source = OsString::from_vec(unescape(rest.next()?));
-    Some(Line { mountpoint: OsString::from_vec(unescape(mountpoint)).into(), filesystem, source, options })
+    let super_options = String::from_utf8_lossy(&unescape(rest.next().unwrap_or_default())).into_owned();
+    let mountpoint = OsString::from_vec(unescape(mountpoint)).into();
+    Some(Line { mountpoint, filesystem, source, options, super_options })
 }
 
 fn unescape(field: &[u8]) -> Vec<u8> {
@@ -244,6 +314,10 @@ mod tests {
         assert_eq!(line.mountpoint, Path::new("/mnt/a b"));
         assert_eq!((line.filesystem.as_str(), line.options.as_str()), ("fuse.strata", "rw,nodev"));
         assert_eq!(line.source, "so\\me");
+        assert_eq!(line.flags(), MountFlags::NODEV | MountFlags::STRICTATIME);
+        let line = parse(b"63 29 0:42 / /mnt rw,nosuid,relatime - overlay none ro,sync,lowerdir=/a").unwrap();
+        let shared = MountFlags::RDONLY | MountFlags::SYNCHRONOUS;
+        assert_eq!(line.flags(), MountFlags::NOSUID | MountFlags::RELATIME | shared);
         assert!(parse(b"").is_none());
     }
 }

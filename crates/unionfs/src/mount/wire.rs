@@ -35,6 +35,17 @@ impl Fields {
         self.put("dialect", name);
     }
 
+    /// Adds all of `other` under names that begin with `prefix`.
+    pub fn put_all(&mut self, prefix: &str, other: &Self) {
+        self.0.extend(other.0.iter().map(|(name, value)| (format!("{prefix}{name}"), value.clone())));
+    }
+
+    /// The fields whose names begin with `prefix`, without it.
+    pub fn under(&self, prefix: &str) -> Self {
+        let own = |(name, value): &(String, Vec<u8>)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone()));
+        Self(self.0.iter().filter_map(own).collect())
+    }
+
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
     }

@@ -4,20 +4,8 @@ use super::{Draft, OptionError, path, split};
 use crate::{Access, Branch, mount::Change, mount::wire};
 
 /// Reads one option; `false` if it is none of AUFS's.
-pub(super) fn read(
-    draft: &mut Draft,
-    name: &[u8],
-    value: Option<&[u8]>,
-    option: &[u8],
-    remount: bool,
-) -> Result<bool, OptionError> {
+pub(super) fn read(draft: &mut Draft, name: &[u8], value: Option<&[u8]>, option: &[u8]) -> Result<bool, OptionError> {
     if let Some(list) = branch_list(name, value, option) {
-        if remount {
-            return Err(OptionError::new(
-                option,
-                "cannot be given with remount: use add:, del:, mod:, append: or prepend:",
-            ));
-        }
         let given = &mut draft.mount.union.branches;
         for text in split(list, b':') {
             let first = if given.is_empty() { Access::ReadWrite } else { Access::ReadOnly };
@@ -25,12 +13,8 @@ pub(super) fn read(
         }
         return Ok(true);
     }
-    if let Some(change) = change(option)? {
-        if !remount {
-            return Err(OptionError::new(option, "changes a mounted union: give it with remount"));
-        }
-        draft.changes.push(change);
-        return Ok(true);
+    if change(option)?.is_some() {
+        return Err(OptionError::new(option, "changes a mounted union: give it with remount"));
     }
     match (name, value) {
         // Inode numbers are kept in memory, whole and for as long as the mount lives.
@@ -92,7 +76,7 @@ fn branch(text: &[u8], default: Access, option: &[u8]) -> Result<Branch, OptionE
 }
 
 /// `add:INDEX:FOLDER[=rw]`, `append:…`, `prepend:…`, `del:FOLDER`, `mod:FOLDER=ro`; `=` may stand for the first colon.
-fn change(option: &[u8]) -> Result<Option<Change>, OptionError> {
+pub(super) fn change(option: &[u8]) -> Result<Option<Change>, OptionError> {
     let Some(end) = option.iter().position(|&byte| byte == b':' || byte == b'=') else { return Ok(None) };
     let (name, rest) = (&option[..end], &option[end + 1..]);
     let new = |text| branch(text, Access::ReadOnly, option);

@@ -52,11 +52,11 @@ fn names_with_separators() {
 #[test]
 fn aufs_changes() {
     let text = "remount,add:1:/a=rw,del:/b,mod:/c=ro+wh,append:/d,prepend:/e,append=/f";
-    let Request::Remount(changes) = parse(Some(Words::Aufs), OsStr::new(text), OsStr::new("none")).unwrap() else {
+    let Request::Remount(wanted) = parse(Some(Words::Aufs), OsStr::new(text), OsStr::new("none")).unwrap() else {
         panic!("a mount")
     };
     assert_eq!(
-        changes,
+        wanted.changes,
         [
             Change::Insert { index: 1, branch: branch("/a", Access::ReadWrite) },
             Change::Remove { path: "/b".into() },
@@ -91,7 +91,8 @@ fn what_is_not_honoured_is_refused_with_the_reason() {
         (Words::Overlay, "lowerdir=/a::/d", "data-only"),
         (Words::Overlay, "lowerdir=/a,upperdir=/u", "workdir"),
         (Words::Overlay, "upperdir=/u,workdir=/w", "lowerdir"),
-        (Words::Overlay, "lowerdir=/a,remount", "unmount it"),
+        (Words::Overlay, "lowerdir=/a,remount,frobnicate", "`frobnicate` is not known"),
+        (Words::Overlay, "remount,add:1:/x", "is not known"),
         (Words::Overlay, "lowerdir=/a,frobnicate", "`frobnicate` is not known"),
         (Words::Overlay, "lowerdir=/a,index=maybe", "takes `on` or `off`"),
         (Words::Overlay, "lowerdir=/a,metacopy=on,userxattr", "userxattr"),
@@ -110,6 +111,50 @@ fn what_is_not_honoured_is_refused_with_the_reason() {
     }
     let message = parse(None, OsStr::new("ro"), OsStr::new("none")).unwrap_err().to_string();
     assert!(message.contains("lowerdir"), "{message}");
+}
+
+#[test]
+fn flags_are_the_kernels_and_the_last_word_counts() {
+    use MountFlags as F;
+    for (text, flags, rest) in [
+        ("defaults,noauto,nofail,_netdev,x-systemd.automount,X-mount.mkdir,comment=a", F::empty(), ""),
+        ("ro,nosuid,nodev,noexec,rw,suid", F::NODEV | F::NOEXEC, ""),
+        ("noatime,relatime", F::RELATIME, ""),
+        ("relatime,noatime,nodiratime", F::NOATIME | F::NODIRATIME, ""),
+        ("sync,dirsync,lazytime", F::SYNCHRONOUS | F::DIRSYNC | F::LAZYTIME, ""),
+        ("user,exec", F::NOSUID | F::NODEV, ""),
+        (r"lowerdir=/a\,ro:/b,ro,index=on", F::RDONLY, r"lowerdir=/a\,ro:/b,index=on"),
+    ] {
+        let (found, left) = divide(text.as_bytes());
+        assert_eq!((found.over(F::empty()), left.join(&b','), text), (flags, rest.into(), text));
+    }
+    let (flags, _) = divide(b"rw,nodev");
+    assert_eq!(flags.over(F::RDONLY | F::NOEXEC), F::NODEV | F::NOEXEC);
+}
+
+#[test]
+fn a_remount_is_the_word_and_no_part_of_a_name() {
+    for (text, remount) in [("ro,remount", true), ("remount=x", false), (r"lowerdir=/a\,remount\,b:/c", false)] {
+        assert_eq!(is_remount(OsStr::new(text)), remount, "{text}");
+    }
+}
+
+#[test]
+fn a_remount_may_repeat_what_holds() {
+    let mounted = mount(Words::Overlay, "lowerdir=/a:/b,upperdir=/u,workdir=/w,index=off,threads=3");
+    let check = |options: &str| {
+        let text = format!("remount,{options}");
+        let Request::Remount(wanted) = parse(Some(Words::Overlay), OsStr::new(&text), OsStr::new("none")).unwrap()
+        else {
+            panic!("a mount")
+        };
+        check_repeated(&mounted, &wanted.repeated).map_err(|error| error.option)
+    };
+    let same = "ro,relatime,lowerdir=/a:/b,upperdir=/u,workdir=/w,index=off,threads=3,allow_other,default_permissions";
+    assert_eq!(check(same), Ok(()));
+    for other in ["lowerdir=/b:/a", "lowerdir=/c", "upperdir=/b2", "workdir=/v", "index=on", "userxattr", "threads=2"] {
+        assert_eq!(check(other), Err(other.to_owned()), "{other}");
+    }
 }
 
 fn escape(name: &[u8]) -> Vec<u8> {

@@ -1,0 +1,209 @@
+//! All platforms of an image go out: their blobs, their manifests, the index last.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use strata_durable::Context;
+use strata_spec::{
+    Digest, ImageId, Reference,
+    manifest::{AnyManifest, Descriptor, media_type},
+};
+
+use super::{Platforms, Pulled, blobs, lost};
+use crate::{
+    Client, Error, Stores,
+    events::Phase,
+    fetch::Stop,
+    pull::short,
+    push::{Options, Pushed, denied, in_parallel, is_gzip},
+    source::{Pieces, Source},
+    times::Times,
+    upload::Target,
+};
+
+/// Bytes read at once.
+const PIECE: usize = 256 << 10;
+
+impl Client {
+    /// Pushes what the image that `reference`, a tag, names was pulled with by [`all_platforms`](crate::pull::Options::all_platforms): the same
+    /// index with the same digest, and all that it names.
+    pub fn push_platforms(
+        &self,
+        stores: &Stores<'_>,
+        reference: &Reference,
+        options: &Options<'_>,
+    ) -> Result<Pushed, Error> {
+        let begun = Instant::now();
+        let times = Arc::new(Times::default());
+        let names = stores.images.tags().read()?;
+        let Some(id) = names.get(reference) else {
+            return Err(Error::NotFound {
+                reference: reference.familiar(),
+                message: format!("An image does not exist locally with the tag: {}", reference.familiar_name()),
+            });
+        };
+        let kept = Platforms::new(&stores.platforms);
+        let _held = kept.hold()?;
+        let Some(pulled) = kept.pulled(id)? else {
+            return Err(Error::NotFound {
+                reference: reference.familiar(),
+                message: "only one platform of it is here; `strata pull --all-platforms` keeps the others for a push"
+                    .to_owned(),
+            });
+        };
+        options.events.line(&format!("The push refers to repository [{}]", reference.name()));
+        let documents = kept.documents(pulled.digest)?;
+        let remote = self.registry(reference.domain())?;
+        times.resolve.add(begun.elapsed());
+        let stop = Stop::default();
+        let target = Target { net: &self.net, remote: &remote, repository: reference.path(), stop: &stop };
+        let sending = Sending { kept: &kept, pulled: &pulled, target, reference, options, times: &times };
+        sending.blobs(&documents).map_err(|error| denied(error, reference))?;
+        let mut size = 0;
+        for (digest, bytes, parsed) in &documents {
+            let (kind, is_top) = (kind(parsed), *digest == pulled.digest);
+            let name = if is_top { reference.tag().unwrap_or("latest").to_owned() } else { digest.to_string() };
+            let put = sending.target.put_manifest(&name, *digest, bytes, &kind);
+            put.map_err(|error| denied(error, reference))?;
+            size = bytes.len() as u64;
+        }
+        remember(stores, reference, id, &documents)?;
+        let canonical = reference.with_digest(pulled.digest);
+        // A digest names one image: the first, as with Docker.
+        if names.get(&canonical).is_none() {
+            stores.images.tags().set(&canonical, id, true)?;
+        }
+        times.total.add(begun.elapsed());
+        tracing::info!(image = %id, digest = %pulled.digest, reference = %reference, "all platforms pushed");
+        Ok(Pushed { id, digest: pulled.digest, size, kept: true, times })
+    }
+}
+
+/// Notes which blobs the image's layers are.
+fn remember(
+    stores: &Stores<'_>,
+    reference: &Reference,
+    id: ImageId,
+    documents: &[(Digest, Vec<u8>, AnyManifest)],
+) -> Result<(), Error> {
+    let config = stores.images.get(id)?;
+    for (_, _, parsed) in documents {
+        let AnyManifest::Manifest(manifest) = parsed else { continue };
+        if manifest.config.digest != id.digest() || manifest.layers.len() != config.diff_ids().len() {
+            continue;
+        }
+        let layers = config.diff_ids().iter().zip(&manifest.layers).filter(|(_, layer)| is_gzip(&layer.media_type));
+        let found: Vec<_> = layers.map(|(diff, layer)| (*diff, layer.digest)).collect();
+        stores.mappings.add(&reference.name(), &found)?;
+    }
+    Ok(())
+}
+
+/// What a document calls itself; else what it looks like.
+fn kind(parsed: &AnyManifest) -> String {
+    let (own, usual) = match parsed {
+        AnyManifest::Manifest(manifest) => (&manifest.media_type, media_type::OCI_MANIFEST),
+        AnyManifest::Index(index) => (&index.media_type, media_type::OCI_INDEX),
+    };
+    own.clone().filter(|own| !own.is_empty()).unwrap_or_else(|| usual.to_owned())
+}
+
+/// One push.
+struct Sending<'a> {
+    kept: &'a Platforms,
+    pulled: &'a Pulled,
+    target: Target<'a>,
+    reference: &'a Reference,
+    options: &'a Options<'a>,
+    times: &'a Arc<Times>,
+}
+
+impl Sending<'_> {
+    /// Brings all blobs to the registry, the biggest first, some at once.
+    fn blobs(&self, documents: &[(Digest, Vec<u8>, AnyManifest)]) -> Result<(), Error> {
+        let found = documents.iter().flat_map(|(_, _, parsed)| blobs(parsed));
+        let mut jobs: Vec<&Descriptor> =
+            found.map(|blob| (blob.digest, blob)).collect::<BTreeMap<_, _>>().into_values().collect();
+        jobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+        for blob in &jobs {
+            self.options.events.layer(&short(blob.digest), Phase::Preparing);
+        }
+        in_parallel(&jobs, self.target.stop, |blob| self.blob(blob))
+    }
+
+    fn blob(&self, blob: &Descriptor) -> Result<(), Error> {
+        let (id, events) = (short(blob.digest), self.options.events);
+        if self.target.has(blob.digest)?.is_some() {
+            events.layer(&id, Phase::ExistsThere);
+            return Ok(());
+        }
+        if let Ok(from) = Reference::parse_name(&self.pulled.source_repository)
+            && from.domain() == self.reference.domain()
+            && from.path() != self.reference.path()
+            && self.target.mount(blob.digest, from.path())?
+        {
+            events.mounted(&id, from.path());
+            return Ok(());
+        }
+        let stored = Stored { path: self.kept.blob(blob.digest), digest: blob.digest, size: blob.size };
+        let told = |done| events.layer(&id, Phase::Pushing { done, total: blob.size });
+        match self.target.send(&stored, &told) {
+            Ok(_) => {}
+            Err(Error::Digest { .. } | Error::Length { .. }) => {
+                // The next pull shall not take it for what it is named after.
+                strata_durable::remove_file(&stored.path)?;
+                return Err(lost(&stored.path));
+            }
+            Err(error) => return Err(error),
+        }
+        self.times.bytes.fetch_add(blob.size, std::sync::atomic::Ordering::Relaxed);
+        events.layer(&id, Phase::Pushed);
+        Ok(())
+    }
+}
+
+/// A blob that is kept.
+struct Stored {
+    path: PathBuf,
+    digest: Digest,
+    size: u64,
+}
+
+impl Stored {
+    fn begin(&self, at: u64) -> Result<File, Error> {
+        let mut file = File::open(&self.path).map_err(|_| lost(&self.path))?;
+        file.seek(SeekFrom::Start(at)).context("read", &self.path)?;
+        Ok(file)
+    }
+}
+
+impl Source for Stored {
+    fn known(&self) -> Option<(Digest, u64)> {
+        Some((self.digest, self.size))
+    }
+
+    fn open<'a>(&'a self, at: u64, _: &'a Stop) -> Pieces<'a> {
+        let mut file = match self.begin(at) {
+            Ok(file) => file,
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
+        Box::new(std::iter::from_fn(move || {
+            let mut piece = vec![0; PIECE];
+            match file.read(&mut piece).context("read", &self.path) {
+                Ok(0) => None,
+                Ok(read) => {
+                    piece.truncate(read);
+                    Some(Ok(Bytes::from(piece)))
+                }
+                Err(error) => Some(Err(error.into())),
+            }
+        }))
+    }
+}

@@ -1,0 +1,71 @@
+//! `Warning` headers: what a client should tell its user although the request succeeded.
+//!
+//! ```text
+//! Warning: 299 - "the quota of team is 93 % used: 930 of 1000 bytes"
+//! ```
+//!
+//! Warned of are a quota and a number of open uploads that are nearly reached, an index of which something is missing, and a token that is
+//! about to end.
+//!
+//! Source: OCI distribution-spec 1.1, "Warnings"; RFC 7234, 5.5.
+
+use hyper::{HeaderMap, header::HeaderValue};
+
+const NAME: &str = "warning";
+/// Bytes of all warnings of an answer.
+const BYTES_MAX: usize = 4096;
+/// Hundredths of a limit from which on it is nearly reached.
+const NEAR: u64 = 90;
+/// Seconds before its end from which on a token is about to end.
+pub const TOKEN_ENDS: u64 = 30;
+
+/// Adds a warning, unless there are as many bytes of them as an answer may have.
+pub fn add(headers: &mut HeaderMap, text: &str) {
+    let mut value = "299 - \"".to_owned();
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => value.extend(['\\', c]),
+            ' '..='~' => value.push(c),
+            _ => value.push('?'),
+        }
+    }
+    value.push('"');
+    let before: usize = headers.get_all(NAME).iter().map(HeaderValue::len).sum();
+    if before + value.len() > BYTES_MAX {
+        return;
+    }
+    if let Ok(value) = value.try_into() {
+        headers.append(NAME, value);
+    }
+}
+
+/// How much of a limit is used, in hundredths, if it is nearly reached.
+pub fn nearly(used: u64, limit: u64) -> Option<u64> {
+    let hundredths = u128::from(used) * 100 / u128::from(limit.max(1));
+    u64::try_from(hundredths).ok().filter(|hundredths| *hundredths >= NEAR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_quoted_strings_of_4096_bytes_at_most() {
+        let mut headers = HeaderMap::new();
+        add(&mut headers, "say \"a\\b\" to\r\nX: ü");
+        assert_eq!(headers[NAME], r#"299 - "say \"a\\b\" to??X: ?""#);
+        for _ in 0..100 {
+            add(&mut headers, &"x".repeat(100));
+        }
+        let all: Vec<usize> = headers.get_all(NAME).iter().map(HeaderValue::len).collect();
+        assert!(all.len() > 30 && all.iter().sum::<usize>() <= BYTES_MAX, "{all:?}");
+        add(&mut headers, &"x".repeat(BYTES_MAX));
+        assert_eq!(headers.get_all(NAME).iter().count(), all.len());
+    }
+
+    #[test]
+    fn near_is_nine_tenths() {
+        assert_eq!([nearly(899, 1000), nearly(900, 1000), nearly(1000, 1000)], [None, Some(90), Some(100)]);
+        assert_eq!((nearly(0, 0), nearly(u64::MAX, u64::MAX)), (None, Some(100)));
+    }
+}

@@ -1,0 +1,197 @@
+//! The services on which an object store may lie, and how each is reached.
+//!
+//! | service | redirects | parts of a blob |
+//! | --- | --- | --- |
+//! | S3, OSS | signed with the key | the service's own |
+//! | Google Cloud Storage | signed with a service account's private key | as S3's |
+//! | Azure | none, bytes leave through the registry: URLs that are signed here would let clients write and delete too | blocks |
+//! | Swift | with the container's key for temporary URLs | objects below `.segments`, which are removed with their blob |
+
+use opendal::{
+    Operator,
+    services::{Azblob, Gcs as GcsBuilder, Oss as OssBuilder, S3 as S3Builder, Swift as SwiftBuilder},
+};
+
+use super::{object::Bucket, swift};
+
+/// A service, and where on it the registry lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    S3(S3),
+    Azure(Azure),
+    Gcs(Gcs),
+    Swift(Swift),
+    Oss(Oss),
+}
+
+/// How a bucket stands in a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Path,
+    Host,
+}
+
+/// A bucket of S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3 {
+    pub bucket: String,
+    pub region: String,
+    /// Of a server other than the vendor's own.
+    pub endpoint: Option<String>,
+    /// Prefix of all keys.
+    pub root: String,
+    /// Key and secret; those of the environment if not given.
+    pub keys: Option<(String, String)>,
+    pub style: Style,
+}
+
+/// A container of Azure's blobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Azure {
+    pub account: String,
+    /// In base64; if not given, what the environment says of an identity.
+    pub key: Option<String>,
+    pub container: String,
+    pub endpoint: String,
+    /// Prefix of all keys.
+    pub root: String,
+}
+
+/// A bucket of Google Cloud Storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gcs {
+    pub bucket: String,
+    pub credentials: GcsCredentials,
+    /// Of a server other than the vendor's own.
+    pub endpoint: Option<String>,
+    /// Prefix of all keys.
+    pub root: String,
+}
+
+/// Who asks Google for something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GcsCredentials {
+    /// Whom the environment, or the machine's own metadata, says.
+    Environment,
+    /// The JSON of a service account or of another identity, in a file.
+    File(String),
+    /// That JSON itself, in base64.
+    Inline(String),
+}
+
+/// A container of OpenStack Swift.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swift {
+    pub login: swift::Login,
+    pub container: String,
+    /// Prefix of all keys.
+    pub root: String,
+    /// The container's key for temporary URLs, if it has one.
+    pub url_key: Option<String>,
+}
+
+/// A bucket of Alibaba's OSS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Oss {
+    pub bucket: String,
+    pub endpoint: String,
+    /// Prefix of all keys.
+    pub root: String,
+    /// ID and secret; those of the environment if not given.
+    pub keys: Option<(String, String)>,
+    pub style: Style,
+    /// Whether the service encrypts what it stores.
+    pub encryption: Encryption,
+}
+
+/// How a service encrypts what it stores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// As the bucket says.
+    Bucket,
+    Aes256,
+    /// With this key of the vendor's key service.
+    Key(String),
+}
+
+/// Makes ready to use `service`; asks nobody, but for Swift, where it logs in. Must be called as [`super::object::Objects::new`].
+pub fn bucket(service: &Service, runtime: &tokio::runtime::Handle) -> Result<Bucket, String> {
+    // The first call alone counts.
+    opendal::install_default();
+    let made = match service {
+        Service::S3(s3) => s3_operator(s3),
+        Service::Azure(azure) => azure_operator(azure),
+        Service::Gcs(gcs) => gcs_operator(gcs),
+        Service::Swift(swift) => return swift_bucket(swift, runtime),
+        Service::Oss(oss) => oss_operator(oss),
+    };
+    let signs = !matches!(service, Service::Azure(_));
+    Ok(Bucket { operator: made.map_err(|error| error.to_string())?, segments: None, signs })
+}
+
+fn s3_operator(s3: &S3) -> opendal::Result<Operator> {
+    let mut builder = S3Builder::default().bucket(&s3.bucket).region(&s3.region).root(&s3.root);
+    if let Some(endpoint) = &s3.endpoint {
+        builder = builder.endpoint(endpoint);
+    }
+    if let Some((key, secret)) = &s3.keys {
+        builder = builder.access_key_id(key).secret_access_key(secret).disable_config_load();
+    }
+    if s3.style == Style::Host {
+        builder = builder.enable_virtual_host_style();
+    }
+    Operator::new(builder)
+}
+
+fn azure_operator(azure: &Azure) -> opendal::Result<Operator> {
+    let builder = Azblob::default().container(&azure.container).endpoint(&azure.endpoint).root(&azure.root);
+    let builder = builder.account_name(&azure.account);
+    Operator::new(match &azure.key {
+        Some(key) => builder.account_key(key),
+        None => builder,
+    })
+}
+
+fn gcs_operator(gcs: &Gcs) -> opendal::Result<Operator> {
+    let mut builder = GcsBuilder::default().bucket(&gcs.bucket).root(&gcs.root);
+    if let Some(endpoint) = &gcs.endpoint {
+        builder = builder.endpoint(endpoint);
+    }
+    Operator::new(match &gcs.credentials {
+        GcsCredentials::Environment => builder,
+        GcsCredentials::File(path) => builder.credential_path(path).disable_config_load().disable_vm_metadata(),
+        GcsCredentials::Inline(json) => builder.credential(json).disable_config_load().disable_vm_metadata(),
+    })
+}
+
+fn oss_operator(oss: &Oss) -> opendal::Result<Operator> {
+    let mut builder = OssBuilder::default().bucket(&oss.bucket).endpoint(&oss.endpoint).root(&oss.root);
+    builder = builder.addressing_style(if oss.style == Style::Path { "path" } else { "virtual" });
+    if let Some((id, secret)) = &oss.keys {
+        builder = builder.access_key_id(id).access_key_secret(secret);
+    }
+    Operator::new(match &oss.encryption {
+        Encryption::Bucket => builder,
+        Encryption::Aes256 => builder.server_side_encryption("AES256"),
+        Encryption::Key(key) => builder.server_side_encryption("KMS").server_side_encryption_key_id(key),
+    })
+}
+
+fn swift_bucket(swift: &Swift, runtime: &tokio::runtime::Handle) -> Result<Bucket, String> {
+    let (transport, endpoint) = runtime.block_on(swift::Transport::login(swift.login.clone()))?;
+    let transport = opendal::HttpTransporter::new(transport);
+    let at = |root: &str| {
+        // The token stands in for the one that the transport puts in its place.
+        let builder = SwiftBuilder::default().endpoint(&endpoint).container(&swift.container).root(root).token("-");
+        let builder = match &swift.url_key {
+            Some(key) => builder.temp_url_key(key),
+            None => builder,
+        };
+        let operator = Operator::new(builder).map_err(|error| error.to_string())?;
+        let context = operator.context().with_http_transport(transport.clone());
+        Ok::<_, String>(operator.with_context(context))
+    };
+    let root = swift.root.trim_matches('/');
+    let segments = at(format!(".segments/{root}").trim_end_matches('/'))?;
+    Ok(Bucket { operator: at(root)?, segments: Some(segments), signs: swift.url_key.is_some() })
+}
