@@ -23,7 +23,7 @@ use std::fmt;
 use serde::Serialize;
 
 pub use container::{Bound, ContainerExplanation};
-pub use facts::{FileFacts, LayerFacts, MountLine};
+pub use facts::{DriverFact, FileFacts, LayerFacts, MountLine};
 pub use file::{Cover, FileExplanation, Object};
 pub use image::{ImageExplanation, ImageLayer};
 pub use layer::LayerExplanation;

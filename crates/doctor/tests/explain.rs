@@ -334,13 +334,13 @@ fn the_json_is_stable() {
     };
     let image = "id names created platform size layers mount containers problems";
     assert_eq!(keys("made:1"), ("image".into(), image.into()));
-    let container = "id name state exit_code created image image_id mount_id init_id parent layers mount bound size image_size problems";
+    let container = "id name state exit_code created image image_id mount_id init_id parent layers mount driver bound size image_size problems";
     assert_eq!(keys("box"), ("container".into(), container.into()));
     let file = "object path resolved hops provided_by verdict layers problems";
     assert_eq!(keys("box:/etc/passwd"), ("file".into(), file.into()));
     assert_eq!(keys("image"), ("path".into(), "path what owner file images containers problems".into()));
     let layer = root.images.get(id).unwrap().diff_ids()[0].to_string();
-    let layer_keys = "facts depth entries same_diff_id images containers problems";
+    let layer_keys = "facts depth driver entries same_diff_id images containers problems";
     assert_eq!(keys(&layer), ("layer".into(), layer_keys.into()));
     let value = serde_json::to_value(root.explain("made:1")).unwrap();
     let cache = &value["layers"][0]["facts"]["cache_id"];

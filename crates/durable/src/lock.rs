@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use strata_sys::process::{LockMode, lock_file, try_lock_file};
+use strata_sys::process::{LockMode, lock_file, try_lock_file, unlock_file};
 
 use crate::{Context, Error};
 
@@ -80,6 +80,15 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    /// Releases it at once: a process that another thread has just forked has the file open too, until it becomes another program.
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            unlock_file(file);
+        }
+    }
+}
+
 impl From<Mode> for LockMode {
     fn from(mode: Mode) -> Self {
         match mode {
@@ -114,5 +123,22 @@ fn is_still(file: &File, path: &Path) -> Result<bool, Error> {
         Ok(now) => Ok((opened.dev(), opened.ino()) == (now.dev(), now.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).context("look at", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_it_is_free_though_a_forked_process_has_the_file_open() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let path = temp.path().join("lock");
+        let lock = Lock::acquire(&path, Mode::Exclusive).expect("lock");
+        // The same open file, as a child has it between `fork` and `exec`.
+        let _inherited = lock.file.as_ref().expect("a file").try_clone().expect("another descriptor");
+        assert!(Lock::try_acquire(&path, Mode::Shared).expect("try").is_none());
+        drop(lock);
+        assert!(Lock::try_acquire(&path, Mode::Exclusive).expect("try").is_some());
     }
 }

@@ -21,11 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use strata_archive::{
-    Marks,
-    diff::Change,
-    marks::{META_PREFIX, OPAQUE, WHITEOUT_PREFIX},
-};
+use strata_archive::{Marks, diff::Change};
 use strata_durable::Context;
 use strata_spec::CacheId;
 
@@ -34,6 +30,7 @@ use crate::{
     Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent,
     home::{self, Home, backing_filesystem, damaged, fault_of, is_dir, make_dir, write_new},
     seats::{Place, Seats},
+    terms::{self, Term, Whose},
     union,
 };
 
@@ -250,19 +247,16 @@ impl GraphDriver for Aufs {
         self.home.require(id).map(|()| Vec::new())
     }
 
-    fn describe(&self, id: &CacheId) -> Vec<(String, String)> {
-        let mut lines = Vec::new();
-        if let Ok(below) = self.below(id) {
-            lines.push(("branch".to_owned(), format!("{DIFF}/{id}=rw when mounted")));
-            lines.extend(below.iter().map(|id| ("branch".to_owned(), format!("{DIFF}/{id}=ro+wh"))));
-        }
-        if let Ok((whiteouts, opaque)) = count_marks(&self.diff_dir(id)) {
-            lines.push((
-                "marks".to_owned(),
-                format!("{whiteouts} whiteouts (.wh.NAME), {opaque} opaque directories ({OPAQUE})"),
-            ));
-        }
-        lines
+    fn describe(&self, id: &CacheId, _parent: Option<&CacheId>, access: Access) -> Vec<Term> {
+        let branch = |id: &CacheId, access: &str| {
+            let counts = terms::marks(&self.diff_dir(id), Whose::Aufs);
+            Term::counted("branch", format!("{DIFF}/{id}={access}"), counts)
+        };
+        let below = self.below(id).unwrap_or_default();
+        let mut terms = vec![branch(id, if access == Access::ReadWrite { "rw" } else { "ro+wh" })];
+        terms.extend(below.iter().map(|id| branch(id, "ro+wh")));
+        terms.push(terms::mount_point("mount point", &format!("{MNT}/{id}"), &self.mount_point(id)));
+        terms
     }
 
     fn changes(&self, id: &CacheId, _parent: Option<&CacheId>) -> Result<Vec<Change>, Error> {
@@ -361,25 +355,4 @@ impl Aufs {
             false => Ok(()),
         }
     }
-}
-
-/// Whiteouts and opaque directories in a folder.
-fn count_marks(dir: &Path) -> io::Result<(usize, usize)> {
-    let (mut whiteouts, mut opaque) = (0, 0);
-    let mut left = vec![dir.to_owned()];
-    while let Some(dir) = left.pop() {
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name == OPAQUE {
-                opaque += 1;
-            } else if name.starts_with(WHITEOUT_PREFIX) && !name.starts_with(META_PREFIX) {
-                whiteouts += 1;
-            } else if entry.file_type()?.is_dir() && !name.starts_with(META_PREFIX) {
-                left.push(entry.path());
-            }
-        }
-    }
-    Ok((whiteouts, opaque))
 }

@@ -36,7 +36,9 @@ use crate::{
     Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent,
     copy::needs_parent,
     home::{Home, damaged, is_dir, make_dir, set_mode, write_new},
-    names, views,
+    names,
+    terms::Term,
+    views,
 };
 
 const NAME: &str = "btrfs";
@@ -80,14 +82,41 @@ impl Btrfs {
         self.home.path.join(names::btrfs::QUOTAS)
     }
 
-    /// Sets the limit that the container was made with, as Docker does each time it is mounted.
-    fn set_limit(&self, id: &CacheId) -> Result<(), Error> {
+    /// The bytes that a folder may refer to, as they were asked for; `None` where nothing was.
+    fn asked_limit(&self, id: &CacheId) -> Result<Option<u64>, Error> {
         let path = self.quota_file(id);
         let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result.context("read", &path)?,
         };
         let bytes = text.trim().parse().map_err(|_| damaged(path, "does not hold a number of bytes"))?;
+        Ok(Some(bytes))
+    }
+
+    /// The limit that was asked for beside the kernel's, and what the kernel has counted.
+    fn limit_term(&self, id: &CacheId, subvolume: u64) -> Term {
+        let dir = self.home.dir(id);
+        let group = Dir::open(&dir).and_then(|dir| kernel::group(&dir, subvolume));
+        let set = group.as_ref().ok().copied().flatten().and_then(|group| group.limit);
+        let file = format!("{}/{id}", names::btrfs::QUOTAS);
+        let text = match (self.asked_limit(id), set) {
+            (Err(error), _) => format!("not known: {error}"),
+            (Ok(None), None) => "none".to_owned(),
+            (Ok(Some(asked)), Some(set)) if asked == set => format!("{set} bytes ({file})"),
+            (Ok(Some(asked)), None) => format!("{asked} bytes ({file}), set when it is mounted"),
+            (Ok(Some(asked)), Some(set)) => format!("{asked} bytes ({file}); until it is mounted {set}"),
+            (Ok(None), Some(set)) => format!("{set} bytes, by quota group 0/{subvolume} alone"),
+        };
+        let mut term = Term::new("limit", text);
+        if let Ok(Some(group)) = group {
+            term.counts = vec![("bytes_referenced", group.referenced), ("bytes_exclusive", group.exclusive)];
+        }
+        term
+    }
+
+    /// Sets the limit that the container was made with, as Docker does each time it is mounted.
+    fn set_limit(&self, id: &CacheId) -> Result<(), Error> {
+        let Some(bytes) = self.asked_limit(id)? else { return Ok(()) };
         let dir = self.home.dir(id);
         let subvolume = Dir::open(&dir).context("open", &dir)?;
         kernel::enable_quota(&subvolume).context("limit", &dir)?;
@@ -235,18 +264,21 @@ impl GraphDriver for Btrfs {
         self.home.require(id).map(|()| Vec::new())
     }
 
-    fn describe(&self, id: &CacheId) -> Vec<(String, String)> {
-        let Ok(info) = self.info(id) else { return Vec::new() };
-        let line = |name: &str, value: String| (name.to_owned(), value);
+    fn describe(&self, id: &CacheId, _parent: Option<&CacheId>, _access: Access) -> Vec<Term> {
+        let info = match self.info(id) {
+            Ok(info) => info,
+            Err(error) => return vec![Term::new("subvolume", format!("not known: {error}"))],
+        };
         let of = match self.parent(id) {
-            Ok(Some(parent)) => format!("of {parent}"),
-            _ if info.parent_uuid == [0; 16] => "of nothing: it began empty".to_owned(),
-            _ => "of a subvolume that is gone".to_owned(),
+            Ok(Some(parent)) => parent.to_string(),
+            _ if info.parent_uuid == [0; 16] => "none: it began empty".to_owned(),
+            _ => "a subvolume that is gone".to_owned(),
         };
         vec![
-            line("subvolume", info.id.to_string()),
-            line("generation", info.generation.to_string()),
-            line("snapshot", of),
+            Term::new("subvolume", info.id.to_string()),
+            Term::new("generation", info.generation.to_string()),
+            Term::new("parent subvolume", of),
+            self.limit_term(id, info.id),
         ]
     }
 

@@ -6,7 +6,7 @@ use strata_archive::diff::Change;
 use strata_spec::CacheId;
 use strata_sys::fs::Feature;
 
-use crate::Error;
+use crate::{Error, terms::Term};
 
 /// How a folder is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,10 +118,9 @@ pub trait GraphDriver: Send + Sync {
     /// `GraphDriver.Data` of `docker inspect`: `LowerDir`, `MergedDir`, `UpperDir`, `WorkDir`, in Docker's order (Go map: sorted).
     fn metadata(&self, id: &CacheId) -> Result<Vec<(String, String)>, Error>;
 
-    /// What else is worth telling of `id` in this driver's own terms, for `explain`: name and value. Reads what it needs; may walk the folder.
-    fn describe(&self, _id: &CacheId) -> Vec<(String, String)> {
-        Vec::new()
-    }
+    /// What `id`, a layer (`ReadOnly`) or a container's folder over `parent`, is in this driver's own terms, for `explain`: branches and
+    /// their marks, links, subvolumes. Reads only; may walk the folder and those below.
+    fn describe(&self, id: &CacheId, parent: Option<&CacheId>, access: Access) -> Vec<Term>;
 
     /// What `id` changes over `parent`, the folder that it was created over. Where layers are unions cost grows with what changed;
     /// where they are copies, with all there is.

@@ -14,6 +14,8 @@
 //! | `union` | the union in user space, as drivers mount it |
 //! | `copy` | a tree like another, by copies or hard links |
 //! | `views` | what changed between whole views |
+//! | [`terms`] | a folder in its driver's own terms: marks, links, shared bytes |
+//! | `walk` | a tree, a directory at a time |
 //! | [`size`] | what a folder takes, as Docker counts |
 //! | [`error`] | what a driver can fail with |
 #![forbid(unsafe_code)]
@@ -30,14 +32,17 @@ pub mod overlay;
 pub mod overlay2;
 mod seats;
 pub mod size;
+pub mod terms;
 mod union;
 pub mod vfs;
 mod views;
+mod walk;
 
 pub use driver::{Access, End, Fault, Folder, GraphDriver, Mounted, Parent};
 pub use error::Error;
 pub use size::of_tree as tree_size;
 pub use strata_sys::fs::Feature;
+pub use terms::Term;
 
 use std::{path::Path, sync::Arc};
 

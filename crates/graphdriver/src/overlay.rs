@@ -45,6 +45,7 @@ use crate::{
     home::{Home, backing_filesystem, damaged, fault_of, is_dir, make_dir, write_new},
     overlay2::{mount_options, probe_home},
     seats::{Place, Seats},
+    terms::{self, Term, Whose},
     views,
 };
 
@@ -195,25 +196,6 @@ fn gone_of(init: &Path, upper: &Path, root: &Path, at: &Path, gone: &mut Vec<Pat
     Ok(())
 }
 
-/// Files below `root`, and those of them with several names.
-fn count_links(root: &Path) -> io::Result<(u64, u64)> {
-    let (mut files, mut shared) = (0, 0);
-    let mut left = vec![root.to_owned()];
-    while let Some(dir) = left.pop() {
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            let meta = entry.metadata()?;
-            if meta.is_dir() {
-                left.push(entry.path());
-            } else if meta.is_file() {
-                files += 1;
-                shared += u64::from(meta.nlink() > 1);
-            }
-        }
-    }
-    Ok((files, shared))
-}
-
 fn is_whiteout(meta: &fs::Metadata) -> bool {
     use std::os::unix::fs::FileTypeExt;
     meta.file_type().is_char_device() && meta.rdev() == 0
@@ -331,11 +313,21 @@ impl GraphDriver for Overlay {
         })
     }
 
-    fn describe(&self, id: &CacheId) -> Vec<(String, String)> {
-        let Some(root) = self.root(id) else { return Vec::new() };
-        let Ok((files, shared)) = count_links(&root) else { return Vec::new() };
-        let text = format!("{shared} of {files} files have further names, in the roots of other layers or in this one");
-        vec![("hard links".to_owned(), text)]
+    fn describe(&self, id: &CacheId, parent: Option<&CacheId>, _access: Access) -> Vec<Term> {
+        if let Some(root) = self.root(id) {
+            let below = parent.and_then(|parent| self.root(parent));
+            return vec![Term::counted("hard links", format!("{id}/{ROOT}"), terms::links(&root, below.as_deref()))];
+        }
+        let lower = match self.lower_id(id) {
+            Ok(lower) => lower.to_string(),
+            Err(error) => format!("not known: {error}"),
+        };
+        vec![
+            Term::new("lower-id", lower),
+            Term::counted("upper", format!("{id}/{UPPER}"), terms::marks(&self.at(id, UPPER), Whose::Overlay)),
+            Term::new("work", format!("{id}/{WORK}")),
+            terms::mount_point("merged", &format!("{id}/{MERGED}"), &self.at(id, MERGED)),
+        ]
     }
 
     fn changes(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<Vec<Change>, Error> {

@@ -1,57 +1,37 @@
 //! What a folder takes, as Docker counts.
 
-use std::{
-    collections::HashSet,
-    io,
-    path::{Path, PathBuf},
-    rc::Rc,
+use std::{collections::HashSet, path::Path};
+
+use strata_sys::tree::Kind;
+
+use crate::{
+    Error,
+    walk::{each_dir, if_there},
 };
-
-use strata_durable::Context;
-use strata_sys::tree::{Dir, Kind};
-
-use crate::Error;
-
-/// From here on a path is shortened by a directory that stays open: the kernel takes 4096 bytes, and a tree may be deeper.
-const LONG: usize = 2048;
 
 /// Returns the bytes of the files below `root`: lengths, hard links once, directories not at all.
 ///
 /// Source: moby `pkg/directory/directory_unix.go`.
 pub fn of_tree(root: &Path) -> Result<u64, Error> {
-    let mut seen = HashSet::new();
-    let mut total = 0;
-    let mut left = vec![(Rc::new(Dir::open(root).context("open", root)?), PathBuf::from("."))];
-    while let Some((base, path)) = left.pop() {
-        let add = || -> io::Result<()> {
-            let dir = Rc::new(base.dir_beneath(&path)?);
-            for entry in dir.entries()? {
-                if entry.kind == Kind::Dir {
-                    left.push(match path.as_os_str().len() + entry.name.len() < LONG {
-                        true => (base.clone(), path.join(entry.name)),
-                        false => (dir.clone(), entry.name.into()),
-                    });
-                    continue;
-                }
-                match dir.stat(&entry.name) {
-                    Ok(stat) if stat.size > 0 && seen.insert(stat.inode) => total += stat.size,
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
+    let (mut seen, mut total) = (HashSet::new(), 0);
+    each_dir(root, |dir, entries| {
+        for entry in entries.iter().filter(|entry| entry.kind != Kind::Dir) {
+            if let Some(stat) = if_there(dir.stat(&entry.name))?
+                && stat.size > 0
+                && seen.insert(stat.inode)
+            {
+                total += stat.size;
             }
-            Ok(())
-        };
-        // A running container's files come and go.
-        match { add }() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result.context("measure", root.join(&path))?,
         }
-    }
+        Ok(())
+    })?;
     Ok(total)
 }
 
 #[cfg(test)]
 mod tests {
+    use strata_sys::tree::Dir;
+
     use super::*;
 
     #[test]

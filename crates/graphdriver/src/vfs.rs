@@ -31,6 +31,7 @@ use crate::{
     Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent,
     copy::{self, How},
     home::Home,
+    terms::{self, Term},
     views,
 };
 
@@ -140,6 +141,10 @@ impl GraphDriver for Vfs {
 
     fn metadata(&self, id: &CacheId) -> Result<Vec<(String, String)>, Error> {
         self.home.require(id).map(|()| Vec::new())
+    }
+
+    fn describe(&self, id: &CacheId, _parent: Option<&CacheId>, _access: Access) -> Vec<Term> {
+        vec![Term::counted("plain folder", format!("{}/{id}", names::vfs::DIR), terms::shares(&self.home.dir(id)))]
     }
 
     fn changes(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<Vec<Change>, Error> {

@@ -42,6 +42,16 @@ pub struct Subvolume {
     pub read_only: bool,
 }
 
+/// The quota group of a subvolume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Bytes that it refers to, and how many of them nothing else does.
+    pub referenced: u64,
+    pub exclusive: u64,
+    /// Bytes that it may refer to at most, if there is a limit.
+    pub limit: Option<u64>,
+}
+
 /// `struct btrfs_ioctl_vol_args_v2`.
 #[repr(C)]
 struct VolArgs2 {
@@ -101,6 +111,26 @@ struct SubvolInfo {
     reserved: [u64; 8],
 }
 
+/// `struct btrfs_ioctl_search_args`: a key range, then room for what is found.
+#[repr(C)]
+struct Search {
+    tree: u64,
+    objects: [u64; 2],
+    offsets: [u64; 2],
+    transids: [u64; 2],
+    types: [u32; 2],
+    items: u32,
+    unused: u32,
+    unused_too: [u64; 4],
+    found: [u8; 4096 - 104],
+}
+
+const QUOTA_TREE: u64 = 8;
+const QGROUP_INFO_KEY: u32 = 242;
+const QGROUP_LIMIT_KEY: u32 = 244;
+/// Bytes of `struct btrfs_ioctl_search_header`, which stands before each item.
+const SEARCH_HEADER: usize = 32;
+
 const WRITE: u64 = 1;
 const READ: u64 = 2;
 
@@ -109,6 +139,7 @@ const fn opcode<T>(direction: u64, number: u64) -> u64 {
 }
 
 const SNAP_DESTROY: u64 = opcode::<VolArgs>(WRITE, 15);
+const TREE_SEARCH: u64 = opcode::<Search>(READ | WRITE, 17);
 const SNAP_CREATE_V2: u64 = opcode::<VolArgs2>(WRITE, 23);
 const SUBVOL_CREATE_V2: u64 = opcode::<VolArgs2>(WRITE, 24);
 const SUBVOL_GETFLAGS: u64 = opcode::<u64>(READ, 25);
@@ -242,6 +273,41 @@ pub fn limit(subvolume: &impl AsFd, bytes: u64) -> io::Result<()> {
     call(subvolume, QGROUP_LIMIT, &mut limit).step(|| format!("limit a subvolume to {bytes} bytes"))
 }
 
+/// Returns the quota group of the subvolume `id` of the filesystem of `fs`; `None` while quotas are off. Needs root.
+pub fn group(fs: &impl AsFd, id: u64) -> io::Result<Option<Group>> {
+    let Some([_, referenced, _, exclusive, _]) = quota_item(fs, QGROUP_INFO_KEY, id)? else { return Ok(None) };
+    let limit = match quota_item(fs, QGROUP_LIMIT_KEY, id)? {
+        Some([flags, max_rfer, ..]) if flags & QGROUP_LIMIT_MAX_RFER != 0 => Some(max_rfer),
+        _ => None,
+    };
+    Ok(Some(Group { referenced, exclusive, limit }))
+}
+
+/// Five little-endian numbers: what `struct btrfs_qgroup_info_item` and `btrfs_qgroup_limit_item` both are.
+fn quota_item(fs: &impl AsFd, key: u32, id: u64) -> io::Result<Option<[u64; 5]>> {
+    let mut search = Search {
+        tree: QUOTA_TREE,
+        objects: [0, 0],
+        offsets: [id, id],
+        transids: [0, u64::MAX],
+        types: [key, key],
+        items: 1,
+        unused: 0,
+        unused_too: [0; 4],
+        found: [0; 4096 - 104],
+    };
+    match call(fs, TREE_SEARCH, &mut search) {
+        // Quotas are off.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+        result => result.step(|| format!("read the quota group 0/{id}"))?,
+    }
+    let number = |n: usize| {
+        let at = SEARCH_HEADER + 8 * n;
+        u64::from_le_bytes(search.found[at..at + 8].try_into().expect("eight bytes"))
+    };
+    Ok((search.items > 0).then(|| std::array::from_fn(number)))
+}
+
 fn args(fd: i64, flags: u64, name: &OsStr) -> io::Result<VolArgs2> {
     if name.len() > NAME_MAX || name.is_empty() || name.as_bytes().contains(&b'/') {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -271,6 +337,8 @@ mod tests {
         assert_eq!(size_of::<QgroupLimit>(), 48);
         assert_eq!(size_of::<QgroupCreate>(), 16);
         assert_eq!(size_of::<SubvolInfo>(), 504);
+        assert_eq!(size_of::<Search>(), 4096);
+        assert_eq!(TREE_SEARCH, 0xd000_9411);
         assert_eq!(QGROUP_CREATE, 0x4010_942a);
         assert_eq!(QUOTA_RESCAN_WAIT, 0x942e);
         assert_eq!(SNAP_CREATE_V2, 0x5000_9417);

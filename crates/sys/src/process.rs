@@ -196,6 +196,12 @@ pub struct Holder {
     pub name: Option<String>,
 }
 
+/// Gives up a `flock(2)` lock, for whoever else has the same open file too.
+pub fn unlock_file(file: &impl AsFd) {
+    // It fails where nothing is locked only.
+    let _ = rustix::fs::flock(file, rustix::fs::FlockOperation::Unlock);
+}
+
 /// Returns who holds a `flock(2)` lock on the file at `path`, which need not be opened for that.
 ///
 /// The kernel names the process that took the lock; one that inherited it goes unseen. Processes of other PID namespaces

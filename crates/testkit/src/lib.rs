@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`crash`] | records a store's writes, and shows the disk as a power cut after any of them would leave it |
 //! | [`dockerd`] | a real dockerd on a data root |
+//! | [`named`] | tests by name, without the standard harness |
 //! | [`proxy`] | what lies between a client and a server, and cuts connections |
 //! | [`registry`] | registries: a real `docker-registry`, and one in memory whose answers can be spoilt |
 //! | [`server`] | the HTTP server under that |
@@ -17,6 +18,7 @@
 pub mod crash;
 pub mod dockerd;
 pub mod loopfs;
+pub mod named;
 pub mod proxy;
 pub mod registry;
 pub mod require;

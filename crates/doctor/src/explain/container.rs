@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use serde::Serialize;
 use strata_container::Record;
-use strata_graphdriver::names::overlay2;
+use strata_graphdriver::{Access, names::overlay2};
 use strata_spec::{CacheId, ChainId};
 
 use super::{
@@ -107,6 +107,9 @@ pub(super) fn explain(stores: &Stores<'_>, survey: &Survey, container: &Containe
         found.push(Problem { path: stores.show(&record_path), reason: format!("its image {id} is not in the store") });
     }
     let layers = layers(stores, &mount_id, &init_id, parent.value, &mut found);
+    let top = layers.iter().find(|layer| layer.role == Role::Image).and_then(|layer| layer.cache_id.as_ref());
+    let below = init_id.value.as_ref().or(top);
+    let driver = driver_facts(stores, mount_id.value.as_ref(), below, Access::ReadWrite, &mut found);
     let size = stores.layers.mount(id).and_then(|mount| mount.size(stores.layers)).ok();
     ContainerExplanation {
         id: Sourced::read(id.to_string(), stores, &record_path, "ID"),
@@ -118,7 +121,7 @@ pub(super) fn explain(stores: &Stores<'_>, survey: &Survey, container: &Containe
         image,
         image_id,
         mount: mount_id.value.as_ref().and_then(|id| mount_line(stores, id, &mut found)),
-        driver: driver_facts(stores, mount_id.value.as_ref()),
+        driver,
         bound: record.map(|record| bound(stores, container, record)).unwrap_or_default(),
         size,
         image_size: layers.iter().filter_map(|layer| layer.size).fold(0, u64::saturating_add),
@@ -231,7 +234,10 @@ fn mount_line(stores: &Stores<'_>, id: &CacheId, found: &mut Vec<Problem>) -> Op
         if let Some(joined) = option("lowerdir") {
             lower.extend(joined.split(':').map(str::to_owned));
         }
-        line.lowerdir = lower;
+        // A union in user space does not list them there.
+        if !lower.is_empty() {
+            line.lowerdir = lower;
+        }
         line.upperdir = option("upperdir").unwrap_or(line.upperdir);
         line.workdir = option("workdir").unwrap_or(line.workdir);
     }
@@ -299,10 +305,12 @@ impl fmt::Display for ContainerExplanation {
         }
         if !self.driver.is_empty() {
             let mut rows = Rows::default();
-            self.driver.iter().for_each(|fact| rows.add(&fact.name, [&fact.value]));
+            self.driver.iter().for_each(|fact| fact.add_to(&mut rows));
             write!(f, "\nRead-write layer, as its driver has it\n{rows}")?;
         }
-        if let Some(mount) = &self.mount {
+        // Branches stand above, each with its marks.
+        let branches = |mount: &MountLine| !mount.mounted && mount.workdir.is_empty();
+        if let Some(mount) = self.mount.as_ref().filter(|mount| !branches(mount)) {
             write!(f, "\n{mount}")?;
         }
         if !self.bound.is_empty() {

@@ -1,18 +1,23 @@
 //! What is known of one layer, one file, one mount; each value on its own, so that one damaged file hides no other.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use serde::Serialize;
-use strata_graphdriver::names::{aufs, overlay, overlay2};
+use strata_graphdriver::{
+    Access, Term,
+    names::{aufs, overlay, overlay2},
+};
 use strata_spec::{CacheId, ChainId, DiffId};
 use strata_sys::tree::{Kind, Stat};
 
 use crate::{
     Stores,
+    text::Rows,
     value::{Problem, Sourced, read_small},
 };
 
@@ -139,11 +144,45 @@ pub(crate) fn has_links(stores: &Stores<'_>) -> bool {
 pub struct DriverFact {
     pub name: String,
     pub value: String,
+    /// What was counted: marks, links, bytes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<&'static str, u64>,
 }
 
-pub(crate) fn driver_facts(stores: &Stores<'_>, id: Option<&CacheId>) -> Vec<DriverFact> {
-    let lines = id.map(|id| stores.layers.driver().describe(id)).unwrap_or_default();
-    lines.into_iter().map(|(name, value)| DriverFact { name, value }).collect()
+/// What the driver tells of the folder `id`, a layer's or a container's, over the folder `parent`. What is wrong with its own files goes to `found`.
+pub(crate) fn driver_facts(
+    stores: &Stores<'_>,
+    id: Option<&CacheId>,
+    parent: Option<&CacheId>,
+    access: Access,
+    found: &mut Vec<Problem>,
+) -> Vec<DriverFact> {
+    let driver = stores.layers.driver();
+    // That it is missing is told elsewhere.
+    let Some(id) = id.filter(|id| driver.exists(id)) else { return Vec::new() };
+    // The links of overlay2 are read, and doubted, value by value.
+    if !has_links(stores) {
+        let faults = driver.check(id, parent).into_iter();
+        found.extend(faults.map(|fault| Problem { path: stores.show(&fault.path), reason: fault.reason }));
+    }
+    let fact = |term: Term| DriverFact {
+        name: term.name.to_owned(),
+        value: term.value,
+        counts: term.counts.into_iter().collect(),
+    };
+    driver.describe(id, parent, access).into_iter().map(fact).collect()
+}
+
+impl DriverFact {
+    /// What was counted and is not none, in words.
+    fn counted(&self) -> String {
+        let counts = self.counts.iter().filter(|(_, count)| **count > 0);
+        counts.map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect::<Vec<_>>().join(", ")
+    }
+
+    pub(crate) fn add_to(&self, rows: &mut Rows) {
+        rows.add(&self.name, [&self.value, &self.counted()]);
+    }
 }
 
 /// A folder's short name in `l/`.
@@ -251,10 +290,12 @@ impl MountLine {
     /// What would be mounted for the folder `id` over the links `lower`.
     pub(crate) fn planned(stores: &Stores<'_>, id: &str, lower: Vec<String>) -> Self {
         let (upperdir, workdir, target) = (format!("{id}/diff"), format!("{id}/work"), format!("{id}/merged"));
-        let line = format!(
-            "mount -t overlay overlay -o lowerdir={},upperdir={upperdir},workdir={workdir} {target}",
-            lower.join(":")
-        );
+        let options = format!("lowerdir={},upperdir={upperdir},workdir={workdir}", lower.join(":"));
+        let line = match stores.layers.driver().name() {
+            // As Docker has the program of that name do it; our union takes the same.
+            "fuse-overlayfs" => format!("fuse-overlayfs -o {options} {target}"),
+            _ => format!("mount -t overlay overlay -o {options} {target}"),
+        };
         let base = stores.layers.driver().home().display().to_string();
         Self { mounted: false, base, lowerdir: lower, upperdir, workdir, target, line }
     }
@@ -273,7 +314,8 @@ impl fmt::Display for MountLine {
             return writeln!(f, "  on {}", self.target);
         }
         let lower: Vec<String> = self.lowerdir.chunks(4).map(|chunk| chunk.join(":")).collect();
-        writeln!(f, "Mount, as the kernel is given it in {}", self.base)?;
+        let who = if self.line.starts_with("fuse-overlayfs ") { "the union in user space" } else { "the kernel" };
+        writeln!(f, "Mount, as {who} is given it in {}", self.base)?;
         writeln!(f, "  lowerdir={}", lower.join(":\n           "))?;
         writeln!(f, "  upperdir={}\n  workdir={}\n  on {}", self.upperdir, self.workdir, self.target)
     }

@@ -4,6 +4,7 @@ use std::{fmt, fs::File, io::BufReader};
 
 use serde::Serialize;
 use strata_archive::split::{Record, Unpacker};
+use strata_graphdriver::Access;
 use strata_spec::{ChainId, DiffId};
 
 use super::facts::{DriverFact, LayerFacts, driver_facts};
@@ -43,9 +44,11 @@ pub(super) fn explain(stores: &Stores<'_>, survey: &Survey, chain: ChainId) -> L
     let same = facts.diff_id.value.and_then(|diff| stores.layers.find_by_diff(diff).ok()).unwrap_or_default();
     let mut found = facts.problems();
     found.extend(entries.problem());
+    let below = facts.parent.value.and_then(|parent| LayerFacts::of(stores, parent).cache_id.value);
+    let driver = driver_facts(stores, facts.cache_id.value.as_ref(), below.as_ref(), Access::ReadOnly, &mut found);
     LayerExplanation {
         depth: depth(stores, chain),
-        driver: driver_facts(stores, facts.cache_id.value.as_ref()),
+        driver,
         entries,
         same_diff_id: same.into_iter().filter(|id| *id != chain).collect(),
         images: survey.images_with(chain),
@@ -125,9 +128,7 @@ impl fmt::Display for LayerExplanation {
         rows.add("size", [&size, facts.size.file.as_deref().unwrap_or_default()]);
         let entries = self.entries.value.map_or_else(|| "?".to_owned(), |count| count.to_string());
         rows.add("entries", [&entries, self.entries.file.as_deref().unwrap_or_default()]);
-        for fact in &self.driver {
-            rows.add(&fact.name, [&fact.value]);
-        }
+        self.driver.iter().for_each(|fact| fact.add_to(&mut rows));
         rows.add("depth", [&self.depth.to_string()]);
         rows.add("images", [&uses(&self.images)]);
         let containers: Vec<String> = self.containers.iter().map(ContainerName::short).collect();

@@ -3,11 +3,14 @@
 //! This is the map of a whole root; the modules that own a part say more about it.
 
 use std::{
+    ffi::OsStr,
     fmt,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use serde::Serialize;
+use strata_archive::{Marks, marks::Mark};
 use strata_graphdriver::names::{self, aufs, overlay, overlay2};
 use strata_spec::{CacheId, ChainId, ContainerId, ImageId};
 
@@ -349,7 +352,30 @@ impl Draft<'_> {
             if stat.is_ok_and(is_whiteout) {
                 self.what = format!("a whiteout, which deletes {} of the layers below, in {whose}", inside.display());
             }
+            if self.stores.layers.driver().folder(id).is_ok_and(|folder| folder.marks == Marks::Aufs) {
+                self.mark_of_aufs(&inside, &whose);
+            }
         }
+    }
+
+    /// Names are marks there.
+    fn mark_of_aufs(&mut self, inside: &Path, whose: &str) {
+        let (Some(name), Some(above)) = (inside.file_name(), inside.parent()) else { return };
+        let (seen, what) = match Mark::of(name.as_bytes()) {
+            Mark::Whiteout(name) => {
+                let deleted = above.join(OsStr::from_bytes(name));
+                let what = format!("a whiteout, which deletes {} of the layers below", deleted.display());
+                (Some(deleted), what)
+            }
+            Mark::Opaque => {
+                let what = format!("an opaque mark, which hides what the layers below have in {}", above.display());
+                (Some(above.to_owned()), what)
+            }
+            Mark::Meta => (None, "AUFS's own bookkeeping".to_owned()),
+            Mark::Invalid | Mark::Plain => return,
+        };
+        self.inside = seen.map(|path| super::facts::lossy(path.as_os_str()));
+        self.what = format!("{what}, in {whose}");
     }
 
     /// Finds to whom a folder belongs, and says it in words.

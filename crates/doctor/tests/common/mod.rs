@@ -19,7 +19,7 @@ use strata_spec::{
     ImageConfig, ImageId, Reference,
     config::{Document, History, RootFs, RunConfig},
 };
-use strata_testkit::{Scratch, scratch};
+use strata_testkit::{LoopFs, Scratch, scratch};
 
 /// The stores of a root, as the engine opens them.
 pub struct Opened {
@@ -31,17 +31,21 @@ pub struct Opened {
 
 impl Opened {
     pub fn at(root: &Path) -> Self {
+        Self::under("overlay2", root)
+    }
+
+    pub fn under(driver_name: &'static str, root: &Path) -> Self {
         let path = root.canonicalize().expect("the root is there");
         let strata = path.join("strata");
         let journal = Journal::open(&strata.join("journal")).expect("open the journal");
-        let driver = strata_graphdriver::open("overlay2", &path, strata_graphdriver::Access::ReadWrite)
+        let driver = strata_graphdriver::open(driver_name, &path, strata_graphdriver::Access::ReadWrite)
             .expect("open the driver");
         let locks = strata.join("locks");
         let config = strata_layer::Config { root: &path, driver, journal: journal.clone(), locks: &locks };
         let layers = Arc::new(strata_layer::Store::open(config).expect("open the layer store"));
         let images = strata_image::Store::open(strata_image::Config {
             root: &path,
-            driver_name: "overlay2",
+            driver_name,
             layers: layers.clone(),
             locks: &locks,
             cache: &strata.join("cache"),
@@ -70,7 +74,9 @@ impl Opened {
 /// A root of its own.
 pub struct Root {
     pub opened: Opened,
-    scratch: Scratch,
+    _scratch: Option<Scratch>,
+    /// What it lies on, if that is one of its own.
+    _fs: Option<LoopFs>,
 }
 
 impl std::ops::Deref for Root {
@@ -82,10 +88,20 @@ impl std::ops::Deref for Root {
 
 impl Root {
     pub fn new() -> Self {
+        Self::under("overlay2")
+    }
+
+    pub fn under(driver: &'static str) -> Self {
         let scratch = scratch();
         let root = scratch.join("root");
         std::fs::create_dir(&root).expect("create the root");
-        Self { opened: Opened::at(&root), scratch }
+        Self { opened: Opened::under(driver, &root), _scratch: Some(scratch), _fs: None }
+    }
+
+    pub fn on(fs: LoopFs, driver: &'static str) -> Self {
+        let root = fs.join("root");
+        std::fs::create_dir(&root).expect("create the root");
+        Self { opened: Opened::under(driver, &root), _scratch: None, _fs: Some(fs) }
     }
 
     pub fn path(&self) -> &Path {
@@ -154,10 +170,13 @@ pub fn three_layers() -> Vec<Vec<u8>> {
 /// Makes an image of `tars`, from the base up, called `name`.
 pub fn image(root: &Opened, name: &str, tars: &[Vec<u8>]) -> ImageId {
     let mut lease = root.layers.lease().expect("a lease");
-    let unpack = |tar: &Vec<u8>| root.layers.unpack(Cursor::new(tar), None, &Limits::default()).expect("unpack");
-    let unpacked: Vec<_> = tars.iter().map(unpack).collect();
-    let diffs = unpacked.iter().map(|unpacked| unpacked.diff_id).collect();
-    root.layers.register(&mut lease, None, unpacked).expect("register");
+    let (mut diffs, mut parent) = (Vec::new(), None);
+    for tar in tars {
+        let unpacked = root.layers.unpack(Cursor::new(tar), parent, &Limits::default()).expect("unpack");
+        diffs.push(unpacked.diff_id);
+        let registered = root.layers.register(&mut lease, parent, vec![unpacked]).expect("register");
+        parent = registered.last().map(|layer| layer.chain_id);
+    }
     let step = |n: usize| History { created_by: format!("step {n} of {name}"), ..History::default() };
     let document = Document {
         architecture: "amd64".into(),
@@ -184,5 +203,5 @@ pub fn container(root: &Opened, image: ImageId, name: &str) -> Container {
 /// The folder of a container's own layer.
 pub fn upper(root: &Opened, container: &Container) -> PathBuf {
     let mount = root.layers.mount(&container.id).expect("the container's layers");
-    root.path.join("overlay2").join(mount.mount_id.as_str()).join("diff")
+    root.layers.driver().folder(&mount.mount_id).expect("its folder").path
 }

@@ -45,7 +45,13 @@ use strata_archive::{Marks, diff::Change};
 use strata_durable::{Context, create_dir_all};
 use strata_spec::{CacheId, ErrorKind};
 
-use crate::{Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent, seats::Seats, union, views};
+use crate::names::overlay2::{DIFF, MERGED, WORK};
+use crate::{
+    Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent,
+    seats::Seats,
+    terms::{self, Term, Whose},
+    union, views,
+};
 use layout::Layout;
 pub(crate) use mount::options as mount_options;
 pub(crate) use probe::features as probe_home;
@@ -266,6 +272,17 @@ impl GraphDriver for Overlay2 {
         data.push(("UpperDir".to_owned(), text(self.layout.diff(id))));
         data.push(("WorkDir".to_owned(), text(self.layout.work(id))));
         Ok(data)
+    }
+
+    fn describe(&self, id: &CacheId, _parent: Option<&CacheId>, access: Access) -> Vec<Term> {
+        let whose = if self.by == By::Kernel { Whose::Overlay } else { Whose::All };
+        let name = if access == Access::ReadWrite { "upper" } else { "marks" };
+        let mut terms = vec![Term::counted(name, format!("{id}/{DIFF}"), terms::marks(&self.layout.diff(id), whose))];
+        if access == Access::ReadWrite {
+            terms.push(Term::new("work", format!("{id}/{WORK}")));
+            terms.push(terms::mount_point("merged", &format!("{id}/{MERGED}"), &self.layout.merged(id)));
+        }
+        terms
     }
 
     fn changes(&self, id: &CacheId, parent: Option<&CacheId>) -> Result<Vec<Change>, Error> {

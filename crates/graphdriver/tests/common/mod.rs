@@ -25,30 +25,13 @@ enum Place {
     Filesystem { _fs: strata_testkit::LoopFs },
 }
 
-/// Runs `tests`, named, in order: a `main` of our own, since the process behind a union is this program again. A name or a part of
-/// one picks those that run, as in a harness.
-pub fn run(tests: &[(&str, fn())]) {
-    strata_unionfs::mount::init();
-    let asked: Vec<String> = std::env::args().skip(1).collect();
-    let names: Vec<&String> = asked.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let picked = tests.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|part| name.contains(*part)));
-    for (name, test) in picked {
-        // Listing tests is all that a harness may be asked for besides.
-        if asked.iter().any(|argument| argument == "--list") {
-            println!("{name}: test");
-            continue;
-        }
-        test();
-        println!("test {name} ... ok");
-    }
-}
-
-/// The tests by their names, for [`run`].
+/// A `main` of our own, since the process behind a union is this program again.
 #[macro_export]
 macro_rules! tests {
     ($($test:ident),* $(,)?) => {
         fn main() {
-            common::run(&[$((stringify!($test), $test as fn())),*]);
+            strata_unionfs::mount::init();
+            strata_testkit::named::run(&[$((stringify!($test), $test as fn())),*]);
         }
     };
 }
