@@ -22,15 +22,30 @@ use serde_json::{
 /// Returns `value` as Go's `json.Marshal` would write it.
 pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
     let mut out = Vec::with_capacity(256);
-    value.serialize(&mut Serializer::with_formatter(&mut out, Go(CompactFormatter)))?;
+    value.serialize(&mut Serializer::with_formatter(&mut out, Go(CompactFormatter, Html::Escaped)))?;
     Ok(out)
+}
+
+/// The same without escapes of `<`, `>` and `&`, as Docker's client shows values to people.
+pub fn to_text<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
+    let mut out = Vec::with_capacity(256);
+    value.serialize(&mut Serializer::with_formatter(&mut out, Go(CompactFormatter, Html::Plain)))?;
+    Ok(String::from_utf8(out).expect("JSON of strings is UTF-8"))
+}
+
+/// As [`to_text`], over several lines.
+pub fn to_text_indent<T: Serialize + ?Sized>(value: &T, indent: &str) -> Result<String, serde_json::Error> {
+    let mut out = Vec::with_capacity(256);
+    let layout = PrettyFormatter::with_indent(indent.as_bytes());
+    value.serialize(&mut Serializer::with_formatter(&mut out, Go(layout, Html::Plain)))?;
+    Ok(String::from_utf8(out).expect("JSON of strings is UTF-8"))
 }
 
 /// Returns `value` as Go's `json.MarshalIndent(value, "", indent)` would write it.
 pub fn to_vec_indent<T: Serialize + ?Sized>(value: &T, indent: &str) -> Result<Vec<u8>, serde_json::Error> {
     let mut out = Vec::with_capacity(256);
     let layout = PrettyFormatter::with_indent(indent.as_bytes());
-    value.serialize(&mut Serializer::with_formatter(&mut out, Go(layout)))?;
+    value.serialize(&mut Serializer::with_formatter(&mut out, Go(layout, Html::Escaped)))?;
     Ok(out)
 }
 
@@ -86,7 +101,14 @@ fn surrogate(text: &str, at: usize) -> Option<u16> {
 }
 
 /// Go's text of strings and numbers over the white space of `F`.
-struct Go<F>(F);
+struct Go<F>(F, Html);
+
+/// What becomes of the characters that HTML would trip over: Go's `SetEscapeHTML`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Html {
+    Escaped,
+    Plain,
+}
 
 /// Forwards the structural methods, which only place white space.
 macro_rules! forward {
@@ -124,7 +146,7 @@ impl<F: Formatter> Formatter for Go<F> {
     }
 
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        write_fragment(writer, fragment)
+        write_fragment(writer, fragment, self.1)
     }
 
     fn write_char_escape<W: ?Sized + Write>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
@@ -156,7 +178,7 @@ impl<F: Formatter> Formatter for Go<F> {
             }
             kept.push(c);
         }
-        write_fragment(writer, &kept)
+        write_fragment(writer, &kept, self.1)
     }
 }
 
@@ -169,9 +191,11 @@ fn write_float<W: ?Sized + Write>(writer: &mut W, text: String) -> io::Result<()
 }
 
 /// Writes text that needs no quotes escaped, with the characters escaped that HTML or JavaScript would trip over.
-fn write_fragment<W: ?Sized + Write>(writer: &mut W, text: &str) -> io::Result<()> {
+fn write_fragment<W: ?Sized + Write>(writer: &mut W, text: &str, html: Html) -> io::Result<()> {
     let mut rest = text;
-    while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+    let escaped =
+        |c: char| matches!(c, '\u{2028}' | '\u{2029}') || (html == Html::Escaped && matches!(c, '<' | '>' | '&'));
+    while let Some(at) = rest.find(escaped) {
         let (before, from) = rest.split_at(at);
         let c = from.chars().next().expect("find returned the start of a character");
         writer.write_all(before.as_bytes())?;
@@ -190,6 +214,13 @@ mod tests {
 
     fn text(value: impl Serialize) -> String {
         String::from_utf8(to_vec(&value).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn for_people_html_stays_as_it_is() {
+        let value = json!({"a": "<&>\u{2028}", "b": ["\""]});
+        assert_eq!(to_text(&value).unwrap(), r#"{"a":"<&>\u2028","b":["\""]}"#);
+        assert_eq!(to_text_indent(&json!(["<"]), "    ").unwrap(), "[\n    \"<\"\n]");
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn inspect(context: &Context, args: &InspectOne, kind: Option<Kind>) -> anyhow::
     }
     match args.format.as_deref() {
         None | Some("") => print(&format!("{}\n", json::pretty(&found)?))?,
-        Some("json") => print(&format!("{}\n", String::from_utf8(strata_spec::gojson::to_vec(&found)?)?))?,
+        Some("json") => print(&format!("{}\n", strata_spec::gojson::to_text(&found)?))?,
         Some(text) => {
             let template = Template::parse(text)?;
             for value in &found {

@@ -4,5 +4,5 @@ use serde::Serialize;
 
 /// Writes `value` with four spaces a level, as `docker inspect` does.
 pub fn pretty<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
-    Ok(String::from_utf8(strata_spec::gojson::to_vec_indent(value, "    ")?)?)
+    Ok(strata_spec::gojson::to_text_indent(value, "    ")?)
 }

@@ -97,8 +97,7 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
         "urlquery" => Value::from(escape_url(&joined(arguments))),
         "json" => {
             want(1)?;
-            let bytes = strata_spec::gojson::to_vec(&arguments[0]).map_err(|e| Error(e.to_string()))?;
-            Value::from(String::from_utf8_lossy(&bytes).into_owned())
+            Value::from(strata_spec::gojson::to_text(&arguments[0]).map_err(|e| Error(e.to_string()))?)
         }
         "join" => want(2).and_then(|()| join(&arguments[0], &arguments[1]))?,
         "split" => {

@@ -17,7 +17,7 @@ fn templates_give_what_go_gives() {
         ("{{ .ID }}: {{.Size}}\\t{{.State.Pid}}", "abc: 12\t7"),
         ("{{.}}x{{$.ID}}", ""),
         ("{{json .Names}}", r#"["a","b"]"#),
-        ("{{json .Html}}", r#""\u003ca\u0026b\u003e""#),
+        ("{{json .Html}}", r#""<a&b>""#),
         ("{{.Names}} {{.Labels}}", "[a b] map[a:2 z:1]"),
         ("{{join .Names \", \"}}", "a, b"),
         ("{{.Names | json}}", r#"["a","b"]"#),
