@@ -1,5 +1,6 @@
 //! What a filesystem is and can do; the calls that write it to disk, share blocks, and find holes.
 
+mod order;
 mod probe;
 
 use std::{
@@ -13,6 +14,7 @@ use rustix::{
     io::Errno,
 };
 
+pub use order::{commits_in_order, write_back};
 pub use probe::{
     Feature, OverlayParameters, overlay_features, overlay_parameters, overlay_registered, supports_d_type,
 };

@@ -76,6 +76,19 @@ impl LoopFs {
         run("mount", &["-o", "remount,rw"], &[&self.mounted]).expect("writable again");
     }
 
+    /// Unmounts it and mounts it again, as after a restart; nothing in it may be open, but for what a process holds for a moment that another test is starting.
+    pub fn remount_anew(&mut self) {
+        let unmounted = (0..500).any(|_| {
+            let done = run("umount", &[], &[&self.mounted]).is_ok();
+            if !done {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            done
+        });
+        assert!(unmounted, "{} stays in use", self.mounted.display());
+        run("mount", &[], &[Path::new(&self.device), &self.mounted]).expect("mounted again");
+    }
+
     /// Bytes that may still be written.
     pub fn free_bytes(&self) -> u64 {
         strata_sys::fs::info(&self.mounted).expect("it is mounted").free_bytes

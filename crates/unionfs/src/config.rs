@@ -83,7 +83,8 @@ pub enum Switch {
 /// How hard a copy-up is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// A copied-up file's data is on disk before its name is: a power cut loses nothing that the lower branch had.
+    /// A copied-up file's data is on disk before its name is: a power cut loses nothing that the lower branch had. Where the
+    /// filesystem keeps that order by itself, the data is written and nothing else waited for; elsewhere each copy is an `fsync`.
     #[default]
     CopyUpSynced,
     /// No waiting for the disk, in copy-up or `fsync` (`volatile`): after a power cut the writable branch may hold empty files.

@@ -197,7 +197,7 @@ impl Union {
         }
         let dressed = self.dress(&temp.dir, &temp.name, dir, name, lower, origin.as_deref(), shared.is_some())?;
         if self.options.durability == Durability::CopyUpSynced && size > 0 {
-            fs::fsync(&file)?;
+            work.data_first(&file)?;
         }
         // Who has the file open goes on reading below while the copy has no data.
         Ok(Copy { temp, dressed, file: whole.then_some(file), lower: *lower, shared })

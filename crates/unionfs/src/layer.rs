@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags};
+use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, RenameFlags};
 use strata_sys::tree::Dir;
 
 use crate::{
@@ -84,6 +84,19 @@ pub(crate) struct Abilities {
     pub exchange: bool,
     /// `RENAME_WHITEOUT`.
     pub rename_whiteout: bool,
+    /// A name never reaches the disk before data that was written back before it.
+    pub commits_in_order: bool,
+}
+
+/// The lock that says who uses a writable branch.
+#[derive(Debug)]
+pub(crate) struct InUse(pub OwnedFd);
+
+impl Drop for InUse {
+    /// Free at once: a process that another thread has just forked has the file open too, until it becomes another program.
+    fn drop(&mut self) {
+        _ = fs::flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// The folder on the writable branch's filesystem where things are made before they get their name.
@@ -93,8 +106,7 @@ pub(crate) struct Work {
     pub dir: Arc<OwnedFd>,
     /// `work/index` or `.wh..wh.plnk`, where hard links are kept together.
     pub index: Option<Arc<OwnedFd>>,
-    /// Holds the lock that says who uses the branch.
-    pub _lock: OwnedFd,
+    pub _lock: InUse,
     pub can: Abilities,
     /// A whiteout in `dir` that others are links of.
     pub whiteout: Mutex<Option<Vec<u8>>>,
@@ -102,7 +114,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub fn new(dir: OwnedFd, index: Option<OwnedFd>, lock: OwnedFd) -> Self {
+    pub fn new(dir: OwnedFd, index: Option<OwnedFd>, lock: InUse) -> Self {
         Self {
             dir: Arc::new(dir),
             index: index.map(Arc::new),
@@ -123,6 +135,14 @@ impl Work {
         let temp = Temp { dir: Arc::clone(&self.dir), name: self.temp_name(), moved: false };
         make(&temp.name)?;
         Ok(temp)
+    }
+
+    /// Sees to it that a file's data is on the disk before what is done from now on: a name, or the end of a mark that stands for data elsewhere.
+    pub fn data_first(&self, file: &OwnedFd) -> Result<()> {
+        if self.can.commits_in_order {
+            return strata_sys::fs::write_back(file).map_err(|error| raw::errno(&error));
+        }
+        fs::fsync(file)
     }
 
     /// Makes a whiteout in `dir` as the overlay dialect has it: a character device 0/0, or an empty file with an attribute.

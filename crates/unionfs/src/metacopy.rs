@@ -16,7 +16,7 @@ use crate::{
     Union,
     config::{Durability, Metacopy},
     copyup::{Data, copy_data, set_times},
-    layer::Layers,
+    layer::{Layers, Work},
     lookup::Probe,
     marks::Redirect,
     raw::{self, Statx},
@@ -64,7 +64,8 @@ impl Union {
         }
         let spot = self.spot(ns, index, node)?;
         let source = self.metacopy_data(ns, index, node)?;
-        Ok(Some(WithoutData { stat: spot.stat()?, file: spot.open(OFlags::RDWR)?, source }))
+        let work = Arc::clone(ns.writable()?.1);
+        Ok(Some(WithoutData { stat: spot.stat()?, file: spot.open(OFlags::RDWR)?, source, work }))
     }
 
     /// Whether a node is a file of the writable branch that holds attributes alone.
@@ -169,7 +170,7 @@ impl Union {
         copy_data(&found.source, &found.file, size)?;
         fs::ftruncate(&found.file, size)?;
         if self.options.durability == Durability::CopyUpSynced {
-            fs::fsync(&found.file)?;
+            found.work.data_first(&found.file)?;
         }
         found.file.try_clone().map_err(|error| raw::errno(&error))
     }
@@ -232,4 +233,5 @@ struct WithoutData {
     stat: Statx,
     file: OwnedFd,
     source: OwnedFd,
+    work: Arc<Work>,
 }

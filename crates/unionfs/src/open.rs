@@ -14,7 +14,7 @@ use strata_sys::tree::{Dir, Kind};
 use crate::{
     Union, acl,
     config::*,
-    layer::{Abilities, Layer, Layers, Work},
+    layer::{Abilities, InUse, Layer, Layers, Work},
     marks::aufs,
     raw,
     share::origin_of,
@@ -170,10 +170,10 @@ pub(crate) fn check_overlap(places: &[PathBuf]) -> Opened<()> {
     Ok(())
 }
 
-fn lock(path: &Path) -> Opened<OwnedFd> {
+fn lock(path: &Path) -> Opened<InUse> {
     let file = File::open(path).map_err(|source| OpenError::Work { path: path.into(), source })?;
     match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file.into()),
+        Ok(()) => Ok(InUse(file.into())),
         Err(Errno::WOULDBLOCK) => Err(OpenError::InUse { path: path.into() }),
         Err(errno) => Err(OpenError::Work { path: path.into(), source: errno.into() }),
     }
@@ -213,7 +213,7 @@ fn open_overlay_work(layer: &Layer, path: &Path, xattrs: Xattrs, options: &mut O
         std::fs::create_dir(path).map_err(fail)?;
     }
     let held = lock(path)?;
-    let base = raw::open_dir_at(&held, b".").map_err(|errno| fail(errno.into()))?;
+    let base = raw::open_dir_at(&held.0, b".").map_err(|errno| fail(errno.into()))?;
     let dev = |fd: &OwnedFd| raw::stat_at(fd, b"").map(|stat| raw::dev_of(&stat)).map_err(|errno| fail(errno.into()));
     if dev(&base)? != dev(&layer.root)? {
         return Err(OpenError::WorkElsewhere { work: path.into(), branch: layer.path.clone() });
@@ -281,6 +281,7 @@ fn try_out(dir: &Arc<OwnedFd>) -> Result<Abilities, Errno> {
     if can.device_whiteouts {
         fs::unlinkat(&**dir, a, fs::AtFlags::empty())?;
     }
+    can.commits_in_order = strata_sys::fs::commits_in_order(dir);
     Ok(can)
 }
 
