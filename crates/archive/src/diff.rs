@@ -67,6 +67,7 @@ pub fn changes(upper: &Path, lower: &[PathBuf], marks: Marks) -> Result<Vec<Chan
 /// folder gives the same bytes. An opaque directory is followed by its `.wh..wh..opq`. Times keep their nanoseconds; all extended
 /// attributes are kept but overlay's own, SELinux labels and IMA/EVM signatures. Sparse files are written in full, because Docker
 /// cannot rebuild layers with sparse entries; unpacking makes the holes again. Sockets are left out. The root has no entry.
+/// A file that is itself called `.wh.NAME` is refused: unpacked again, it would delete NAME.
 pub fn diff<W: Write>(upper: &Path, lower: &[PathBuf], marks: Marks, out: W) -> Result<(), Error> {
     if marks == Marks::None && !lower.is_empty() {
         return write(upper, &changes(upper, lower, marks)?, out);
@@ -74,9 +75,9 @@ pub fn diff<W: Write>(upper: &Path, lower: &[PathBuf], marks: Marks, out: W) -> 
     export::Walk::new(upper, lower, marks, out).run().map(drop)
 }
 
-/// Writes a whole tree as a tar, as `docker export` does: like [`diff`] over nothing, without marks.
+/// Writes a whole tree as a tar, as `docker export` does: like [`diff`] over nothing, without marks; any name stands for itself.
 pub fn tree<W: Write>(root: &Path, out: W) -> Result<(), Error> {
-    export::Walk::new(root, &[], Marks::None, out).run().map(drop)
+    export::Walk::new(root, &[], Marks::None, out).plain().run().map(drop)
 }
 
 /// Writes only what changed, where the folder itself does not tell: `view` is the whole new view, `changes` as [`changes`] lists them.

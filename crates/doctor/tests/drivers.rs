@@ -30,6 +30,7 @@ fn main() {
         ("links_and_marks_of_fuse_overlayfs", links_and_marks_of_fuse_overlayfs),
         ("marks_of_overlay2", marks_of_overlay2),
         ("text_and_json_tell_the_same", text_and_json_tell_the_same),
+        ("what_the_way_out_says_heals_overlay_and_aufs_too", what_the_way_out_says_heals_overlay_and_aufs_too),
     ]);
 }
 
@@ -211,7 +212,10 @@ fn a_container_of_overlay_by_its_lower_id() {
         let found = of_container(&root, "box");
         assert!(value(&found.driver, "lower-id").contains(reason), "{:?}", found.driver);
         let problem = found.problems.iter().find(|problem| problem.path.ends_with("/lower-id")).expect("a problem");
-        assert!(problem.reason.contains(reason) && problem.reason.contains("can rebuild it"), "{problem:?}");
+        assert!(
+            problem.reason.contains(reason) && problem.reason.contains("tells how to write it anew"),
+            "{problem:?}"
+        );
     }
 }
 
@@ -392,5 +396,37 @@ fn text_and_json_tell_the_same() {
                 }
             }
         }
+    }
+}
+
+fn what_the_way_out_says_heals_overlay_and_aufs_too() {
+    for driver in ["overlay", "aufs"] {
+        let Some(root) = root_of(driver) else { continue };
+        let id = image(&root, "made:1", &three_layers());
+        let made = container(&root, id, "box");
+        let (mount, caches) = (root.layers.mount(&made.id).expect("its layers"), cache_ids(&root, id));
+        let (own, init) = (mount.mount_id, mount.init_id.expect("an init layer"));
+        let files = match driver {
+            "overlay" => vec![format!("{own}/lower-id"), format!("{init}/lower-id"), format!("{own}/work")],
+            _ => [&own, &init, &caches[2], &caches[0]].iter().map(|id| format!("layers/{id}")).collect(),
+        };
+        let findings = || strata_doctor::check(&root.stores(), strata_doctor::Depth::Contents).findings;
+        assert_eq!(findings(), [], "{driver}");
+        for file in files {
+            let path = root.join(driver).join(&file);
+            match path.is_dir() {
+                true => fs::remove_dir_all(&path).expect("remove"),
+                false => fs::write(&path, "\u{1}damage\n").expect("damage"),
+            }
+            let found = findings();
+            let shown = format!("{driver}/{file}");
+            let finding =
+                found.iter().find(|finding| finding.path == shown).unwrap_or_else(|| panic!("{shown}: {found:#?}"));
+            let command = finding.remedy.strip_prefix("no content is lost: ").unwrap_or_else(|| panic!("{finding:#?}"));
+            let status = Command::new("sh").arg("-c").arg(command).status().expect("sh runs");
+            assert!(status.success(), "{command}");
+            assert_eq!(findings(), [], "after {command}");
+        }
+        within(&root, &made, |at| assert!(at.join("srv/data").exists(), "{driver}"));
     }
 }

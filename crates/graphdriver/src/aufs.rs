@@ -66,13 +66,16 @@ impl Aufs {
         let path = self.layers_file(id);
         let text = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(damaged(path, "the file is missing; the driver can rebuild it"));
+                return Err(damaged(
+                    path,
+                    "the file is missing; no content is lost, and `strata fsck` tells how to write it anew",
+                ));
             }
             result => result.context("read", &path)?,
         };
         let lines = std::str::from_utf8(&text).ok();
         let ids = lines.and_then(|text| text.lines().map(|line| line.parse().ok()).collect());
-        ids.ok_or_else(|| damaged(path, "does not hold folders' names, a line each; the driver can rebuild it"))
+        ids.ok_or_else(|| damaged(path, "does not hold folders' names, a line each; no content is lost, and `strata fsck` tells how to write it anew"))
     }
 
     /// What `layers/` of a folder over `parent` holds.

@@ -78,15 +78,26 @@ impl Overlay {
         let path = self.at(id, LOWER_ID);
         let text = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(damaged(path, "the file is missing; the driver can rebuild it"));
+                return Err(damaged(
+                    path,
+                    "the file is missing; no content is lost, and `strata fsck` tells how to write it anew",
+                ));
             }
             result => result.context("read", &path)?,
         };
         if text.is_empty() {
-            return Err(damaged(path, "the file is empty, as after a power cut; the driver can rebuild it"));
+            return Err(damaged(
+                path,
+                "the file is empty, as after a power cut; no content is lost, and `strata fsck` tells how to write it anew",
+            ));
         }
         let id = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
-        id.ok_or_else(|| damaged(path, "does not hold a folder's name; the driver can rebuild it"))
+        id.ok_or_else(|| {
+            damaged(
+                path,
+                "does not hold a folder's name; no content is lost, and `strata fsck` tells how to write it anew",
+            )
+        })
     }
 
     fn lower_root(&self, id: &CacheId) -> Result<PathBuf, Error> {

@@ -9,10 +9,10 @@ use std::{
 use strata_sys::{fs::Feature, xattr};
 use strata_unionfs::{
     Access as Writable, Branch, Config, Dialect, Metacopy, RedirectDir, Switch, Xattrs,
-    mount::{self, Mount},
+    mount::{self, Mount, State},
 };
 
-use crate::Access;
+use crate::{Access, plink};
 
 /// How many folders may lie below one that is mounted. The union itself has no limit; Docker's layer store has 125.
 pub(crate) const MAX_DEPTH: usize = 500;
@@ -56,7 +56,23 @@ pub(crate) fn aufs(branches: &[PathBuf], access: Access, target: &Path) -> io::R
 /// Unmounts what is at `target` and waits for the process behind it, if that is a union of ours; else does nothing and says so.
 pub(crate) fn unmount(target: &Path) -> bool {
     let is_fuse = strata_sys::fs::info(target).is_ok_and(|info| info.type_name == "fuse");
-    is_fuse && matches!(mount::find(target), Ok(Some(_))) && mount::unmount(target).is_ok()
+    let Some(found) = Some(target).filter(|_| is_fuse).and_then(|target| mount::find(target).ok().flatten()) else {
+        return false;
+    };
+    let links = match &found.state {
+        State::Alive { dialect: Dialect::Aufs, branches, .. } => {
+            let top = branches.first().filter(|top| top.access == Writable::ReadWrite);
+            top.map_or(Ok(None), |top| plink::find(target, &top.path))
+        }
+        _ => Ok(None),
+    };
+    if mount::unmount(target).is_err() {
+        return false;
+    }
+    if let Err(error) = links.and_then(|links| links.map_or(Ok(()), plink::Links::make)) {
+        tracing::warn!(target = %target.display(), %error, "names of one file may part when it is mounted again");
+    }
+    true
 }
 
 /// Mounts `lower`, topmost first, below `upper` with its work folder, if there is one, with overlay's marks on `target`.

@@ -63,11 +63,14 @@ pub(super) struct Exporter<W: Write> {
     /// The first name of each file that has several.
     links: HashMap<(Device, u64), Vec<u8>>,
     buffer: Vec<u8>,
+    /// Names that are marks in a layer stand for themselves.
+    plain: bool,
 }
 
 impl<W: Write> Exporter<W> {
+    /// Writes a layer.
     pub fn new(out: W) -> Self {
-        Self { tar: Writer::new(out), links: HashMap::new(), buffer: vec![0; BUFFER] }
+        Self { tar: Writer::new(out), links: HashMap::new(), buffer: vec![0; BUFFER], plain: false }
     }
 
     pub fn finish(self) -> Result<W, Error> {
@@ -85,6 +88,12 @@ impl<W: Write> Exporter<W> {
         path: &Path,
         source: Source<'_>,
     ) -> Result<(), Error> {
+        if !self.plain
+            && let Mark::Whiteout(_) | Mark::Opaque | Mark::Meta | Mark::Invalid = Mark::of(name.as_bytes())
+        {
+            let reason = "in a layer a file of this name means a deletion; give it another name, then try again".into();
+            return Err(Error::Refused { entry: format!("/{}", entry.display()), reason });
+        }
         let kind = match stat.kind {
             Kind::File => tar::Kind::Regular,
             Kind::Dir => tar::Kind::Dir,
@@ -212,6 +221,12 @@ struct Here {
 impl<'a, W: Write> Walk<'a, W> {
     pub fn new(upper: &'a Path, lower: &'a [PathBuf], marks: Marks, out: W) -> Self {
         Self { upper, lower, marks, layers: None, out: Exporter::new(out) }
+    }
+
+    /// Of a whole tree, which is no layer.
+    pub fn plain(mut self) -> Self {
+        self.out.plain = true;
+        self
     }
 
     pub fn run(mut self) -> Result<W, Error> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use strata_graphdriver::names::overlay2;
+use strata_graphdriver::names::{aufs, overlay, overlay2};
 use strata_image::verify::Object as InImages;
 use strata_layer::{Depth, verify::Object as InLayers};
 use strata_spec::{CacheId, ImageId};
@@ -71,6 +71,24 @@ fn by_hand(stores: &Stores<'_>, object: &Object, path: &Path) -> Option<String> 
             let text: Vec<String> = links.iter().map(|link| format!("l/{link}")).collect();
             Some(format!("{no_content}printf %s {} > {shown}", text.join(":")))
         }
+        [id, overlay::LOWER_ID] => {
+            let id: CacheId = id.parse().ok()?;
+            let below = below(stores, object, &id)?;
+            // An init layer stands on the root that its container stands on.
+            let root = match below.is_init() {
+                true => self::below(stores, object, &below)?,
+                false => below,
+            };
+            Some(format!("{no_content}printf %s {root} > {shown}"))
+        }
+        [aufs::LAYERS, id] => {
+            let id: CacheId = id.parse().ok()?;
+            let Some(below) = below(stores, object, &id) else { return Some(format!("{no_content}: > {shown}")) };
+            let text = std::fs::read_to_string(home.join(aufs::LAYERS).join(below.as_str())).ok()?;
+            let names: Vec<&str> = std::iter::once(below.as_str()).chain(text.lines()).collect();
+            Some(format!("{no_content}printf '%s\\n' {} > {shown}", names.join(" ")))
+        }
+        [aufs::MNT, _] => Some(format!("{no_content}mkdir -m 755 {shown}")),
         [_, "work"] => Some(format!("{no_content}mkdir -m 700 {shown}")),
         _ => None,
     }

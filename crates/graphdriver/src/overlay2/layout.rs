@@ -61,15 +61,26 @@ impl Layout {
         let path = self.link_file(id);
         let text = match std::fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(damaged(path, "the file is missing; the driver can rebuild it"));
+                return Err(damaged(
+                    path,
+                    "the file is missing; no content is lost, and `strata fsck` tells how to write it anew",
+                ));
             }
             result => result.context("read", &path)?,
         };
         if text.is_empty() {
-            return Err(damaged(path, "the file is empty, as after a power cut; the driver can rebuild it"));
+            return Err(damaged(
+                path,
+                "the file is empty, as after a power cut; no content is lost, and `strata fsck` tells how to write it anew",
+            ));
         }
         let link = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
-        link.ok_or_else(|| damaged(path, "does not hold a link's name; the driver can rebuild it"))
+        link.ok_or_else(|| {
+            damaged(
+                path,
+                "does not hold a link's name; no content is lost, and `strata fsck` tells how to write it anew",
+            )
+        })
     }
 
     /// Reads the short names of all folders below `id`, from the topmost down; none for a base layer.
@@ -80,12 +91,15 @@ impl Layout {
             result => result.context("read", &path)?,
         };
         if text.is_empty() {
-            return Err(damaged(path, "the file is empty, as after a power cut; the driver can rebuild it"));
+            return Err(damaged(
+                path,
+                "the file is empty, as after a power cut; no content is lost, and `strata fsck` tells how to write it anew",
+            ));
         }
         let links = std::str::from_utf8(&text).ok().and_then(|text| {
             text.split(':').map(|part| part.strip_prefix("l/").and_then(|link| link.parse().ok())).collect()
         });
-        links.ok_or_else(|| damaged(path, "does not hold links of the form l/NAME:l/NAME; the driver can rebuild it"))
+        links.ok_or_else(|| damaged(path, "does not hold links of the form l/NAME:l/NAME; no content is lost, and `strata fsck` tells how to write it anew"))
     }
 
     /// The folder that a short name stands for.
@@ -95,13 +109,18 @@ impl Layout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(damaged(
                     path,
-                    "the link is missing; the driver can rebuild it from its folder's link file",
+                    "the link is missing; no content is lost, and `strata fsck` tells how to make it anew",
                 ));
             }
             result => result.context("read link", &path)?,
         };
         let id = target.to_str().and_then(|target| target.strip_prefix("../")?.strip_suffix("/diff")?.parse().ok());
-        id.ok_or_else(|| damaged(path, "does not lead to ../<folder>/diff; the driver can rebuild it"))
+        id.ok_or_else(|| {
+            damaged(
+                path,
+                "does not lead to ../<folder>/diff; no content is lost, and `strata fsck` tells how to write it anew",
+            )
+        })
     }
 
     /// All folders below `id`, from the topmost down.

@@ -9,7 +9,7 @@ use std::{
 
 use strata_graphdriver::{Access, DRIVERS, GraphDriver, Parent, open};
 use strata_spec::CacheId;
-use strata_testkit::{require, scratch};
+use strata_testkit::{LoopFs, require, scratch};
 
 /// A driver on a fresh root; `None`, with the reason printed, where it cannot run.
 pub struct Bench {
@@ -22,7 +22,7 @@ pub struct Bench {
 /// A temporary folder, or a filesystem that the driver needs.
 enum Place {
     Folder { _scratch: strata_testkit::Scratch },
-    Filesystem { _fs: strata_testkit::LoopFs },
+    Filesystem { _fs: LoopFs },
 }
 
 /// A `main` of our own, since the process behind a union is this program again.
@@ -40,15 +40,21 @@ impl Bench {
     pub fn new(name: &str) -> Option<Self> {
         require::root()?;
         require::overlay()?;
-        let (place, root) = if name == "btrfs" {
-            let fs = strata_testkit::LoopFs::btrfs(256 << 20)?;
-            let root = fs.path().to_owned();
-            (Place::Filesystem { _fs: fs }, root)
-        } else {
-            let scratch = scratch();
-            let root = scratch.path().to_owned();
-            (Place::Folder { _scratch: scratch }, root)
-        };
+        if name == "btrfs" {
+            return Self::on(LoopFs::btrfs(256 << 20)?, name);
+        }
+        let scratch = scratch();
+        let root = scratch.path().to_owned();
+        Self::at(Place::Folder { _scratch: scratch }, root, name)
+    }
+
+    /// On a filesystem of its own.
+    pub fn on(fs: LoopFs, name: &str) -> Option<Self> {
+        let root = fs.path().to_owned();
+        Self::at(Place::Filesystem { _fs: fs }, root, name)
+    }
+
+    fn at(place: Place, root: PathBuf, name: &str) -> Option<Self> {
         let driver = open(name, &root, Access::ReadWrite).expect("opens on a fresh root");
         if let Some(lacking) = driver.probe().iter().find(|tried| tried.name == "union in user space" && !tried.works) {
             strata_testkit::require::report_skip(&format!("{name}: {}", lacking.why));

@@ -1,0 +1,107 @@
+//! AUFS's pseudo-links, made into hard links when a union goes.
+//!
+//! A lower file of several names that was copied up has its copy in `.wh..wh.plnk/` of the branch, linked to the names that were used. The others
+//! show it while the union is mounted, by what its process remembers. When it ends they become links too, as Docker had the program
+//! `auplink` do it. A crash before that leaves AUFS's own gap: they show the lower file again.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use strata_sys::tree::{Dir, Stat};
+
+/// AUFS's folder of them, in the root of a writable branch.
+const FOLDER: &str = ".wh..wh.plnk";
+
+/// The pseudo-links of a branch, and the names that are no links yet.
+pub(crate) struct Links {
+    top: PathBuf,
+    copies: Vec<PathBuf>,
+    /// A copy, and a name that it wants; relative to the branch.
+    wanted: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Finds the names of the pseudo-links of the branch `top` that are seen in its union at `view`, and makes the directories there that they lie in.
+/// `None` if there are no pseudo-links.
+pub(crate) fn find(view: &Path, top: &Path) -> io::Result<Option<Links>> {
+    let mut copies = HashMap::new();
+    match fs::read_dir(top.join(FOLDER)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => {
+            for entry in entries? {
+                let entry = entry?;
+                copies.insert(entry.metadata()?.ino(), Path::new(FOLDER).join(entry.file_name()));
+            }
+        }
+    }
+    if copies.is_empty() {
+        return Ok(None);
+    }
+    // A name in the branch is a name in the view, where the file has a number of its own.
+    let mut numbers = HashMap::new();
+    each(top, |path, meta| {
+        if let Some(copy) = copies.get(&meta.ino())
+            && let Ok(seen) = fs::symlink_metadata(view.join(path))
+        {
+            numbers.insert(seen.ino(), copy.clone());
+        }
+        Ok(())
+    })?;
+    let mut wanted = Vec::new();
+    each(view, |path, meta| {
+        if let Some(copy) = numbers.get(&meta.ino())
+            && fs::symlink_metadata(top.join(path)).is_err()
+        {
+            copy_up(view, top, path.parent().unwrap_or(Path::new("")))?;
+            wanted.push((copy.clone(), path.to_owned()));
+        }
+        Ok(())
+    })?;
+    Ok(Some(Links { top: top.to_owned(), copies: copies.into_values().collect(), wanted }))
+}
+
+/// Lets the union copy a directory up, by setting the mode that it has.
+fn copy_up(view: &Path, top: &Path, dir: &Path) -> io::Result<()> {
+    match top.join(dir).is_dir() {
+        true => Ok(()),
+        false => fs::set_permissions(view.join(dir), fs::metadata(view.join(dir))?.permissions()),
+    }
+}
+
+impl Links {
+    /// Makes the links, in the branch itself: nothing is mounted on it any more. Then the pseudo-links go.
+    pub fn make(self) -> io::Result<()> {
+        for (copy, name) in &self.wanted {
+            let parent = Dir::open(self.top.join(name).parent().unwrap_or(&self.top))?;
+            let before = Stat::of_fd(&parent)?;
+            fs::hard_link(self.top.join(copy), self.top.join(name))?;
+            // The directory did not change for those who look at it.
+            strata_sys::tree::set_times_of(&parent, Some(before.accessed), Some(before.modified))?;
+        }
+        self.copies.iter().try_for_each(|copy| fs::remove_file(self.top.join(copy)))
+    }
+}
+
+/// Calls `visit` with the path, relative to `root`, of everything below it that is no directory; AUFS's own folders left out.
+fn each(root: &Path, mut visit: impl FnMut(&Path, &fs::Metadata) -> io::Result<()>) -> io::Result<()> {
+    let mut left = vec![PathBuf::new()];
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(root.join(&dir))? {
+            let entry = entry?;
+            let path = dir.join(entry.file_name());
+            let meta = match entry.metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                result => result?,
+            };
+            if !meta.is_dir() {
+                visit(&path, &meta)?;
+            } else if !entry.file_name().to_string_lossy().starts_with(".wh..wh.") {
+                left.push(path);
+            }
+        }
+    }
+    Ok(())
+}
