@@ -212,3 +212,20 @@ pub(crate) fn fault_of(error: Error) -> Fault {
         error => Fault { path: PathBuf::new(), reason: error.to_string() },
     }
 }
+
+/// Whether the filesystem of `dir` tells the kind of what lies in a directory. Nothing is written.
+pub(crate) fn has_d_type(dir: &Path) -> bool {
+    use rustix::fs::{Dir, FileType};
+    let entries = fs::File::open(dir).and_then(|dir| Ok(Dir::read_from(dir)?));
+    // It tells of all or of none.
+    entries.is_ok_and(|mut entries| entries.next().is_some_and(|e| e.is_ok_and(|e| e.file_type() != FileType::Unknown)))
+}
+
+/// Fails where the kernel's overlayfs would show whiteouts as files: Docker does not start there either.
+pub(crate) fn require_d_type(driver: &'static str, home: &Path) -> Result<(), Error> {
+    if has_d_type(home) || !is_dir(home) {
+        return Ok(());
+    }
+    let why = "the filesystem keeps no file types in directories (xfs: made with ftype=0); try: --storage-driver fuse-overlayfs";
+    Err(Error::Unsupported { driver, what: "keep layers here", why: why.to_owned() })
+}

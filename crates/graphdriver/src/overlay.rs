@@ -42,7 +42,7 @@ use crate::names::overlay::{LOWER_ID, MERGED, ROOT, UPPER, WORK};
 use crate::{
     Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent,
     copy::{self, How},
-    home::{Home, backing_filesystem, damaged, fault_of, is_dir, make_dir, write_new},
+    home::{Home, backing_filesystem, damaged, fault_of, is_dir, make_dir, require_d_type, write_new},
     overlay2::{mount_options, probe_home},
     seats::{Place, Seats},
     terms::{self, Term, Whose},
@@ -61,6 +61,9 @@ impl Overlay {
     /// Opens the driver below `root`, making what is missing of it. With `ReadOnly` nothing is made, and what is not there is empty.
     pub fn open(root: &Path, access: Access) -> Result<Self, Error> {
         let home = Home::open(root, NAME, "", &[], access)?;
+        if access == Access::ReadWrite {
+            require_d_type(NAME, &home.path)?;
+        }
         Ok(Self { seats: Seats::new(NAME, home.strata.join("locks")), home })
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::OpenOptions,
     io,
     path::{Path, PathBuf},
 };
@@ -28,9 +29,13 @@ pub(crate) fn feature() -> Feature {
 
 /// Why there is none, if there is none.
 pub(crate) fn available() -> Result<(), String> {
-    match Path::new("/dev/fuse").exists() {
-        true => Ok(()),
-        false => Err("there is no /dev/fuse; try: modprobe fuse".to_owned()),
+    const DEVICE: &str = "/dev/fuse";
+    match OpenOptions::new().read(true).write(true).open(DEVICE) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(format!("there is no {DEVICE}; try: modprobe fuse, and in a container: --device {DEVICE}"))
+        }
+        Err(error) => Err(format!("cannot open {DEVICE}: {error}")),
     }
 }
 

@@ -444,7 +444,7 @@ fn a_damaged_lower_id_is_told_with_the_way_out() {
         assert!(error.to_string().contains(reason), "{error}");
         let faults = driver.check(&top, Some(&base));
         assert_eq!(faults.len(), 1, "{faults:?}");
-        assert_eq!(driver.repair(&top, Some(&base)).expect("repair"), [file.clone()]);
+        assert_eq!(driver.repair(&top, Some(&base)).expect("repair"), std::slice::from_ref(&file));
         assert_eq!(driver.check(&top, Some(&base)), []);
         assert_eq!(seen(&bench, &top, "file").as_deref(), Some("text"), "{reason}");
     }

@@ -16,7 +16,8 @@ use rustix::{
 
 pub use order::{commits_in_order, write_back};
 pub use probe::{
-    Feature, OverlayParameters, overlay_features, overlay_parameters, overlay_registered, supports_d_type,
+    Feature, OverlayParameters, layer_features, overlay_features, overlay_parameters, overlay_registered,
+    supports_d_type,
 };
 
 use crate::{StepContext, retry};

@@ -23,6 +23,11 @@ impl LoopFs {
         Self::make(bytes, "ext4", &["-q", "-F", "-m", "0"])
     }
 
+    /// Makes and mounts an ext2 of `bytes` whose directories do not tell the kind of what lies in them, as of an xfs made with `ftype=0`.
+    pub fn ext2_without_d_type(bytes: u64) -> Option<Self> {
+        Self::make(bytes, "ext2", &["-q", "-F", "-m", "0", "-O", "^filetype"])
+    }
+
     /// Makes and mounts a btrfs of `bytes` (at least 128 MiB). Skips where loop devices or btrfs cannot be had.
     pub fn btrfs(bytes: u64) -> Option<Self> {
         Self::make(bytes, "btrfs", &["-q"])

@@ -48,6 +48,7 @@ use strata_spec::{CacheId, ErrorKind};
 use crate::names::overlay2::{DIFF, MERGED, WORK};
 use crate::{
     Access, Error, Fault, Feature, Folder, GraphDriver, Mounted, Parent,
+    home::require_d_type,
     seats::Seats,
     terms::{self, Term, Whose},
     union, views,
@@ -132,6 +133,9 @@ impl Overlay2 {
                 }
                 _ => {}
             }
+        }
+        if by == By::Kernel && access == Access::ReadWrite {
+            require_d_type(by.name(), &driver.layout.home)?;
         }
         Ok(driver)
     }

@@ -13,7 +13,7 @@ use strata_sys::{
 };
 
 use super::{DOCKER_DEPTH, KERNEL_DEPTH, layout::Link, mount::options};
-use crate::Feature;
+use crate::{Feature, home::has_d_type};
 
 /// The lines of `docker info`, in its order.
 pub(super) fn status(home: &Path) -> Vec<(String, String)> {
@@ -31,13 +31,6 @@ pub(super) fn status(home: &Path) -> Vec<(String, String)> {
         line("Native Overlay Diff", "true"),
         line("userxattr", "false"),
     ]
-}
-
-/// Whether the filesystem says the kind of a directory's entries. Asked of the home itself: nothing is written.
-fn has_d_type(home: &Path) -> bool {
-    use rustix::fs::{Dir, FileType};
-    let entries = fs::File::open(home).and_then(|dir| Ok(Dir::read_from(dir)?));
-    entries.is_ok_and(|entries| entries.flatten().all(|entry| entry.file_type() != FileType::Unknown))
 }
 
 /// Tries each feature in a folder below `tmp`, which is on the home's filesystem, or below the nearest that is there.

@@ -116,6 +116,36 @@ pub fn overlay_features(dir: &Path) -> io::Result<Vec<Feature>> {
     ])
 }
 
+/// Tries, in a folder made in `dir` and removed again, what any driver's layers need there to be files as they were.
+///
+/// Order: `owners and modes`, `symbolic links`, `hard links`, `xattrs`.
+pub fn layer_features(dir: &Path) -> io::Result<Vec<Feature>> {
+    let scratch = Scratch::new(dir)?;
+    let file = scratch.dir.create_file("file", 0o600)?;
+    let owners = || -> io::Result<()> {
+        scratch.dir.set_owner("file", 12_345, 54_321)?;
+        scratch.dir.set_mode("file", 0o4751)?;
+        let stat = scratch.dir.stat("file")?;
+        match (stat.uid, stat.gid, stat.mode & 0o7777) {
+            (12_345, 54_321, 0o4751) => Ok(()),
+            _ => Err(io::Error::other("the filesystem does not keep them")),
+        }
+    };
+    // As a union without the right to make trusted ones has it.
+    let xattrs = xattr::set_of(&file, "trusted.strata-probe", b"y")
+        .or_else(|_| xattr::set_of(&file, "user.strata-probe", b"y"))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::Unsupported => io::Error::other("the filesystem keeps no extended attributes"),
+            _ => error,
+        });
+    Ok(vec![
+        feature("owners and modes", owners()),
+        feature("symbolic links", scratch.dir.symlink("nowhere", "symlink")),
+        feature("hard links", scratch.dir.hard_link("file", &scratch.dir, "link")),
+        feature("xattrs", xattrs),
+    ])
+}
+
 fn feature(name: &'static str, tried: io::Result<()>) -> Feature {
     match tried {
         Ok(()) => Feature { name, works: true, why: "tried".into() },
