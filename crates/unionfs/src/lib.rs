@@ -18,6 +18,7 @@ mod fuse;
 mod handle;
 mod inos;
 mod layer;
+mod listed;
 mod listing;
 mod lookup;
 mod marks;

@@ -59,6 +59,7 @@ impl Union {
             let hint = unchanged.then_some(item.layer);
             let Ok((found, node, stat)) = self.lookup_in(&ns, index, &item.name, hint) else { continue };
             let full = self.entry_of(&ns, found, &node, &stat);
+            self.listed.put(&ns, found, &node, &full.attr);
             let mut shown = entry(item);
             (shown.ino, shown.kind) = (full.attr.ino, full.attr.kind);
             if fill(&shown, &full) == Fill::Full {

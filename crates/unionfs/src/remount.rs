@@ -101,6 +101,7 @@ impl Union {
         ns.list = list;
         ns.writer = writer.map(|writer| writer as u16);
         self.dirs.clear();
+        self.listed.clear();
         *self.folder() = None;
         let changed = self.find_again(ns, &numbers);
         for what in changed {

@@ -18,6 +18,7 @@ use crate::{
     dirs::DirCache,
     inos::Inos,
     layer::Layers,
+    listed::Listed,
     listing::Listings,
     marks::{Keys, aufs, check_name, mixed},
     raw::{self, Statx},
@@ -42,6 +43,7 @@ pub struct Union {
     pub(crate) dirs: DirCache,
     pub(crate) inos: Inos,
     pub(crate) listings: Listings,
+    pub(crate) listed: Listed,
     pub(crate) ahead: Ahead,
     pub(crate) dialect: Dialect,
     pub(crate) options: Options,
@@ -84,6 +86,7 @@ impl Union {
             dirs: DirCache::default(),
             inos: Inos::default(),
             listings: Listings::default(),
+            listed: Listed::default(),
             ahead: Ahead::default(),
             dialect,
             options,
@@ -284,6 +287,9 @@ impl Union {
             if node.shared.is_none() && Some(node.top) != ns.writer {
                 attr.nlink = 0;
             }
+            return Ok(attr);
+        }
+        if let Some(attr) = self.listed.get(index, &node) {
             return Ok(attr);
         }
         let stat = self.stat_node(ns, index, &node).inspect_err(|errno| {
