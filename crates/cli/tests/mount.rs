@@ -2,12 +2,19 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what it could not do")]
 
 use std::{
+    collections::BTreeSet,
     fs,
-    os::unix::process::CommandExt,
+    ops::Deref,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::Path,
     process::{Command, Output},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use serde_json::{Value, json};
 use strata_testkit::{Scratch, require, scratch, skip};
 
 const STRATA: &str = env!("CARGO_BIN_EXE_strata");
@@ -30,7 +37,22 @@ fn failed(dir: &Path, arguments: &str) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn folders() -> Option<Scratch> {
+/// Folders to mount, and the right to do so alone: a mount namespace that another test makes holds the mounts of all, and a process that
+/// it forks what is open in them.
+struct Folders {
+    dir: Scratch,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Deref for Folders {
+    type Target = Scratch;
+    fn deref(&self) -> &Scratch {
+        &self.dir
+    }
+}
+
+fn folders() -> Option<Folders> {
+    static ALONE: Mutex<()> = Mutex::new(());
     require::root()?;
     Path::new("/dev/fuse").exists().then_some(())?;
     let dir = scratch();
@@ -40,7 +62,7 @@ fn folders() -> Option<Scratch> {
     fs::write(dir.join("lower1/file"), "one\n").unwrap();
     fs::write(dir.join("lower2/file"), "two\n").unwrap();
     fs::write(dir.join("lower2/deep"), "deep\n").unwrap();
-    Some(dir)
+    Some(Folders { dir, _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner) })
 }
 
 #[test]
@@ -276,18 +298,211 @@ fn in_the_foreground_it_stays_until_it_is_unmounted() {
     assert!(process.wait().unwrap().success());
 }
 
+/// What `--list` tells of the union on `mnt`.
+fn listed(dir: &Path) -> Value {
+    let all: Value = serde_json::from_str(&done(dir, "mount --list --format json")).unwrap();
+    let place = dir.canonicalize().unwrap().join("mnt");
+    all.as_array().unwrap().iter().find(|union| union["mountpoint"] == place.to_str().unwrap()).unwrap().clone()
+}
+
+/// An option, what `--list` shows of it, and what it must do to the mounted folders.
+type Honoured<'a> = (&'a str, &'a [(&'a str, &'a str)], fn(&Path));
+
+/// Lower folders with a directory, a file of two names, and a file.
+fn furnished() -> Option<Folders> {
+    let dir = folders()?;
+    fs::create_dir(dir.join("lower1/d")).unwrap();
+    fs::write(dir.join("lower1/d/one"), "one").unwrap();
+    fs::hard_link(dir.join("lower1/d/one"), dir.join("lower1/two")).unwrap();
+    Some(dir)
+}
+
+fn attribute(dir: &Path, path: &str, name: &str) -> Option<String> {
+    let value = strata_sys::xattr::get(dir.join(path), name).unwrap();
+    value.map(|value| String::from_utf8_lossy(&value).into_owned())
+}
+
+fn renames(dir: &Path, works: bool) {
+    let renamed = fs::rename(dir.join("mnt/d"), dir.join("mnt/e"));
+    match works {
+        true => assert_eq!(fs::read_to_string(dir.join("mnt/e/one")).unwrap(), "one", "{renamed:?}"),
+        false => assert_eq!(renamed.unwrap_err().kind(), std::io::ErrorKind::CrossesDevices),
+    }
+}
+
+fn keeps_links(dir: &Path, works: bool) {
+    fs::write(dir.join("mnt/two"), "new").unwrap();
+    assert_eq!(fs::read_to_string(dir.join("mnt/d/one")).unwrap() == "new", works);
+}
+
+fn copies_data(dir: &Path, works: bool) {
+    fs::set_permissions(dir.join("mnt/file"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(attribute(dir, "upper/file", "trusted.overlay.metacopy").is_none(), works);
+    assert_eq!(fs::read_to_string(dir.join("mnt/file")).unwrap(), "one\n");
+}
+
+const HONOURED: &[Honoured<'_>] = &[
+    ("redirect_dir=on", &[("redirect_dir", "on")], |dir| {
+        renames(dir, true);
+        assert_eq!(attribute(dir, "upper/e", "trusted.overlay.redirect").as_deref(), Some("d"));
+    }),
+    ("redirect_dir=off", &[("redirect_dir", "follow")], |dir| renames(dir, false)),
+    ("redirect_dir=follow", &[("redirect_dir", "follow")], |dir| renames(dir, false)),
+    ("redirect_dir=nofollow", &[("redirect_dir", "nofollow")], |dir| renames(dir, false)),
+    ("redirect_dir=on,metacopy=on", &[("metacopy", "on"), ("redirect_dir", "on")], |dir| copies_data(dir, false)),
+    ("metacopy=off", &[("metacopy", "off")], |dir| copies_data(dir, true)),
+    ("index=on", &[("index", "on")], |dir| keeps_links(dir, true)),
+    ("index=off", &[("index", "off")], |dir| keeps_links(dir, false)),
+    ("volatile", &[("volatile", "on")], |dir| fs::write(dir.join("mnt/new"), "").unwrap()),
+    ("xino=on", &[("volatile", "off")], |dir| {
+        let numbers: BTreeSet<u64> = ["file", "deep", "two", "d"].iter().map(|name| inode(dir, name)).collect();
+        assert_eq!(numbers.len(), 4);
+        assert_eq!(inode(dir, "two"), inode(dir, "d/one"));
+    }),
+    ("xino=auto", &[], |dir| assert_eq!(inode(dir, "two"), inode(dir, "d/one"))),
+    ("xino=off", &[], |dir| assert_eq!(inode(dir, "two"), inode(dir, "d/one"))),
+    ("userxattr", &[], |dir| {
+        fs::remove_dir_all(dir.join("mnt/d")).unwrap();
+        fs::create_dir(dir.join("mnt/d")).unwrap();
+        assert_eq!(attribute(dir, "upper/d", "user.overlay.opaque").as_deref(), Some("y"));
+        assert_eq!(attribute(dir, "upper/d", "trusted.overlay.opaque"), None);
+    }),
+    ("nfs_export=off", &[], |dir| assert_eq!(fs::read_to_string(dir.join("mnt/deep")).unwrap(), "deep\n")),
+];
+
+fn inode(dir: &Path, name: &str) -> u64 {
+    fs::metadata(dir.join("mnt").join(name)).unwrap().ino()
+}
+
+#[test]
+fn each_option_of_overlay_is_honoured_and_shown() {
+    for (options, shown, does) in HONOURED {
+        let Some(dir) = furnished() else { skip!("needs root and /dev/fuse") };
+        let union = format!("lowerdir=lower1:lower2,upperdir=upper,workdir=work,{options}");
+        done(dir.path(), &format!("mount -t overlay --fuse -o {union} overlay mnt"));
+        let told = listed(dir.path());
+        for (name, value) in *shown {
+            assert_eq!(told["choices"][name], *value, "{options}: {told:#}");
+            assert!(done(dir.path(), "mount --list").contains(&format!("{name}={value}")), "{options}");
+        }
+        let place = dir.path().canonicalize().unwrap();
+        let at = |name: &str, access: &str| json!({"path": place.join(name).to_str(), "access": access});
+        assert_eq!(told["branches"], json!([at("upper", "rw"), at("lower1", "ro"), at("lower2", "ro")]), "{options}");
+        assert_eq!(told["workdir"], json!(place.join("work").to_str()), "{options}");
+        let marks = if *options == "userxattr" { "overlay,userxattr" } else { "overlay" };
+        assert_eq!(told["dialect"], marks, "{options}");
+        let result = std::panic::catch_unwind(|| does(dir.path()));
+        done(dir.path(), "umount mnt");
+        if let Err(panic) = result {
+            eprintln!("with {options}:");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn lower_folders_are_named_in_a_list_or_one_by_one() {
+    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    for (options, file) in [
+        ("lowerdir=lower1:lower2", "one\n"),
+        ("lowerdir+=lower1,lowerdir+=lower2", "one\n"),
+        ("lowerdir+=lower2,lowerdir+=lower1", "two\n"),
+        ("lowerdir=lower2,lowerdir+=lower1", "two\n"),
+    ] {
+        done(dir.path(), &format!("mount -t overlay --fuse -o {options} overlay mnt"));
+        let seen = fs::read_to_string(dir.join("mnt/file")).unwrap();
+        let written = fs::write(dir.join("mnt/new"), "");
+        done(dir.path(), "umount mnt");
+        assert_eq!(seen, file, "{options}");
+        assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem, "nothing is writable");
+    }
+}
+
+#[test]
+fn branches_of_aufs_are_as_writable_as_they_are_named() {
+    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    fs::write(dir.join("lower1/.wh.deep"), "").unwrap();
+    for (options, shown, deep, writable) in [
+        ("br=top:lower1:lower2", "rw ro ro", true, true),
+        ("dirs=top=rw:lower1=ro:lower2=ro", "rw ro ro", true, true),
+        // Whiteouts of a read-only branch count where it says so.
+        ("br:top=rw:lower1=ro+wh:lower2=ro,xino=/dev/shm/aufs.xino", "rw ro+wh ro", false, true),
+        ("br=top=ro:lower2=ro,noxino,dirperm1,udba=reval", "ro ro", true, false),
+    ] {
+        done(dir.path(), &format!("mount -t aufs -o {options} none mnt"));
+        let branches = listed(dir.path())["branches"].clone();
+        let access: Vec<&str> = branches.as_array().unwrap().iter().map(|b| b["access"].as_str().unwrap()).collect();
+        let (there, written) = (dir.join("mnt/deep").exists(), fs::write(dir.join("mnt/new"), ""));
+        done(dir.path(), "umount mnt");
+        assert_eq!((access.join(" ").as_str(), there, written.is_ok()), (shown, deep, writable), "{options}");
+        let _ = fs::remove_file(dir.join("top/new"));
+    }
+}
+
 #[test]
 fn what_is_not_honoured_is_refused() {
     let dir = scratch();
     fs::create_dir(dir.join("mnt")).unwrap();
     for (arguments, part) in [
         ("mount -t aufs -o dirs=a,cpup=tdp none mnt", "leftmost"),
+        ("mount -t aufs -o dirs=a,create=mfs none mnt", "leftmost"),
+        ("mount -t aufs -o dirs=a,noplink none mnt", "`noplink`"),
+        ("mount -t aufs -o dirs=a,udba=notify none mnt", "`udba=notify`"),
+        ("mount -t aufs -o dirs=a=rw+nolwh none mnt", "rw+nolwh"),
+        ("mount -t aufs -o dirs=a,lowerdir=b none mnt", "`lowerdir=b`"),
         ("mount -t overlay --fuse -o lowerdir=a,nfs_export=on none mnt", "NFS"),
         ("mount -t overlay --fuse -o lowerdir=a,upperdir=b none mnt", "workdir"),
+        ("mount -t overlay --fuse -o lowerdir=a::b none mnt", "data-only layers"),
+        ("mount -t overlay --fuse -o lowerdir=a,datadir+=b none mnt", "data-only layers"),
+        ("mount -t overlay --fuse -o lowerdir=a,redirect_dir=maybe none mnt", "takes on, off, follow or nofollow"),
+        ("mount -t overlay --fuse -o lowerdir=a,metacopy=on,redirect_dir=off none mnt", "needs redirect_dir=on"),
+        ("mount -t overlay --fuse -o lowerdir=a,metacopy=on,userxattr none mnt", "users could forge"),
+        ("mount -t overlay --fuse -o lowerdir=a,index=maybe none mnt", "`index` takes `on` or `off`"),
+        ("mount -t overlay --fuse -o lowerdir=a,xino=maybe none mnt", "`xino=maybe`"),
+        ("mount -t overlay --fuse -o lowerdir=a,verity=require none mnt", "digests are not checked"),
+        ("mount -t overlay --fuse -o lowerdir=a,uuid=on none mnt", "no UUID"),
+        ("mount -t overlay --fuse -o lowerdir=a,nonsense none mnt", "`nonsense`"),
         ("mount -o ro none mnt", "lowerdir"),
         ("mount -t aufs -o dirs=nowhere none mnt", "nowhere"),
     ] {
         let said = failed(dir.path(), arguments);
         assert!(said.contains(part), "{arguments}: {said}");
     }
+}
+
+/// Runs `strata` with these arguments by a command line that takes a right or a device away.
+fn without(dir: &Path, command: &[&str], arguments: &str) -> String {
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .args(arguments.split_whitespace())
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert!(!output.status.success(), "{arguments} succeeded");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn without_the_device_or_the_right_to_mount_the_way_out_is_told() {
+    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let no_device = ["unshare", "--mount", "sh", "-euc", "mount -t tmpfs none /dev; exec \"$@\"", "sh", STRATA];
+    for union in
+        ["mount -t aufs -o br=top:lower1 none mnt", "mount -t overlay --fuse -o lowerdir=lower1:lower2 none mnt"]
+    {
+        let said = without(dir.path(), &no_device, union);
+        assert!(said.contains("cannot open /dev/fuse") && said.contains("modprobe fuse"), "{said}");
+    }
+    // Anybody may have the folders, and run the program.
+    for name in ["", "lower1", "lower2", "top", "mnt", "upper", "work"] {
+        std::os::unix::fs::chown(dir.join(name), Some(65_534), Some(65_534)).unwrap();
+    }
+    let program = dir.join("strata");
+    fs::copy(STRATA, &program).unwrap();
+    let no_right =
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", program.to_str().unwrap()];
+    for union in ["mount -t aufs -o br=top:lower1 none mnt", "mount -t overlay -o lowerdir=lower1:lower2 none mnt"] {
+        let said = without(dir.path(), &no_right, union);
+        assert!(said.contains("mounting takes root, or a user namespace of one's own (`unshare -Urm`)"), "{said}");
+    }
+    assert!(without(dir.path(), &no_right, "umount mnt").contains("no union of ours is mounted"));
 }

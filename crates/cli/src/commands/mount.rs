@@ -9,8 +9,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
+use strata_sys::process::{Capability, has_capability};
 use strata_unionfs::{
-    Access, Branch, Dialect, Xattrs,
+    Access, Branch, Dialect, Durability, Metacopy, Options, RedirectDir, Switch, Xattrs,
     mount::{self, MountFlags, MountInfo, State, options, options::Request, options::Words},
 };
 
@@ -79,6 +80,13 @@ pub fn mount(args: &Mount) -> anyhow::Result<()> {
     };
     if args.fake {
         return Ok(());
+    }
+    // Else the first thing that fails says it, in its own words.
+    if matches!(request, Request::Mount(_)) && !has_capability(Capability::SysAdmin) {
+        bail!(
+            "cannot mount on {}: mounting takes root, or a user namespace of one's own (`unshare -Urm`)",
+            target.display()
+        );
     }
     match request {
         Request::Remount(wanted) => mount::remount(target, &wanted)?,
@@ -165,10 +173,17 @@ fn as_text(unions: &[MountInfo]) -> anyhow::Result<String> {
     for union in unions {
         let place = union.mountpoint.display();
         match &union.state {
-            State::Alive { pid, dialect, branches, .. } => {
+            State::Alive { pid, dialect, branches, work, options, .. } => {
                 writeln!(out, "{place}  {}  process {pid}", dialect_name(*dialect))?;
                 for Branch { path, access } in branches {
                     writeln!(out, "  {}={}", path.display(), access_name(*access))?;
+                }
+                if *dialect != Dialect::Aufs {
+                    let choices = choices(options).map(|(name, value)| format!("{name}={value}")).join(",");
+                    writeln!(out, "  {choices}")?;
+                }
+                if let Some(work) = work {
+                    writeln!(out, "  workdir={}", work.display())?;
                 }
             }
             State::Dead => writeln!(out, "{place}  dead: its process is gone; clear it with `strata umount {place}`")?,
@@ -182,21 +197,51 @@ fn as_json(union: &MountInfo) -> serde_json::Value {
     let place = union.mountpoint.to_string_lossy();
     let source = union.source.to_string_lossy();
     match &union.state {
-        State::Alive { pid, dialect, branches, passthrough } => {
+        State::Alive { pid, dialect, branches, work, options, passthrough } => {
             let branches: Vec<_> = branches
                 .iter()
                 .map(|branch| json!({ "path": branch.path.to_string_lossy(), "access": access_name(branch.access) }))
                 .collect();
-            json!({
+            let mut told = json!({
                 "mountpoint": place, "source": source, "options": union.options, "state": "alive", "pid": pid,
                 "dialect": dialect_name(*dialect), "passthrough": passthrough, "branches": branches,
-            })
+            });
+            if *dialect != Dialect::Aufs {
+                told["choices"] = choices(options).into_iter().collect();
+                told["workdir"] = json!(work.as_ref().map(|work| work.to_string_lossy()));
+            }
+            told
         }
         State::Dead => json!({ "mountpoint": place, "source": source, "options": union.options, "state": "dead" }),
         State::Unknown => {
             json!({ "mountpoint": place, "source": source, "options": union.options, "state": "unknown" })
         }
     }
+}
+
+/// What overlay's options came to, in its own words.
+fn choices(options: &Options) -> [(&'static str, &'static str); 4] {
+    let switch = |on| if on { "on" } else { "off" };
+    [
+        (
+            "redirect_dir",
+            match options.redirect_dir {
+                RedirectDir::On => "on",
+                RedirectDir::Follow => "follow",
+                RedirectDir::NoFollow => "nofollow",
+            },
+        ),
+        (
+            "metacopy",
+            match options.metacopy {
+                Metacopy::Make => "on",
+                Metacopy::Follow => "follow",
+                Metacopy::Refuse => "off",
+            },
+        ),
+        ("index", switch(options.index == Switch::On)),
+        ("volatile", switch(options.durability == Durability::Volatile)),
+    ]
 }
 
 fn dialect_name(dialect: Dialect) -> &'static str {

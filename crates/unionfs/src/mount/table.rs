@@ -17,7 +17,7 @@ use super::{
     wire::Fields,
 };
 use crate::{
-    Branch, Dialect,
+    Branch, Dialect, Options,
     fuse::{ASKED, CHANGE, DESCRIPTION, PIECE},
 };
 
@@ -45,6 +45,8 @@ pub enum State {
         dialect: Dialect,
         /// From the topmost down.
         branches: Vec<Branch>,
+        work: Option<PathBuf>,
+        options: Options,
         /// Whether the kernel reads and writes files of the writable branch by itself.
         passthrough: bool,
     },
@@ -118,10 +120,13 @@ fn state(mountpoint: &Path) -> State {
     match describe(mountpoint) {
         Ok(fields) => {
             let read = || {
+                let union = mounted(&fields)?.union;
                 Some(State::Alive {
                     pid: fields.text("pid")?.parse().ok()?,
-                    dialect: fields.dialect()?,
-                    branches: fields.branches(),
+                    dialect: union.dialect,
+                    branches: union.branches,
+                    work: union.work,
+                    options: union.options,
                     passthrough: fields.text("passthrough") == Some("on"),
                 })
             };
