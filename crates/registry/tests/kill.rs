@@ -1,12 +1,12 @@
 //! The server is killed at random moments: nothing half-made is left, what was answered stays, the next try completes.
 //!
-//! `STRATA_KILLS` says how often; 20 if it does not.
+//! `STRATA_KILLS` says how often; 200 if it does not.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Mutex,
     time::{Duration, Instant},
@@ -16,7 +16,10 @@ use common::{Client, Dice, OCI_MANIFEST, check, manifest};
 use serde_json::Value;
 use strata_registry::{Config, Running};
 use strata_spec::Digest;
-use strata_testkit::scratch;
+use strata_testkit::{Scratch, scratch};
+
+/// Kills of a server on one folder; then on a fresh one, so that looking through all of it after each kill stays short.
+const KILLS_OF_A_FOLDER: u64 = 20;
 
 /// Names the configuration that this program serves as a process of its own.
 const SERVE: &str = "STRATA_TEST_SERVE";
@@ -89,26 +92,38 @@ fn push(c: &Client, repo: &str, seed: u64, answered: &Mutex<Vec<(String, String)
     Ok(())
 }
 
-#[test]
-fn a_killed_server_leaves_nothing_half_made() {
-    let kills: u64 = std::env::var("STRATA_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    println!("seed {seed}");
-    let mut dice = Dice::new(seed);
-    let scratch = scratch();
-    let root = scratch.join("data");
-    let config = scratch.join("config.yml");
-    let collecting = |interval: &str| {
+/// A folder with a server's configuration, which collects garbage every so often.
+struct Folder {
+    _scratch: Scratch,
+    root: PathBuf,
+    config: PathBuf,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let scratch = scratch();
+        let (root, config) = (scratch.join("data"), scratch.join("config.yml"));
+        Self { _scratch: scratch, root, config }
+    }
+
+    fn collecting(&self, interval: &str) -> &Path {
+        let root = self.root.display();
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:0'}}\nstrata: {{gc: {{interval: {interval}, grace: 1s}}}}\n",
-            root.display()
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {root}}}, delete: {{enabled: true}}}}\n\
+             http: {{addr: '127.0.0.1:0'}}\nstrata: {{gc: {{interval: {interval}, grace: 1s}}}}\n",
         );
-        std::fs::write(&config, text).unwrap();
-    };
-    collecting("50ms");
+        std::fs::write(&self.config, text).unwrap();
+        &self.config
+    }
+}
+
+/// Kills servers of one folder while three clients push; returns what was answered, all of which can be pulled.
+fn kill_again_and_again(kills: std::ops::Range<u64>, dice: &mut Dice) -> usize {
+    let folder = Folder::new();
+    let config = folder.collecting("50ms");
     let answered = Mutex::new(Vec::new());
-    for kill in 0..kills {
-        let server = Server::start(&config);
+    for kill in kills.clone() {
+        let server = Server::start(config);
         let clients: Vec<Client> = (0..3).map(|_| server.1.clone()).collect();
         std::thread::scope(|scope| {
             for (at, client) in clients.iter().enumerate() {
@@ -116,29 +131,49 @@ fn a_killed_server_leaves_nothing_half_made() {
                 scope.spawn(move || push(client, &format!("r{at}"), kill * 10 + at as u64, answered));
             }
             let begun = Instant::now();
-            std::thread::sleep(Duration::from_millis(dice.below(250)));
+            std::thread::sleep(Duration::from_millis(dice.below(150)));
             // The first lives until something was answered, however slow the machine.
-            while kill == 0 && answered.lock().unwrap().is_empty() && begun.elapsed() < Duration::from_secs(60) {
+            while kill == kills.start
+                && answered.lock().unwrap().is_empty()
+                && begun.elapsed() < Duration::from_secs(60)
+            {
                 std::thread::sleep(Duration::from_millis(5));
             }
             server.kill();
         });
-        check(&root).unwrap_or_else(|problem| panic!("after kill {kill}: {problem}"));
+        check(&folder.root).unwrap_or_else(|problem| panic!("after kill {kill}: {problem}"));
     }
-    // What a killed server was removing is gone when the next has started. This one collects nothing, so that nobody adds to it.
-    let tmp = common::v2(&root).join("strata/tmp");
+    let answered = answered.into_inner().unwrap();
+    assert!(!answered.is_empty(), "nothing was pushed");
+    next_try_completes(&folder, &answered);
+    answered.len()
+}
+
+/// The next server settles what the last one was at, and serves all that was answered. It collects nothing, so that nobody adds to what is left.
+fn next_try_completes(folder: &Folder, answered: &[(String, String)]) {
+    let tmp = common::v2(&folder.root).join("strata/tmp");
     std::fs::create_dir_all(tmp.join("removed-half/folder")).unwrap();
     std::fs::write(tmp.join("removed-half/folder/data"), "half removed").unwrap();
     std::fs::write(tmp.join("file"), "of nobody").unwrap();
-    collecting("0s");
-    let server = Server::start(&config);
+    let server = Server::start(folder.collecting("0s"));
     let left: Vec<_> = std::fs::read_dir(&tmp).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.is_empty(), "removals that a killed server had begun are not settled: {left:?}");
-    let answered = answered.into_inner().unwrap();
-    assert!(!answered.is_empty(), "nothing was pushed");
-    for (repo, tag) in answered.iter().rev().take(200) {
-        assert_eq!(server.1.pull(repo, tag), Ok(()));
+    for (repo, tag) in answered {
+        assert_eq!(server.1.pull(repo, tag), Ok(()), "{repo}:{tag} was answered");
     }
     server.1.put_image("again", "t", "a");
     assert_eq!(server.1.pull("again", "t"), Ok(()));
+}
+
+#[test]
+fn a_killed_server_leaves_nothing_half_made() {
+    let kills: u64 = std::env::var("STRATA_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    println!("seed {seed}");
+    let mut dice = Dice::new(seed);
+    let mut answered = 0;
+    for begin in (0..kills).step_by(KILLS_OF_A_FOLDER as usize) {
+        answered += kill_again_and_again(begin..kills.min(begin + KILLS_OF_A_FOLDER), &mut dice);
+    }
+    println!("{kills} kills, {answered} pushes answered, all of them pulled");
 }
