@@ -262,6 +262,26 @@ fn branches_come_and_go_by_remount() {
 }
 
 #[test]
+fn names_of_one_file_stay_names_of_one_file_when_aufs_is_mounted_again() {
+    let Some(dir) = furnished() else { skip!("needs root and /dev/fuse") };
+    let mount = || done(dir.path(), "mount -t aufs -o br=top:lower1 none mnt");
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    mount();
+    fs::write(dir.join("mnt/two"), "changed").unwrap();
+    let time = fs::metadata(dir.join("mnt/d")).unwrap().modified().unwrap();
+    done(dir.path(), "umount mnt");
+    // In the branch too, so that whoever reads it sees so; AUFS's own notes of it are gone.
+    assert_eq!(fs::metadata(dir.join("top/d/one")).unwrap().ino(), fs::metadata(dir.join("top/two")).unwrap().ino());
+    assert_eq!(fs::read_dir(dir.join("top/.wh..wh.plnk")).unwrap().count(), 0);
+    mount();
+    let seen = (read("mnt/d/one"), inode(dir.path(), "d/one") == inode(dir.path(), "two"));
+    let same_time = fs::metadata(dir.join("mnt/d")).unwrap().modified().unwrap() == time;
+    done(dir.path(), "umount mnt");
+    assert_eq!((seen, same_time), (("changed".to_owned(), true), true));
+    assert_eq!(read("lower1/d/one"), "one");
+}
+
+#[test]
 fn what_a_killed_process_leaves_is_listed_and_cleared() {
     let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
     done(dir.path(), "mount -t aufs -o dirs=top:lower1 none mnt");
@@ -397,6 +417,36 @@ fn each_option_of_overlay_is_honoured_and_shown() {
             eprintln!("with {options}:");
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+#[test]
+fn the_kernel_gets_each_option_as_it_is_given() {
+    if require::overlay().is_none() {
+        skip!("needs the kernel's overlayfs");
+    }
+    for option in [
+        "redirect_dir=on",
+        "redirect_dir=nofollow",
+        "index=on",
+        "index=off",
+        "metacopy=on",
+        "xino=on",
+        "nfs_export=on",
+        "volatile",
+        "userxattr",
+    ] {
+        let Some(dir) = furnished() else { skip!("needs root and /dev/fuse") };
+        let union = format!("lowerdir=lower1:lower2,upperdir=upper,workdir=work,{option}");
+        let said = done(dir.path(), &format!("mount -t overlay -o {union} overlay mnt"));
+        let place = dir.path().canonicalize().unwrap().join("mnt");
+        let mounts = strata_sys::mount::mounts_under(&place).unwrap();
+        let shown = mounts.iter().map(|mount| mount.super_options.clone()).collect::<String>();
+        done(dir.path(), "umount mnt");
+        assert!(said.contains("mounted by the kernel's overlayfs"), "{option}: {said}");
+        // What is its default, or of no use where all lies on one filesystem, it takes and does not show.
+        let is_default = ["index=off", "redirect_dir=nofollow", "xino=on"].contains(&option);
+        assert!(is_default || shown.split(',').any(|word| word.ends_with(option)), "{option}: {shown}");
     }
 }
 

@@ -45,6 +45,7 @@ pub use error::Error;
 pub use size::of_tree as tree_size;
 pub use strata_sys::fs::Feature;
 pub use terms::Term;
+pub use union::unmount as unmount_union;
 
 use std::{path::Path, sync::Arc};
 

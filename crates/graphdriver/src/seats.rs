@@ -167,7 +167,7 @@ fn take_down(target: &Path, users: &Path, point: Point) -> Result<(), Error> {
                 Err(error).context("look for a mount at", target)?;
             }
             // A union's process is waited for: it holds the branches.
-            Ok(true) if union::unmount(target) => {}
+            Ok(true) if union::unmount_ours(target) => {}
             _ => kernel::unmount(target).context("unmount", target)?,
         }
     }

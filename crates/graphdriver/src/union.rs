@@ -10,7 +10,7 @@ use std::{
 use strata_sys::{fs::Feature, xattr};
 use strata_unionfs::{
     Access as Writable, Branch, Config, Dialect, Metacopy, RedirectDir, Switch, Xattrs,
-    mount::{self, Mount, State},
+    mount::{self, Mount, MountError, State},
 };
 
 use crate::{Access, plink};
@@ -59,25 +59,25 @@ pub(crate) fn aufs(branches: &[PathBuf], access: Access, target: &Path) -> io::R
 }
 
 /// Unmounts what is at `target` and waits for the process behind it, if that is a union of ours; else does nothing and says so.
-pub(crate) fn unmount(target: &Path) -> bool {
+pub(crate) fn unmount_ours(target: &Path) -> bool {
     let is_fuse = strata_sys::fs::info(target).is_ok_and(|info| info.type_name == "fuse");
-    let Some(found) = Some(target).filter(|_| is_fuse).and_then(|target| mount::find(target).ok().flatten()) else {
-        return false;
-    };
-    let links = match &found.state {
-        State::Alive { dialect: Dialect::Aufs, branches, .. } => {
+    is_fuse && matches!(mount::find(target), Ok(Some(_))) && unmount(target).is_ok()
+}
+
+/// Unmounts a union of ours, alive or dead, or a kernel's overlayfs. Pseudo-links of AUFS become hard links in the writable branch.
+pub fn unmount(target: &Path) -> Result<(), MountError> {
+    let links = match mount::find(target)?.map(|found| found.state) {
+        Some(State::Alive { dialect: Dialect::Aufs, branches, .. }) => {
             let top = branches.first().filter(|top| top.access == Writable::ReadWrite);
             top.map_or(Ok(None), |top| plink::find(target, &top.path))
         }
         _ => Ok(None),
     };
-    if mount::unmount(target).is_err() {
-        return false;
-    }
+    mount::unmount(target)?;
     if let Err(error) = links.and_then(|links| links.map_or(Ok(()), plink::Links::make)) {
         tracing::warn!(target = %target.display(), %error, "names of one file may part when it is mounted again");
     }
-    true
+    Ok(())
 }
 
 /// Mounts `lower`, topmost first, below `upper` with its work folder, if there is one, with overlay's marks on `target`.
