@@ -83,3 +83,24 @@ fn docker_registry_is_sent_all_again() {
     let (Some(root), Some(registry)) = (root(), DockerRegistry::start()) else { return };
     push_cut(&root, &registry.host(), |repository| registry.manifest(repository, "1").1);
 }
+
+#[test]
+fn a_connection_that_is_cut_every_64_kib_of_a_blob_arrives_in_the_end() {
+    const CUT: u64 = 64 << 10;
+    let (Some(root), Some(source)) = (root(), DockerRegistry::start()) else { return };
+    let image = Image::new(&[Image::layer(7010, 1 << 20)]);
+    source.put("a", "1", &image);
+    let local = format!("{}/a:1", source.host());
+    ok(&root, &["pull", "-q", &local]);
+    let server = common::server::serve(&root.scratch.join("registry"));
+    let proxy = Proxy::start(&server.host);
+    let name = format!("{}/cut:1", proxy.host());
+    ok(&root, &["tag", &local, &name]);
+    proxy.cut(usize::MAX, CUT);
+    ok(&root, &["push", "-q", &name]);
+    let cuts = usize::MAX - proxy.left();
+    assert!(cuts as u64 >= (1 << 20) / CUT, "{cuts} cuts");
+    ok(&root, &["rmi", &local, &name]);
+    ok(&root, &["pull", "-q", &format!("{}/cut:1", server.host)]);
+    assert_eq!(root.inspect(&format!("{}/cut:1", server.host))["Id"], image.id());
+}

@@ -20,7 +20,7 @@ use strata_testkit::{
 
 /// How often a pull is killed.
 fn kills() -> u64 {
-    std::env::var("STRATA_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(20)
+    std::env::var("STRATA_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(200)
 }
 
 /// `strata ARGS…` on `root` with a `config.json` and certificates of its own, which are not there.
@@ -197,7 +197,7 @@ fn a_push_that_is_killed_is_done_again() {
         let _ = std::fs::remove_dir_all(root.join("strata/cache/manifests"));
     };
     let (mut chance, mut whole) = (Chance::new(8), Duration::ZERO);
-    for n in 0..=kills() / 2 {
+    for n in 0..=kills() {
         let name = format!("{}/k{n}:1", registry.host());
         ok(&root, &["tag", &local, &name]);
         forget(&root);

@@ -345,6 +345,10 @@ impl Memory {
         self.uploads.lock().unwrap().values_mut().for_each(|bytes| bytes.truncate(keep));
     }
 
+    pub fn lose_blobs(&self) {
+        self.blobs.lock().unwrap().clear();
+    }
+
     pub fn reply(&self, request: &Request) -> Reply {
         let path = request.path();
         if path == "/v2/" {
