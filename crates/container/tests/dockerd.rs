@@ -4,86 +4,27 @@
 
 mod common;
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::process::Command;
 
 use common::*;
 use serde_json::Value;
-use strata_container::{CommitRequest, RemoveOptions, Status};
-use strata_testkit::require;
+use strata_container::{CommitRequest, Container, RemoveOptions, Status};
+use strata_spec::ImageId;
+use strata_testkit::{Dockerd, require};
 
-/// A dockerd at work on the root; stopped when dropped.
-struct Dockerd {
-    child: Child,
-    docker: PathBuf,
-    socket: String,
-    exec: PathBuf,
+/// A dockerd of the version whose records ours are.
+fn start(bench: &Bench) -> Option<Dockerd> {
+    let version = Command::new(require::program("dockerd")?).arg("--version").output().ok()?;
+    if !String::from_utf8_lossy(&version.stdout).contains("version 20.10") {
+        require::report_skip("dockerd is not of version 20.10");
+        return None;
+    }
+    Dockerd::start(&bench.scratch.join("root"))
 }
 
-impl Dockerd {
-    fn start(bench: &Bench) -> Option<Self> {
-        let (dockerd, docker) = (require::program("dockerd")?, require::program("docker")?);
-        let version = Command::new(&dockerd).arg("--version").output().ok()?;
-        if !String::from_utf8_lossy(&version.stdout).contains("version 20.10") {
-            require::report_skip("dockerd is not of version 20.10");
-            return None;
-        }
-        let at = |name: &str| bench.scratch.join(name).display().to_string();
-        let socket = format!("unix://{}", at("sock"));
-        let log = fs::File::create(bench.scratch.join("log")).expect("create the log");
-        let child = Command::new(dockerd)
-            .args(["--data-root", &at("root"), "--exec-root", &at("exec"), "-p", &at("pid"), "-H", &socket])
-            .args(["--iptables=false", "--bridge=none", "-s", "overlay2"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("start dockerd");
-        let running = Self { child, docker, socket, exec: bench.scratch.join("exec") };
-        let start = Instant::now();
-        while !running.command(&["info"]).output().expect("run docker").status.success() {
-            if start.elapsed() > Duration::from_secs(60) {
-                let log = fs::read_to_string(bench.scratch.join("log")).unwrap_or_default();
-                require::report_skip(&format!(
-                    "dockerd does not start here: {}",
-                    log.lines().last().unwrap_or_default()
-                ));
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Some(running)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.docker);
-        command.arg("-H").arg(&self.socket).args(args);
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> String {
-        Outcome::of(self.command(args).output().expect("run docker")).good()
-    }
-
-    fn inspect(&self, name: &str) -> Value {
-        let text = self.run(&["inspect", "--type", "container", name]);
-        serde_json::from_str::<Value>(&text).expect("JSON")[0].take()
-    }
-}
-
-impl Drop for Dockerd {
-    fn drop(&mut self) {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id() as i32) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let _ = self.child.wait();
-        for mount in strata_sys::mount::mounts_under(&self.exec).unwrap_or_default() {
-            let _ = strata_sys::mount::unmount(&mount.target);
-        }
-    }
+fn inspect(dockerd: &Dockerd, name: &str) -> Value {
+    let text = dockerd.docker(&["inspect", "--type", "container", name]);
+    serde_json::from_str::<Value>(&text).expect("JSON")[0].take()
 }
 
 /// Sorts what dockerd shows in no order.
@@ -124,25 +65,25 @@ fn dockerd_uses_what_we_wrote() {
         .map(|change| format!("{} {}", change.kind.letter(), change.path.display()))
         .collect();
 
-    let Some(dockerd) = Dockerd::start(&bench) else { return };
-    let listed = dockerd.run(&["ps", "-a", "--format", "{{.Names}}|{{.Status}}|{{.Image}}|{{.Command}}"]);
+    let Some(dockerd) = start(&bench) else { return };
+    let listed = dockerd.docker(&["ps", "-a", "--format", "{{.Names}}|{{.Status}}|{{.Image}}|{{.Command}}"]);
     assert_eq!(listed.lines().count(), 4, "{listed}");
     assert!(listed.contains("ran|Exited (3) ") && listed.contains("fresh|Created|busybox|"), "{listed}");
     for (name, ours) in names.iter().zip(&ours) {
-        assert_eq!(*ours, sorted(dockerd.inspect(name)), "{name}");
+        assert_eq!(*ours, sorted(inspect(&dockerd, name)), "{name}");
     }
-    let mut theirs: Vec<String> = dockerd.run(&["diff", "ran"]).lines().map(str::to_owned).collect();
+    let mut theirs: Vec<String> = dockerd.docker(&["diff", "ran"]).lines().map(str::to_owned).collect();
     theirs.sort_by_key(|line| line[2..].to_owned());
     assert_eq!(changes, theirs);
     let started = Outcome::of(dockerd.command(&["start", "-a", "fresh"]).output().unwrap());
     assert_eq!((started.code, started.out.as_str()), (6, "/w\n"), "{started:?}");
-    assert_eq!(dockerd.run(&["start", "-a", "vol"]), "seed");
+    assert_eq!(dockerd.docker(&["start", "-a", "vol"]), "seed");
     let again = Outcome::of(dockerd.command(&["start", "-a", "ran"]).output().unwrap());
     assert_eq!(again.code, 3, "{again:?}");
-    dockerd.run(&["commit", "ran", "theirs"]);
-    assert_eq!(dockerd.run(&["run", "--rm", "--network", "none", "theirs", "cat", "/made"]), "x");
-    dockerd.run(&["cp", "ran:/made", &bench.scratch.join("copied").display().to_string()]);
-    dockerd.run(&["rm", "-v", "bad", "ran", "vol"]);
+    dockerd.docker(&["commit", "ran", "theirs"]);
+    assert_eq!(dockerd.docker(&["run", "--rm", "--network", "none", "theirs", "cat", "/made"]), "x");
+    dockerd.docker(&["cp", "ran:/made", &bench.scratch.join("copied").display().to_string()]);
+    dockerd.docker(&["rm", "-v", "bad", "ran", "vol"]);
     drop(dockerd);
 
     assert_eq!(store.list().unwrap().containers.len(), 1);
@@ -152,11 +93,40 @@ fn dockerd_uses_what_we_wrote() {
     assert_eq!((fresh.code, fresh.out.as_str()), (6, "/w\n"), "{fresh:?}");
 }
 
+/// Our commit of the same container has the same config, history and layer size as Docker's, `theirs`.
+fn commits_alike(bench: &Bench, container: &Container, theirs: &str, history: &str) -> ImageId {
+    let request = CommitRequest {
+        author: "me".into(),
+        comment: "why".into(),
+        changes: strings(&["ENV C=3 D=$B", "USER bob"]),
+        created: None,
+        name: None,
+        ..CommitRequest::default()
+    };
+    let id = bench.stores.containers.commit(&bench.stores.images, container, &request).unwrap();
+    let (own, their) =
+        (bench.stores.images.get(id).unwrap(), bench.stores.images.get(theirs.parse().unwrap()).unwrap());
+    assert_eq!(own.document().config, their.document().config);
+    assert_eq!(own.document().container_config, their.document().container_config);
+    let last = |config: &strata_spec::ImageConfig| {
+        let mut last = config.document().history.last().unwrap().clone();
+        last.created = None;
+        last
+    };
+    assert_eq!(last(&own), last(&their), "{history}");
+    assert_eq!(own.document().author, their.document().author);
+    let layers = bench.stores.containers.layers();
+    let size =
+        |config: &strata_spec::ImageConfig| layers.get(strata_spec::chain_id(config.diff_ids()).unwrap()).unwrap().size;
+    assert_eq!(size(&own), size(&their));
+    id
+}
+
 #[test]
 fn we_use_what_dockerd_wrote() {
     let Some(bench) = running_bench() else { return };
     let store = &bench.stores.containers;
-    let Some(dockerd) = Dockerd::start(&bench) else { return };
+    let Some(dockerd) = start(&bench) else { return };
     let bound = format!("{}:/mnt", bench.scratch.join("bound").display());
     let run = |args: &[&str]| Outcome::of(dockerd.command(args).output().unwrap());
     let none =
@@ -165,13 +135,15 @@ fn we_use_what_dockerd_wrote() {
     assert_eq!(run(&[&["run", "--name", "theirs"], &none[..], &["busybox", "sh", "-c", script]].concat()).code, 7);
     let change = "echo x >/made; rm -r /data; mkdir -p /etc/new/deep; echo y >/etc/new/deep/f; chmod 600 /file; exit 4";
     assert_eq!(run(&["run", "--name", "changed", "--network", "none", "busybox", "sh", "-c", change]).code, 4);
-    dockerd.run(&["create", "--name", "bridged", "--network", "bridge", "busybox"]);
-    dockerd.run(&["create", "--name", "limited", "--network", "none", "--memory", "64m", "busybox"]);
-    let inspected: Vec<_> = ["theirs", "changed"].map(|name| (name, sorted(dockerd.inspect(name)))).into();
-    let mut diff: Vec<String> = dockerd.run(&["diff", "changed"]).lines().map(str::to_owned).collect();
+    dockerd.docker(&["create", "--name", "bridged", "--network", "bridge", "busybox"]);
+    dockerd.docker(&["create", "--name", "limited", "--network", "none", "--memory", "64m", "busybox"]);
+    let inspected: Vec<_> = ["theirs", "changed"].map(|name| (name, sorted(inspect(&dockerd, name)))).into();
+    let mut diff: Vec<String> = dockerd.docker(&["diff", "changed"]).lines().map(str::to_owned).collect();
     diff.sort_by_key(|line| line[2..].to_owned());
-    let theirs = dockerd.run(&["commit", "-m", "why", "-a", "me", "-c", "ENV C=3 D=$B", "-c", "USER bob", "changed"]);
-    let history = dockerd.run(&["history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Comment}}|{{.Size}}", &theirs]);
+    let theirs =
+        dockerd.docker(&["commit", "-m", "why", "-a", "me", "-c", "ENV C=3 D=$B", "-c", "USER bob", "changed"]);
+    let history =
+        dockerd.docker(&["history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Comment}}|{{.Size}}", &theirs]);
     drop(dockerd);
 
     for (name, theirs) in inspected {
@@ -187,31 +159,7 @@ fn we_use_what_dockerd_wrote() {
         .collect();
     assert_eq!(ours, diff);
 
-    // Our commit of the same container: the same config, history and layer size.
-    let request = CommitRequest {
-        author: "me".into(),
-        comment: "why".into(),
-        changes: strings(&["ENV C=3 D=$B", "USER bob"]),
-        created: None,
-        name: None,
-        ..CommitRequest::default()
-    };
-    let id = store.commit(&bench.stores.images, &changed, &request).unwrap();
-    let (own, their) =
-        (bench.stores.images.get(id).unwrap(), bench.stores.images.get(theirs.parse().unwrap()).unwrap());
-    assert_eq!(own.document().config, their.document().config);
-    assert_eq!(own.document().container_config, their.document().container_config);
-    let last = |config: &strata_spec::ImageConfig| {
-        let mut last = config.document().history.last().unwrap().clone();
-        last.created = None;
-        last
-    };
-    assert_eq!(last(&own), last(&their), "{history}");
-    assert_eq!(own.document().author, their.document().author);
-    let layers = store.layers();
-    let size =
-        |config: &strata_spec::ImageConfig| layers.get(strata_spec::chain_id(config.diff_ids()).unwrap()).unwrap().size;
-    assert_eq!(size(&own), size(&their));
+    let id = commits_alike(&bench, &changed, &theirs, &history);
 
     let ran = bench.run(&["start", "theirs"]);
     assert_eq!((ran.code, ran.out.as_str()), (7, "1000\n/w\n2\n/home/bob\n"), "{ran:?}");
@@ -231,7 +179,7 @@ fn we_use_what_dockerd_wrote() {
     assert_eq!(bench.names("volumes").iter().filter(|name| name.len() == 64).count(), 0);
 
     // dockerd misses nothing of what went.
-    let Some(dockerd) = Dockerd::start(&bench) else { return };
-    assert_eq!(dockerd.run(&["ps", "-aq"]), "");
-    assert_eq!(dockerd.run(&["run", "--rm", "--network", "none", &id.to_string(), "cat", "/etc/new/deep/f"]), "y");
+    let Some(dockerd) = start(&bench) else { return };
+    assert_eq!(dockerd.docker(&["ps", "-aq"]), "");
+    assert_eq!(dockerd.docker(&["run", "--rm", "--network", "none", &id.to_string(), "cat", "/etc/new/deep/f"]), "y");
 }

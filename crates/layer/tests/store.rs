@@ -7,7 +7,7 @@ use std::{fs, io::Cursor, os::unix::fs::PermissionsExt, path::Path};
 use common::*;
 use strata_archive::Limits;
 use strata_graphdriver::Access;
-use strata_layer::{Depth, Error, Finding, verify::Object};
+use strata_layer::{Depth, Error, Finding, Layer, Store, verify::Object};
 use strata_spec::{ErrorKind, chain_ids};
 use strata_testkit::{require, scratch};
 
@@ -296,79 +296,82 @@ fn an_image_that_is_too_deep_is_refused_before_it_is_there() {
     assert_tidy(scratch.path(), &"after refusing");
 }
 
+/// What can go wrong with a layer, given layerdb, the ChainIDs of a layer and of the one below, and its folder; and what is said of it.
+type Damage = (&'static str, fn(&Path, &str, &str, &str), &'static str);
+
+const DAMAGES: [Damage; 12] = [
+    (
+        "an empty cache-id",
+        |db, top, _, _| fs::write(db.join("sha256").join(top).join("cache-id"), "").expect("write"),
+        "empty",
+    ),
+    (
+        "a missing diff",
+        |db, top, _, _| fs::remove_file(db.join("sha256").join(top).join("diff")).expect("remove"),
+        "missing",
+    ),
+    (
+        "a torn diff",
+        |db, top, _, _| fs::write(db.join("sha256").join(top).join("diff"), "sha256:12").expect("write"),
+        "does not hold",
+    ),
+    (
+        "another parent",
+        |db, top, _, _| fs::remove_file(db.join("sha256").join(top).join("parent")).expect("remove"),
+        "make the layer",
+    ),
+    (
+        "a missing tar-split",
+        |db, top, _, _| fs::remove_file(db.join("sha256").join(top).join("tar-split.json.gz")).expect("remove"),
+        "missing",
+    ),
+    (
+        "a missing parent",
+        |db, _, base, _| fs::remove_dir_all(db.join("sha256").join(base)).expect("remove"),
+        "not in the store",
+    ),
+    (
+        "a missing folder",
+        |db, _, _, cache| fs::remove_dir_all(db.join("../../../overlay2").join(cache)).expect("remove"),
+        "missing",
+    ),
+    (
+        "an empty link",
+        |db, _, _, cache| fs::write(db.join("../../../overlay2").join(cache).join("link"), "").expect("write"),
+        "empty",
+    ),
+    (
+        "a missing lower",
+        |db, _, _, cache| fs::remove_file(db.join("../../../overlay2").join(cache).join("lower")).expect("remove"),
+        "No such file",
+    ),
+    (
+        "a changed file",
+        |db, _, _, cache| {
+            fs::write(db.join("../../../overlay2").join(cache).join("diff/etc/hosts"), "LAYER 2").expect("write")
+        },
+        "etc/hosts",
+    ),
+    (
+        "a truncated file",
+        |db, _, _, cache| {
+            fs::write(db.join("../../../overlay2").join(cache).join("diff/etc/hosts"), "").expect("write")
+        },
+        "etc/hosts",
+    ),
+    (
+        "a missing file",
+        |db, _, _, cache| {
+            fs::remove_file(db.join("../../../overlay2").join(cache).join("diff/etc/hosts")).expect("remove")
+        },
+        "etc/hosts",
+    ),
+];
+
 #[test]
 fn every_damage_is_found_and_hides_no_other() {
     needs_overlay!();
-    type Damage = fn(&Path, &str, &str, &str);
-    let damages: [(&str, Damage, &str); 12] = [
-        (
-            "an empty cache-id",
-            |db, top, _, _| fs::write(db.join("sha256").join(top).join("cache-id"), "").expect("write"),
-            "empty",
-        ),
-        (
-            "a missing diff",
-            |db, top, _, _| fs::remove_file(db.join("sha256").join(top).join("diff")).expect("remove"),
-            "missing",
-        ),
-        (
-            "a torn diff",
-            |db, top, _, _| fs::write(db.join("sha256").join(top).join("diff"), "sha256:12").expect("write"),
-            "does not hold",
-        ),
-        (
-            "another parent",
-            |db, top, _, _| fs::remove_file(db.join("sha256").join(top).join("parent")).expect("remove"),
-            "make the layer",
-        ),
-        (
-            "a missing tar-split",
-            |db, top, _, _| fs::remove_file(db.join("sha256").join(top).join("tar-split.json.gz")).expect("remove"),
-            "missing",
-        ),
-        (
-            "a missing parent",
-            |db, _, base, _| fs::remove_dir_all(db.join("sha256").join(base)).expect("remove"),
-            "not in the store",
-        ),
-        (
-            "a missing folder",
-            |db, _, _, cache| fs::remove_dir_all(db.join("../../../overlay2").join(cache)).expect("remove"),
-            "missing",
-        ),
-        (
-            "an empty link",
-            |db, _, _, cache| fs::write(db.join("../../../overlay2").join(cache).join("link"), "").expect("write"),
-            "empty",
-        ),
-        (
-            "a missing lower",
-            |db, _, _, cache| fs::remove_file(db.join("../../../overlay2").join(cache).join("lower")).expect("remove"),
-            "No such file",
-        ),
-        (
-            "a changed file",
-            |db, _, _, cache| {
-                fs::write(db.join("../../../overlay2").join(cache).join("diff/etc/hosts"), "LAYER 2").expect("write")
-            },
-            "etc/hosts",
-        ),
-        (
-            "a truncated file",
-            |db, _, _, cache| {
-                fs::write(db.join("../../../overlay2").join(cache).join("diff/etc/hosts"), "").expect("write")
-            },
-            "etc/hosts",
-        ),
-        (
-            "a missing file",
-            |db, _, _, cache| {
-                fs::remove_file(db.join("../../../overlay2").join(cache).join("diff/etc/hosts")).expect("remove")
-            },
-            "etc/hosts",
-        ),
-    ];
-    for (what, damage, says) in damages {
+    for (what, damage, says) in DAMAGES {
         let scratch = scratch();
         let store = open(scratch.path());
         let layers = add(&store, None, &[layer_tar(1), layer_tar(2)], |_| {}).expect("register");
@@ -386,23 +389,26 @@ fn every_damage_is_found_and_hides_no_other() {
         about(layers[1].chain_id, says);
         about(other.chain_id, "empty");
 
-        // Getting the image again heals it: what is damaged stands in nobody's way.
         if !matches!(what, "a changed file" | "a truncated file" | "a missing file") {
-            let tars = [layer_tar(1), layer_tar(2)];
-            let ids = [layers[0].chain_id, layers[1].chain_id];
-            let mut lease = store.lease().expect("lease");
-            let whole = lease.hold_lowest(&ids).expect("hold");
-            let parent = whole.last().map(|layer| layer.chain_id);
-            assert_eq!(whole.len(), if what == "a missing parent" { 0 } else { 1 }, "{what}");
-            drop(lease);
-            add(&store, parent, &tars[whole.len()..], |_| {}).unwrap_or_else(|error| panic!("{what}: {error}"));
-            let healed = ids.map(|id| store.verify_layer(id, Depth::Contents));
-            assert_eq!(healed, [vec![], vec![]], "{what}");
-            let image =
-                store.driver().mount(&store.get(ids[1]).expect("get").cache_id, Access::ReadOnly).expect("mount");
-            assert!(image.path().join("file-1").exists(), "{what}");
+            heals(&store, &layers, what);
         }
     }
+}
+
+/// Getting the image again heals it: what is damaged stands in nobody's way.
+fn heals(store: &Store, layers: &[Layer], what: &str) {
+    let tars = [layer_tar(1), layer_tar(2)];
+    let ids = [layers[0].chain_id, layers[1].chain_id];
+    let mut lease = store.lease().expect("lease");
+    let whole = lease.hold_lowest(&ids).expect("hold");
+    let parent = whole.last().map(|layer| layer.chain_id);
+    assert_eq!(whole.len(), if what == "a missing parent" { 0 } else { 1 }, "{what}");
+    drop(lease);
+    add(store, parent, &tars[whole.len()..], |_| {}).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let healed = ids.map(|id| store.verify_layer(id, Depth::Contents));
+    assert_eq!(healed, [vec![], vec![]], "{what}");
+    let image = store.driver().mount(&store.get(ids[1]).expect("get").cache_id, Access::ReadOnly).expect("mount");
+    assert!(image.path().join("file-1").exists(), "{what}");
 }
 
 #[test]
