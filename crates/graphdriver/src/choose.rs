@@ -240,5 +240,6 @@ mod tests {
         };
         assert!(works(fs.path()));
         assert!(!works(Path::new("/proc")));
+        assert_eq!((lacks(fs.path(), "btrfs"), lacks(fs.path(), "overlay2")), (None, None));
     }
 }

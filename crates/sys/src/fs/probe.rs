@@ -62,8 +62,10 @@ pub fn supports_d_type(dir: &Path) -> io::Result<bool> {
     use rustix::fs::{FileType, RawDir};
     let probe = Scratch::new(dir)?;
     probe.dir.create_file("f", 0o600)?;
+    // Opened anew: btrfs lists what was there when a directory was opened.
+    let dir = probe.dir.open_dir(".")?;
     let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
-    let mut entries = RawDir::new(&probe.dir, &mut buffer);
+    let mut entries = RawDir::new(&dir, &mut buffer);
     while let Some(entry) = entries.next() {
         let entry = entry?;
         if entry.file_name() == c"f" {
