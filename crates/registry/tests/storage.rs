@@ -7,7 +7,7 @@ use std::{path::Path, process::Command, time::Duration};
 
 use common::{Client, OCI_INDEX, OCI_MANIFEST, Ours, check, index, with_param};
 use strata_registry::gc::{self, Options, Run, Untagged};
-use strata_spec::Digest;
+use strata_spec::{Algorithm, Digest};
 use strata_testkit::{registry::DockerRegistry, require, scratch};
 
 fn config(root: &Path) -> String {
@@ -91,29 +91,63 @@ fn ours_serves_what_distribution_stored() {
     assert!(check(&theirs.scratch.join("data")).is_ok());
 }
 
+/// What their collector does not know of, or must leave: a layer by its sha512, a referrer without a tag, and an upload that is open. Returns the referrer, and where the upload goes on.
+fn fill_with_what_is_new(c: &Client, subject: &[u8]) -> (Digest, String) {
+    let (config, layer) = common::blobs("sha512");
+    c.put_blob("team/app", &config);
+    let long = Digest::of(Algorithm::Sha512, &layer);
+    assert_eq!(c.try_put_blob("team/app", &layer, long).unwrap().status, 201);
+    let short = Digest::sha256(&layer).to_string();
+    let bytes = common::manifest(&config, &layer, serde_json::Value::Null).replace(&short, &long.to_string());
+    assert_eq!(c.put_manifest("team/app", "long", OCI_MANIFEST, bytes.as_bytes()).status, 201);
+    let (config, layer) = common::blobs("ref");
+    c.put_blob("team/app", &config);
+    c.put_blob("team/app", &layer);
+    let referrer = common::manifest(&config, &layer, common::descriptor(OCI_MANIFEST, subject));
+    let digest = Digest::sha256(&referrer);
+    assert_eq!(c.put_manifest("team/app", &digest.to_string(), OCI_MANIFEST, referrer.as_bytes()).status, 201);
+    (digest, c.ask("PATCH", &c.begin("team/app"), &[], b"half of ").location())
+}
+
 #[test]
 fn distributions_collector_leaves_a_sound_registry() {
     let Some(program) = require::program("docker-registry") else { return };
     for mode in [&[][..], &["--delete-untagged"][..]] {
         let ours = Ours::start();
         let c = ours.client();
-        fill(&c);
+        let (one, _) = fill(&c);
+        let (referrer, place) = fill_with_what_is_new(&c, &one);
         c.put_blob("team/app", b"nobody names this");
         let folder = ours.stop();
         let file = folder.join("theirs.yml");
         std::fs::write(&file, config(&folder.join("data"))).unwrap();
         let ran = Command::new(&program).arg("garbage-collect").args(mode).arg(&file).output().unwrap();
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        check(&folder.join("data")).unwrap_or_else(|problem| panic!("after {mode:?}: {problem}"));
         let again = Ours::of(&config(&folder.join("data")), folder);
         let c = again.client();
-        for (repo, reference) in [("team/app", "one"), ("team/app", "two"), ("team/app", "moves"), ("other", "one")] {
+        for (repo, reference) in
+            [("team/app", "one"), ("team/app", "two"), ("team/app", "moves"), ("team/app", "long"), ("other", "one")]
+        {
             assert_eq!(c.pull(repo, reference), Ok(()), "{repo}:{reference} after {mode:?}");
         }
+        // It takes a referrer for an untagged manifest. What is listed can be had.
+        let listed = c.get(&format!("/v2/team/app/referrers/{}", Digest::sha256(&one))).json();
+        let listed: Vec<&str> =
+            listed["manifests"].as_array().unwrap().iter().map(|entry| entry["digest"].as_str().unwrap()).collect();
+        let kept = mode.is_empty().then(|| referrer.to_string());
+        assert_eq!(listed, kept.iter().map(String::as_str).collect::<Vec<_>>(), "{mode:?}");
+        for digest in listed {
+            assert_eq!(c.pull("team/app", digest), Ok(()), "{digest} after {mode:?}");
+        }
+        let path = with_param(&place, &format!("digest={}", Digest::sha256("half of it")));
+        assert_eq!(c.ask("PUT", &path, &[], b"it").status, 201, "the upload goes on");
         let unnamed = Digest::sha256("nobody names this");
         assert_eq!(c.get(&format!("/v2/team/app/blobs/{unnamed}")).status, 404);
         assert_eq!(c.put_blob("team/app", b"nobody names this"), unnamed, "and it can be pushed again");
         assert_eq!(c.get(&format!("/v2/team/app/blobs/{unnamed}")).status, 200);
-        again.stop();
+        let folder = again.stop();
+        check(&folder.join("data")).unwrap_or_else(|problem| panic!("in the end, after {mode:?}: {problem}"));
     }
 }
 

@@ -254,7 +254,8 @@ impl Client {
         for blob in layers.iter().chain(document.get("config")) {
             let digest = blob["digest"].as_str().unwrap();
             let reply = self.get(&format!("/v2/{repo}/blobs/{digest}"));
-            if reply.status != 200 || Digest::sha256(&reply.body).to_string() != digest {
+            let wanted: Digest = digest.parse().unwrap();
+            if reply.status != 200 || Digest::of(wanted.algorithm(), &reply.body) != wanted {
                 return Err(format!("{repo}@{digest}: {} and {} bytes", reply.status, reply.body.len()));
             }
         }
