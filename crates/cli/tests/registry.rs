@@ -38,6 +38,68 @@ fn it_serves_until_it_is_told_to_stop() {
     assert!(output.status.success() && text.starts_with("0 repositories, 0 objects kept"), "{text}");
 }
 
+/// What is left of an answer's head and body, to the end of the connection.
+fn rest(stream: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_request_that_is_under_way_ends_well_before_the_server_does() {
+    let scratch = scratch();
+    let mut child = Command::new(STRATA)
+        .args(["registry", "serve", "--addr", "127.0.0.1:0", "--root"])
+        .arg(scratch.join("registry"))
+        .env("REGISTRY_LOG_ACCESSLOG_DISABLED", "false")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("http://").unwrap().to_owned();
+    let connect = || TcpStream::connect(&address);
+    // An upload in one request, of which half has gone when the server is told to stop; with a password in its head.
+    let blob = vec![b'x'; 1 << 20];
+    let digest = strata_testkit::registry::digest(&blob);
+    let mut stream = connect().unwrap();
+    write!(
+        stream,
+        "POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: h\r\nAuthorization: Basic c2VjcmV0OnM=\r\n"
+    )
+    .unwrap();
+    write!(stream, "User-Agent: tests/1\r\nContent-Length: {}\r\n\r\n", blob.len()).unwrap();
+    stream.write_all(&blob[..blob.len() / 2]).unwrap();
+    // The server has taken it up, and answers others beside it.
+    let mut other = connect().unwrap();
+    write!(other, "GET /v2/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(rest(&mut other).starts_with("HTTP/1.1 200"));
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let begun = std::time::Instant::now();
+    while connect().is_ok() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "it goes on to accept connections");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(child.try_wait().unwrap().is_none(), "it waits for the request");
+    stream.write_all(&blob[blob.len() / 2..]).unwrap();
+    let answer = rest(&mut stream);
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    // What the access log has of it.
+    let log = String::from_utf8(output.stderr).unwrap();
+    let entry = log.lines().find(|line| line.contains("/v2/a/blobs/uploads/")).unwrap_or_else(|| panic!("{log}"));
+    for part in ["POST", "201", "127.0.0.1"] {
+        assert!(entry.contains(part), "{part} in {entry}");
+    }
+    assert!(!log.contains("c2VjcmV0OnM") && !log.contains("Basic"), "{log}");
+    // The blob is there for the next server.
+    let hex = digest.trim_start_matches("sha256:");
+    let path = format!("registry/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+    assert_eq!(std::fs::read(scratch.join(path)).unwrap(), blob);
+}
+
 #[test]
 fn what_is_in_force_is_printed_and_every_mistake_is_named() {
     let scratch = scratch();
