@@ -176,7 +176,15 @@ fn layouts_that_lie_are_refused() {
         "not 1.x",
         "a newer layout",
     );
+}
 
+#[test]
+fn blobs_that_are_others_are_refused() {
+    let Some(root) = root() else { return };
+    let layers = [layer(1), layer(2)];
+    let mut layout = Layout::default();
+    let image = layout.image("a", &layers, gzipped);
+    let good = layout.finish(&[image]);
     let blob = format!("blobs/sha256/{}", strata_spec::Digest::sha256(gzip(&layers[0])).hex());
     let mut other = good.clone();
     other.iter_mut().filter(|(name, _)| *name == blob).for_each(|(_, item)| *item = gzip(&layer(9)).into());
@@ -195,7 +203,12 @@ fn layouts_that_lie_are_refused() {
         }
     });
     refused(&root, &files, "its digest is", "a blob compressed otherwise");
+}
 
+#[test]
+fn layouts_of_something_else_are_refused() {
+    let Some(root) = root() else { return };
+    let layers = [layer(1), layer(2)];
     let artifact = |config_type: &str, layer_type: &'static str| {
         let mut layout = Layout::default();
         let config = layout.blob(config_type, config(&layers[..1], "a"));

@@ -98,6 +98,24 @@ pub fn root_with_busybox() -> Option<Root> {
     Some(root)
 }
 
+/// A root with one image in it, `keep:1`.
+pub fn root_with_image() -> Option<Root> {
+    let root = root()?;
+    assert_eq!(root.load(&tars::archive(&[("keep:1", &[tars::layer(1, 1000)])])).code, 0);
+    Some(root)
+}
+
+/// Fails unless `done` is one line of error with all of `says`.
+#[track_caller]
+pub fn assert_clear(done: &Done, code: i32, says: &[&str], what: &str) {
+    assert_eq!((done.code, done.out.as_str()), (code, ""), "{what}: {}", done.err);
+    assert_eq!(done.err.trim_end().lines().count(), 1, "{what}: {}", done.err);
+    assert!(done.err.len() < 600, "{what}: {}", done.err);
+    for word in says {
+        assert!(done.err.contains(word), "{what}: no {word:?} in {}", done.err);
+    }
+}
+
 impl Root {
     pub fn path(&self) -> &Path {
         &self.path
