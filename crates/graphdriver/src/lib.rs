@@ -12,7 +12,7 @@
 //! | `home` | what the drivers' homes have alike |
 //! | `seats` | who uses a mount, and when it goes |
 //! | `union` | the union in user space, as drivers mount it |
-//! | `plink` | AUFS's pseudo-links, made into hard links before a union goes |
+//! | `plink` | names of one lower file, made into hard links when a union goes |
 //! | `copy` | a tree like another, by copies or hard links |
 //! | `views` | what changed between whole views |
 //! | [`terms`] | a folder in its driver's own terms: marks, links, shared bytes |

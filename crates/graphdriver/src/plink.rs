@@ -1,8 +1,10 @@
-//! AUFS's pseudo-links, made into hard links when a union goes.
+//! Names of one lower file, made into hard links of its copy when a union goes.
 //!
-//! A lower file of several names that was copied up has its copy in `.wh..wh.plnk/` of the branch, linked to the names that were used. The others
-//! show it while the union is mounted, by what its process remembers. When it ends they become links too, as Docker had the program
-//! `auplink` do it. A crash before that leaves AUFS's own gap: they show the lower file again.
+//! A lower file of several names that was copied up has its copy in `.wh..wh.plnk/` of the branch (aufs) or in `work/index/` (fuse-overlayfs),
+//! linked to the names that were used. The others show it while the union is mounted. When it ends they become links too: in aufs as Docker
+//! had the program `auplink` do it, since what its process knew is gone then; in fuse-overlayfs since nobody else knows of an index, neither the program of
+//! that name nor who makes a layer of the folder. After a crash the names of aufs part, which is AUFS's own gap; those of fuse-overlayfs are together
+//! when the union is mounted again.
 
 use std::{
     collections::HashMap,
@@ -11,29 +13,37 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use strata_sys::tree::{Dir, Stat};
+use strata_sys::{
+    tree::{Dir, Stat},
+    xattr,
+};
 
-/// AUFS's folder of them, in the root of a writable branch.
-const FOLDER: &str = ".wh..wh.plnk";
+/// AUFS's folder of copies, in the root of a writable branch.
+pub(crate) const PSEUDO_LINKS: &str = ".wh..wh.plnk";
+/// Overlay's, in the work folder.
+pub(crate) const INDEX: &str = "index";
 
-/// The pseudo-links of a branch, and the names that are no links yet.
+/// How many names a copy has, relative to what its inode says: of use with an index alone.
+const NLINK: [&str; 2] = ["trusted.overlay.nlink", "user.overlay.nlink"];
+
+/// The copies of a branch, and the names that are no links yet.
 pub(crate) struct Links {
     top: PathBuf,
     copies: Vec<PathBuf>,
-    /// A copy, and a name that it wants; relative to the branch.
+    /// A copy, and a name that it wants, relative to the branch.
     wanted: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Finds the names of the pseudo-links of the branch `top` that are seen in its union at `view`, and makes the directories there that they lie in.
-/// `None` if there are no pseudo-links.
-pub(crate) fn find(view: &Path, top: &Path) -> io::Result<Option<Links>> {
+/// Finds the names of the copies in `folder` that are seen in the union at `view`, and makes the directories in its branch `top` that they lie in.
+/// `None` if there are no copies.
+pub(crate) fn find(view: &Path, top: &Path, folder: &Path) -> io::Result<Option<Links>> {
     let mut copies = HashMap::new();
-    match fs::read_dir(top.join(FOLDER)) {
+    match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         entries => {
             for entry in entries? {
                 let entry = entry?;
-                copies.insert(entry.metadata()?.ino(), Path::new(FOLDER).join(entry.file_name()));
+                copies.insert(entry.metadata()?.ino(), entry.path());
             }
         }
     }
@@ -72,16 +82,23 @@ fn copy_up(view: &Path, top: &Path, dir: &Path) -> io::Result<()> {
 }
 
 impl Links {
-    /// Makes the links, in the branch itself: nothing is mounted on it any more. Then the pseudo-links go.
+    /// Makes the links, in the branch itself: nothing is mounted on it any more. Then the copies' own names go.
     pub fn make(self) -> io::Result<()> {
         for (copy, name) in &self.wanted {
             let parent = Dir::open(self.top.join(name).parent().unwrap_or(&self.top))?;
             let before = Stat::of_fd(&parent)?;
-            fs::hard_link(self.top.join(copy), self.top.join(name))?;
+            fs::hard_link(copy, self.top.join(name))?;
             // The directory did not change for those who look at it.
             strata_sys::tree::set_times_of(&parent, Some(before.accessed), Some(before.modified))?;
         }
-        self.copies.iter().try_for_each(|copy| fs::remove_file(self.top.join(copy)))
+        for copy in &self.copies {
+            for name in NLINK {
+                // Where there are no such attributes, there is none to remove.
+                let _ = xattr::remove(copy, name);
+            }
+            fs::remove_file(copy)?;
+        }
+        Ok(())
     }
 }
 

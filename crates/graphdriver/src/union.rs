@@ -64,12 +64,18 @@ pub(crate) fn unmount_ours(target: &Path) -> bool {
     is_fuse && matches!(mount::find(target), Ok(Some(_))) && unmount(target).is_ok()
 }
 
-/// Unmounts a union of ours, alive or dead, or a kernel's overlayfs. Pseudo-links of AUFS become hard links in the writable branch.
+/// Unmounts a union of ours, alive or dead, or a kernel's overlayfs. Names of one lower file that was copied up become hard links in the
+/// writable branch, where the marks are AUFS's, or of several sorts: who reads that branch next may know of no other means.
 pub fn unmount(target: &Path) -> Result<(), MountError> {
     let links = match mount::find(target)?.map(|found| found.state) {
-        Some(State::Alive { dialect: Dialect::Aufs, branches, .. }) => {
-            let top = branches.first().filter(|top| top.access == Writable::ReadWrite);
-            top.map_or(Ok(None), |top| plink::find(target, &top.path))
+        Some(State::Alive { dialect, branches, work, options, .. }) => {
+            let top = branches.first().filter(|top| top.access == Writable::ReadWrite).map(|top| top.path.clone());
+            let folder = match (dialect, &top, work) {
+                (Dialect::Aufs, Some(top), _) => Some(top.join(plink::PSEUDO_LINKS)),
+                (_, Some(_), Some(work)) if options.mixed_marks == Switch::On => Some(work.join(plink::INDEX)),
+                _ => None,
+            };
+            top.zip(folder).map_or(Ok(None), |(top, folder)| plink::find(target, &top, &folder))
         }
         _ => Ok(None),
     };
@@ -91,7 +97,7 @@ pub(crate) fn overlay(lower: Vec<PathBuf>, upper: Option<(PathBuf, PathBuf)>, ta
     let xattrs = work.as_deref().map_or(Xattrs::Trusted, namespace);
     let options = strata_unionfs::Options {
         redirect_dir: RedirectDir::Follow,
-        index: Switch::Off,
+        index: Switch::On,
         metacopy: Metacopy::Refuse,
         mixed_marks: Switch::On,
         ..Default::default()

@@ -278,6 +278,9 @@ fn the_program_fuse_overlayfs_reads_what_we_wrote() {
     let driver = &bench.driver;
     let names = ["a", "b", "gone/old", "replaced/old", "moved/old", "kept/old", "kept/other"];
     let base = bench.layer(1, Parent::None, &names.map(|name| (name, "below")));
+    // Another name of a file that is written: it becomes a link when the union goes.
+    let lower = driver.folder(&base).expect("folder").path;
+    fs::hard_link(lower.join("b"), lower.join("kept/linked")).expect("link");
     driver.create(&id(2), Parent::Of(&base), Access::ReadWrite).expect("create");
     let root = driver.mount(&id(2), Access::ReadWrite).expect("mount");
     let at = |name: &str| root.path().join(name);
@@ -291,6 +294,7 @@ fn the_program_fuse_overlayfs_reads_what_we_wrote() {
     fs::remove_file(at("kept/old")).expect("remove");
     fs::create_dir(at("made")).expect("create");
     let ours = tree(root.path());
+    assert_eq!(read(&at("kept/linked")).as_deref(), Some("changed"));
     drop(root);
 
     let home = driver.home();
@@ -301,7 +305,6 @@ fn the_program_fuse_overlayfs_reads_what_we_wrote() {
         assert!(status.success());
     };
     let target = bench.root.join("theirs");
-    let lower = driver.folder(&base).expect("folder").path;
     let own = home.join(id(2).as_str());
     mount(
         format!(

@@ -290,7 +290,8 @@ fn try_out(dir: &Arc<OwnedFd>) -> Result<Abilities, Errno> {
 fn settle_origin(layers: &Layers, dialect: Dialect, options: &mut Options) {
     let (Dialect::Overlay { xattrs }, Some(work)) = (dialect, &layers.work) else { return };
     let (Some(index), [upper, lower, ..]) = (&work.index, &layers.list[..]) else { return };
-    if options.index == Switch::Off {
+    // The program fuse-overlayfs takes an origin for a path. Handles name their filesystem and inode: those of others match nothing.
+    if options.index == Switch::Off || options.mixed_marks == Switch::On {
         return;
     }
     let keys = xattrs.keys();
