@@ -314,6 +314,8 @@ fn copies_of_vfs_and_the_bytes_they_share() {
     root.layers.driver().sync().expect("sync");
     let expected = [("bytes", (1 << 20) + 8), ("bytes_shared", 0), ("files", 3)];
     assert_eq!(counts(&of_layer(&root, id, 2).driver, "plain folder"), expected.into());
+    let told = Explanation::Layer(of_layer(&root, id, 2)).to_string();
+    assert!(told.contains("bytes 1048584, bytes shared 0, files 3"), "{told}");
 }
 
 fn links_and_marks_of_fuse_overlayfs() {

@@ -174,9 +174,9 @@ pub(crate) fn driver_facts(
 }
 
 impl DriverFact {
-    /// What was counted and is not none, in words.
+    /// What was counted, in words: marks where there are some, and always how much is shared.
     fn counted(&self) -> String {
-        let counts = self.counts.iter().filter(|(_, count)| **count > 0);
+        let counts = self.counts.iter().filter(|(name, count)| **count > 0 || name.contains("shared"));
         counts.map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect::<Vec<_>>().join(", ")
     }
 
