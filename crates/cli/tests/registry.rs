@@ -4,27 +4,35 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Command, Stdio},
+    path::Path,
+    process::{Child, Command, Stdio},
 };
 
 use strata_testkit::scratch;
 
 const STRATA: &str = env!("CARGO_BIN_EXE_strata");
 
-#[test]
-fn it_serves_until_it_is_told_to_stop() {
-    let scratch = scratch();
-    let root = scratch.join("registry");
+/// A server of a folder, which logs each request to `log`, and where it listens.
+fn serve(root: &Path, log: Stdio) -> (Child, String) {
     let mut child = Command::new(STRATA)
         .args(["registry", "serve", "--addr", "127.0.0.1:0", "--root"])
-        .arg(&root)
+        .arg(root)
+        .env("REGISTRY_LOG_ACCESSLOG_DISABLED", "false")
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("http://").unwrap().to_owned();
+    (child, address)
+}
+
+#[test]
+fn it_serves_until_it_is_told_to_stop() {
+    let scratch = scratch();
+    let root = scratch.join("registry");
+    let (mut child, address) = serve(&root, Stdio::null());
     let mut stream = TcpStream::connect(&address).unwrap();
     write!(stream, "GET /v2/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -48,17 +56,7 @@ fn rest(stream: &mut TcpStream) -> String {
 #[test]
 fn a_request_that_is_under_way_ends_well_before_the_server_does() {
     let scratch = scratch();
-    let mut child = Command::new(STRATA)
-        .args(["registry", "serve", "--addr", "127.0.0.1:0", "--root"])
-        .arg(scratch.join("registry"))
-        .env("REGISTRY_LOG_ACCESSLOG_DISABLED", "false")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("http://").unwrap().to_owned();
+    let (mut child, address) = serve(&scratch.join("registry"), Stdio::piped());
     let connect = || TcpStream::connect(&address);
     // An upload in one request, of which half has gone when the server is told to stop; with a password in its head.
     let blob = vec![b'x'; 1 << 20];
@@ -69,9 +67,13 @@ fn a_request_that_is_under_way_ends_well_before_the_server_does() {
         "POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: h\r\nAuthorization: Basic c2VjcmV0OnM=\r\n"
     )
     .unwrap();
-    write!(stream, "User-Agent: tests/1\r\nContent-Length: {}\r\n\r\n", blob.len()).unwrap();
+    write!(stream, "Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", blob.len()).unwrap();
+    // When it wants the body, it has taken the request up.
+    let mut wanted = [0; 25];
+    stream.read_exact(&mut wanted).unwrap();
+    assert_eq!(&wanted, b"HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(&blob[..blob.len() / 2]).unwrap();
-    // The server has taken it up, and answers others beside it.
+    // It answers others beside it.
     let mut other = connect().unwrap();
     write!(other, "GET /v2/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
     assert!(rest(&mut other).starts_with("HTTP/1.1 200"));
