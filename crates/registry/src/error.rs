@@ -187,14 +187,14 @@ impl std::error::Error for Error {}
 impl From<crate::storage::Error> for Error {
     fn from(error: crate::storage::Error) -> Self {
         use strata_spec::ErrorKind;
-        let code = match error.kind() {
-            ErrorKind::NoSpace | ErrorKind::ReadOnly => Code::Unavailable,
-            _ => Code::Unknown,
-        };
-        let message = match error.kind() {
-            ErrorKind::NoSpace => "the registry has no room left; nothing was stored",
-            ErrorKind::ReadOnly => "the registry's storage is read-only; nothing was stored",
-            _ => "the registry's storage failed; its log says more",
+        let (code, message) = match error.kind() {
+            ErrorKind::NoSpace => (Code::Unavailable, "the registry has no room left; nothing was stored"),
+            ErrorKind::ReadOnly => (Code::Unavailable, "the registry's storage is read-only; nothing was stored"),
+            _ if error.may_pass() => (
+                Code::Unavailable,
+                "the registry's storage does not answer as it should; its log says more; try again later",
+            ),
+            _ => (Code::Unknown, "the registry's storage failed; its log says more"),
         };
         Self::new(code, message).because(error)
     }

@@ -44,6 +44,12 @@ impl Error {
             Self::TooLong { .. } | Self::Damaged { .. } => ErrorKind::Damaged,
         }
     }
+
+    /// Whether the same call may well succeed later: an object store that was busy, failed or was not there for longer than it was waited for.
+    pub fn may_pass(&self) -> bool {
+        use opendal::ErrorKind as Kind;
+        matches!(self, Self::Object { source, .. } if matches!(source.kind(), Kind::RateLimited | Kind::Unexpected))
+    }
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

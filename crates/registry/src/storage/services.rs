@@ -6,9 +6,15 @@
 //! | Google Cloud Storage | signed with a service account's private key | as S3's |
 //! | Azure | none, bytes leave through the registry: URLs that are signed here would let clients write and delete too | blocks |
 //! | Swift | with the container's key for temporary URLs | objects below `.segments`, which are removed with their blob |
+//!
+//! What a service says will pass (it is busy, it limits, it fails by itself) or a connection that breaks is asked again, a few times with
+//! growing waits.
+
+use std::time::Duration;
 
 use opendal::{
     Operator,
+    layers::{RetryEvent, RetryLayer},
     services::{Azblob, Gcs as GcsBuilder, Oss as OssBuilder, S3 as S3Builder, Swift as SwiftBuilder},
 };
 
@@ -114,6 +120,10 @@ pub enum Encryption {
     Key(String),
 }
 
+/// How often a request is sent again, and the wait before the first time; each further wait is twice as long, and a part of it is drawn.
+const AGAIN: usize = 4;
+const WAIT: Duration = Duration::from_millis(200);
+
 /// Makes ready to use `service`; asks nobody, but for Swift, where it logs in. Must be called as [`super::object::Objects::new`].
 pub fn bucket(service: &Service, runtime: &tokio::runtime::Handle) -> Result<Bucket, String> {
     // The first call alone counts.
@@ -126,7 +136,14 @@ pub fn bucket(service: &Service, runtime: &tokio::runtime::Handle) -> Result<Buc
         Service::Oss(oss) => oss_operator(oss),
     };
     let signs = !matches!(service, Service::Azure(_));
-    Ok(Bucket { operator: made.map_err(|error| error.to_string())?, segments: None, signs })
+    Ok(Bucket { operator: patient(made.map_err(|error| error.to_string())?), segments: None, signs })
+}
+
+fn patient(operator: Operator) -> Operator {
+    let layer = RetryLayer::new().with_max_times(AGAIN).with_min_delay(WAIT).with_jitter();
+    operator.layer(layer.with_notify(|event: RetryEvent<'_>| {
+        tracing::warn!(operation = %event.op, error = %event.err, wait = ?event.retry_after, "the object store is asked again");
+    }))
 }
 
 fn s3_operator(s3: &S3) -> opendal::Result<Operator> {
@@ -189,7 +206,7 @@ fn swift_bucket(swift: &Swift, runtime: &tokio::runtime::Handle) -> Result<Bucke
         };
         let operator = Operator::new(builder).map_err(|error| error.to_string())?;
         let context = operator.context().with_http_transport(transport.clone());
-        Ok::<_, String>(operator.with_context(context))
+        Ok::<_, String>(patient(operator.with_context(context)))
     };
     let root = swift.root.trim_matches('/');
     let segments = at(format!(".segments/{root}").trim_end_matches('/'))?;

@@ -1,13 +1,21 @@
-//! The same registry on object stores, where one is installed: S3 and OSS as moto speaks them, Azure as Azurite does, Swift itself.
+//! The same registry on object stores, where one is installed: S3 and OSS as moto speaks them, Azure as Azurite does, Swift itself; also on
+//! one that fails now and then, and on one that is gone.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../common/mod.rs"]
 mod common;
 mod gcs;
+mod oss;
 mod servers;
 mod swift;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{OCI_INDEX, Ours, index, with_param};
@@ -91,11 +99,51 @@ fn azure_holds_a_registry() {
 #[test]
 fn oss_holds_a_registry() {
     let Some(moto) = servers::moto() else { return };
-    let oss = format!(
-        "oss: {{bucket: bucket, endpoint: 'http://127.0.0.1:{}', accesskeyid: a, accesskeysecret: b, forcepathstyle: true, rootdirectory: /here, chunksize: 5MiB}}",
-        moto.port
+    let store = moto.client();
+    let oss = server::Server::start(move |request| oss::answer(&store, request));
+    let text = format!(
+        "oss: {{bucket: bucket, endpoint: 'http://{}', accesskeyid: {}, accesskeysecret: {}, forcepathstyle: true, rootdirectory: /here, chunksize: 5MiB}}",
+        oss.host(),
+        oss::ID,
+        oss::SECRET
     );
-    images_are_pushed_pulled_and_collected(&config(&oss, false));
+    images_are_pushed_pulled_and_collected(&config(&text, false));
+}
+
+/// Every tenth request is refused as busy or fails, and no client is told.
+#[test]
+fn a_store_that_is_busy_now_and_then_is_asked_again() {
+    let Some(moto) = servers::moto() else { return };
+    let store = moto.client();
+    let asked = AtomicUsize::new(0);
+    let busy = server::Server::start(move |request| match asked.fetch_add(1, Ordering::Relaxed) % 20 {
+        7 => server::Reply::new(503).body("<Error><Code>SlowDown</Code><Message>slower</Message></Error>"),
+        17 => server::Reply::new(500),
+        _ => servers::pass_on(&store, request),
+    });
+    images_are_pushed_pulled_and_collected(&s3(busy.port(), false));
+}
+
+#[test]
+fn a_store_that_is_gone_is_told_as_unavailable_and_used_when_it_is_back() {
+    let Some(moto) = servers::moto() else { return };
+    let store = moto.client();
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let gone = is_gone.clone();
+    let front = server::Server::start(move |request| match gone.load(Ordering::Relaxed) {
+        true => server::Reply::new(503),
+        false => servers::pass_on(&store, request),
+    });
+    let ours = Ours::of(&s3(front.port(), false), scratch());
+    let c = ours.client();
+    let place = c.ask("PATCH", &c.begin("team/app"), &[], b"half of ").location();
+    let path = with_param(&place, &format!("digest={}", Digest::sha256("half of it")));
+    is_gone.store(true, Ordering::Relaxed);
+    let refused = c.ask("PUT", &path, &[], b"it");
+    assert_eq!((refused.status, refused.code()), (503, "UNAVAILABLE".to_owned()));
+    is_gone.store(false, Ordering::Relaxed);
+    assert_eq!(c.ask("PUT", &path, &[], b"it").status, 201);
+    ours.stop();
 }
 
 #[test]
@@ -183,10 +231,8 @@ fn credentials_do_not_go_along_with_a_redirect() {
     let scratch = scratch();
     let users = format!("ann:{}\n", bcrypt::hash("secret", 4).unwrap());
     std::fs::write(scratch.join("htpasswd"), users).unwrap();
-    let (_, port) =
-        between.host().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.parse().unwrap())).unwrap();
     let auth = format!("auth: {{htpasswd: {{realm: here, path: {}}}}}\n", scratch.join("htpasswd").display());
-    let ours = Ours::of(&format!("{}{auth}", s3(port, true)), scratch);
+    let ours = Ours::of(&format!("{}{auth}", s3(between.port(), true)), scratch);
     let c = ours.client().with("Authorization", &format!("Basic {}", STANDARD.encode("ann:secret")));
     let image = Image::new(&[Image::layer(1, 50_000)]);
     image.blobs().for_each(|blob| assert_eq!(c.put_blob("team/app", blob), Digest::sha256(blob)));
