@@ -7,14 +7,14 @@
 //! | Azure | none, bytes leave through the registry: URLs that are signed here would let clients write and delete too | blocks |
 //! | Swift | with the container's key for temporary URLs | objects below `.segments`, which are removed with their blob |
 //!
-//! What a service says will pass (it is busy, it limits, it fails by itself) or a connection that breaks is asked again, a few times with
-//! growing waits.
+//! A request that the service says may be sent again (it is busy, it limits, it fails by itself), whose connection breaks, or that is not
+//! answered in time, is sent again, a few times with growing waits.
 
 use std::time::Duration;
 
 use opendal::{
     Operator,
-    layers::{RetryEvent, RetryLayer},
+    layers::{RetryEvent, RetryLayer, TimeoutLayer},
     services::{Azblob, Gcs as GcsBuilder, Oss as OssBuilder, S3 as S3Builder, Swift as SwiftBuilder},
 };
 
@@ -123,6 +123,9 @@ pub enum Encryption {
 /// How often a request is sent again, and the wait before the first time; each further wait is twice as long, and a part of it is drawn.
 const AGAIN: usize = 4;
 const WAIT: Duration = Duration::from_millis(200);
+/// Within which a service answers: what it knows of an object, and any request that moves bytes or lists, a part of a blob at a time.
+const ANSWER: Duration = Duration::from_secs(20);
+const TRANSFER: Duration = Duration::from_secs(60);
 
 /// Makes ready to use `service`; asks nobody, but for Swift, where it logs in. Must be called as [`super::object::Objects::new`].
 pub fn bucket(service: &Service, runtime: &tokio::runtime::Handle) -> Result<Bucket, String> {
@@ -140,8 +143,9 @@ pub fn bucket(service: &Service, runtime: &tokio::runtime::Handle) -> Result<Buc
 }
 
 fn patient(operator: Operator) -> Operator {
-    let layer = RetryLayer::new().with_max_times(AGAIN).with_min_delay(WAIT).with_jitter();
-    operator.layer(layer.with_notify(|event: RetryEvent<'_>| {
+    let again = RetryLayer::new().with_max_times(AGAIN).with_min_delay(WAIT).with_jitter();
+    let limited = operator.layer(TimeoutLayer::new().with_timeout(ANSWER).with_io_timeout(TRANSFER));
+    limited.layer(again.with_notify(|event: RetryEvent<'_>| {
         tracing::warn!(operation = %event.op, error = %event.err, wait = ?event.retry_after, "the object store is asked again");
     }))
 }

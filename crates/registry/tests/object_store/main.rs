@@ -64,7 +64,8 @@ fn images_are_pushed_pulled_and_collected(text: &str) {
     assert_eq!(report.blobs.len(), 2, "{report:?}");
     assert_eq!(c.get(&format!("/v2/team/app/blobs/{digest}")).status, 404);
     assert_eq!(c.pull("team/app", "all"), Ok(()));
-    assert_eq!(c.ask("DELETE", "/v2/team/app/manifests/two", &[], b"").status, 202);
+    let removed = c.ask("DELETE", "/v2/team/app/manifests/two", &[], b"");
+    assert_eq!(removed.status, 202, "{}", removed.text());
     assert_eq!(c.manifest("team/app", "two").status, 404);
     ours.stop();
 }
@@ -122,6 +123,24 @@ fn a_store_that_is_busy_now_and_then_is_asked_again() {
         _ => servers::pass_on(&store, request),
     });
     images_are_pushed_pulled_and_collected(&s3(busy.port(), false));
+}
+
+/// One request is never answered.
+#[test]
+fn a_store_that_hangs_is_asked_again() {
+    let Some(moto) = servers::moto() else { return };
+    let store = moto.client();
+    let has_hung = AtomicBool::new(false);
+    let front = server::Server::start(move |request| {
+        if request.method == "HEAD" && !has_hung.swap(true, Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_secs(600));
+        }
+        servers::pass_on(&store, request)
+    });
+    let ours = Ours::of(&s3(front.port(), false), scratch());
+    ours.client().put_image("team/app", "one", "a");
+    assert!(front.count("HEAD", "") > 1);
+    ours.stop();
 }
 
 #[test]

@@ -6,6 +6,11 @@ use strata_testkit::{registry::free_port, require, scratch};
 
 use crate::{common::Client, servers::Server};
 
+/// Swift's servers wait half a second for each other and then shun one another for a minute, and leave what they could not list to a
+/// daemon that is not here: on a busy machine of one node that is no storage at all.
+const PATIENCE: &str =
+    "conn_timeout = 30\nnode_timeout = 60\ncontainer_update_timeout = 60\nerror_suppression_limit = 1000\n";
+
 /// Seconds after which a token is refused.
 const TOKEN_LIFE: u32 = 4;
 
@@ -90,7 +95,7 @@ pub fn start() -> Option<Swift> {
     }
     for ((name, port), program) in ["account", "container", "object", "proxy"].iter().zip(&ports).zip(&programs) {
         let mut text = format!(
-            "[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {port}\nuser = root\nswift_dir = {at}\ndevices = {at}/disk\nmount_check = false\nworkers = 0\n"
+            "[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {port}\nuser = root\nswift_dir = {at}\ndevices = {at}/disk\nmount_check = false\nworkers = 0\n{PATIENCE}"
         );
         if *name == "proxy" {
             let tempauth = "[filter:tempauth]\nuse = egg:swift#tempauth\nuser_test_tester = testing .admin\n";
