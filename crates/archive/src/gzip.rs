@@ -96,6 +96,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn each_bit_of_a_member_counts_as_for_zlib() {
+        for plain in [&b""[..], b"a few words, and a few words again", &[7; 700]] {
+            let whole = gzip(plain);
+            for (at, bit) in (0..whole.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+                let mut stream = whole.clone();
+                stream[at] ^= 1 << bit;
+                let zlibs = read(MultiGzDecoder::new(&stream[..])).ok();
+                for buffer in [1, 4, 4096] {
+                    assert_eq!(ours(&stream, buffer).ok(), zlibs, "byte {at}, bit {bit}, {buffer} bytes at a time");
+                }
+            }
+        }
+    }
+
     proptest! {
         /// Another decoder is the judge of damaged streams: both take one, with the same bytes, or both refuse it.
         #[test]

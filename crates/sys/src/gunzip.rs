@@ -14,9 +14,15 @@ use isal_sys::igzip_lib::{
 /// Source: RFC 1951, RFC 1952; ISA-L, `igzip/igzip_inflate.c`.
 pub struct Gunzip {
     state: Box<inflate_state>,
+    /// Bytes that were taken of the member.
+    taken: usize,
     /// What it was found damaged by, for good.
     damaged: Option<Damaged>,
 }
+
+/// Where a member's flags are, and those of them that must not be set; ISA-L does not look at these (RFC 1952, 2.3.1.2).
+const FLAGS: usize = 3;
+const RESERVED: u8 = 0b1110_0000;
 
 /// Bytes that a [step](Gunzip::step) took and gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +61,7 @@ impl Default for Gunzip {
         // SAFETY: the state is ours alone for the call, which fills it in.
         unsafe { isal_inflate_init(&raw mut *state) };
         state.crc_flag = ISAL_GZIP;
-        Self { state, damaged: None }
+        Self { state, taken: 0, damaged: None }
     }
 }
 
@@ -66,6 +72,10 @@ impl Gunzip {
     pub fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Damaged> {
         if let Some(damaged) = self.damaged {
             return Err(damaged);
+        }
+        let flags = FLAGS.checked_sub(self.taken).and_then(|at| input.get(at));
+        if flags.is_some_and(|flags| flags & RESERVED != 0) {
+            return Err(self.fail(ISAL_INVALID_WRAPPER));
         }
         let len = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         let (given, room) = (len(input.len()), len(output.len()));
@@ -81,10 +91,15 @@ impl Gunzip {
         if code < 0 {
             // What is left is not to be counted on: where its fast loop meets damage, ISA-L leaves both short of the reserve that it keeps at the
             // ends, or below zero.
-            self.damaged = Some(Damaged(code));
-            return Err(Damaged(code));
+            return Err(self.fail(code));
         }
-        Ok(Step { read: (given - left.0) as usize, written: (room - left.1) as usize })
+        let step = Step { read: (given - left.0) as usize, written: (room - left.1) as usize };
+        self.taken = self.taken.saturating_add(step.read);
+        Ok(step)
+    }
+
+    fn fail(&mut self, code: i32) -> Damaged {
+        *self.damaged.insert(Damaged(code))
     }
 
     /// Whether the member is at its end, and all of it was given.
@@ -96,6 +111,7 @@ impl Gunzip {
     pub fn next_member(&mut self) {
         // SAFETY: as for `isal_inflate_init`.
         unsafe { isal_inflate_reset(&raw mut *self.state) };
+        self.taken = 0;
     }
 }
 
