@@ -1,5 +1,5 @@
 //! The same registry on object stores, where one is installed: S3 and OSS as moto speaks them, Azure as Azurite does, Swift itself; also on
-//! one that fails now and then, and on one that is gone.
+//! one that fails now and then, on one that hangs, and on one that is gone.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../common/mod.rs"]
