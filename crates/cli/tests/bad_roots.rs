@@ -218,3 +218,18 @@ fn zero_length_names_are_reported_and_images_are_still_there() {
     let done = root.run(&["inspect", &id]);
     assert!(done.code == 0 || done.err.contains("repositories.json"), "{}", done.err);
 }
+
+#[test]
+fn an_operation_of_another_version_is_neither_settled_nor_forgotten() {
+    let Some(root) = root_with_image() else { return };
+    let entry = root.join("strata/journal/0123456789abcdef");
+    let written = "{\"strata\":\"9.1.0\"}\n{\"op\":\"network.create\",\"id\":\"abc\"}\n";
+    fs::write(&entry, written).expect("write a journal entry");
+    for args in [&["tag", "bb", "bb:2"][..], &["rmi", "bb"], &["image", "prune", "-f"]] {
+        let done = root.run(args);
+        assert_clear(&done, 1, &["network.create", "version 9.1.0", "run that version"], &args.join(" "));
+        assert_eq!(fs::read_to_string(&entry).expect("the entry stays"), written);
+    }
+    // What only reads settles nothing, and needs nothing settled.
+    assert_eq!(root.ok(&["images", "-q"]).lines().count(), 1);
+}

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <random hex>         one operation; a JSON document a line; locked (flock) by the process that runs it
+//!                      first `{"strata":"<version>"}`, the version that writes it, then its notes
 //! .tmp-<random hex>    one that is just being written; no change of its operation has begun
 //! ```
 //!
@@ -11,8 +12,12 @@
 //!
 //! Nobody but the holder of its lock removes an entry, and a lock counts only while the entry still has its name: that is how
 //! two openers at once, or an opener and a writer, never both take an entry.
+//!
+//! A note that this version does not know ([`Journal::knowing`]) is an error, and its entry stays as it is: only the version that
+//! wrote it can settle what it announces.
 
 use std::{
+    borrow::Cow,
     fs::{self, File, OpenOptions},
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
@@ -20,7 +25,8 @@ use std::{
     slice,
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use strata_spec::ErrorKind;
 use strata_sys::process::{LockMode, lock_file, try_lock_file};
 
@@ -37,7 +43,23 @@ pub struct Journal {
     dir: PathBuf,
     /// Why nothing can be written here, if so.
     refused: Option<io::ErrorKind>,
+    /// Whether some store can settle a note.
+    is_known: Known,
 }
+
+/// Tells whether some store can settle a note.
+pub type Known = fn(&Value) -> bool;
+
+/// The first line of an entry.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header<'a> {
+    /// The version of Strata that writes the entry.
+    strata: Cow<'a, str>,
+}
+
+/// This version of Strata.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A running operation's entry. Dropped without [`Intent::done`] it stays, unlocked, to be settled by the next opener.
 #[derive(Debug)]
@@ -66,10 +88,10 @@ impl Journal {
             accessat(CWD, dir, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).context("write to", dir)
         });
         match made {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), refused: None }),
+            Ok(()) => Ok(Self::new(dir, None)),
             Err(error) => match error.source.kind() {
                 kind @ (io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => {
-                    Ok(Self { dir: dir.to_owned(), refused: Some(kind) })
+                    Ok(Self::new(dir, Some(kind)))
                 }
                 _ => Err(error),
             },
@@ -78,7 +100,17 @@ impl Journal {
 
     /// The journal in `dir` for somebody who only reads: nothing is made, nothing begins, nothing is settled.
     pub fn reader(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), refused: Some(io::ErrorKind::ReadOnlyFilesystem) }
+        Self::new(dir, Some(io::ErrorKind::ReadOnlyFilesystem))
+    }
+
+    fn new(dir: &Path, refused: Option<io::ErrorKind>) -> Self {
+        Self { dir: dir.to_owned(), refused, is_known: |_| true }
+    }
+
+    /// Refuses entries that hold a note for which `is_known` is false. Without this every note is taken as known.
+    #[must_use]
+    pub fn knowing(self, is_known: Known) -> Self {
+        Self { is_known, ..self }
     }
 
     /// Whether operations can begin here.
@@ -124,7 +156,11 @@ impl Journal {
             }
             let mut intent = Intent { path: temporary, file, len: 0 };
             let path = self.dir.join(name);
-            let begun = intent.write(notes).and_then(|()| step::rename(&intent.path, &path));
+            let header = Header { strata: VERSION.into() };
+            let begun = intent
+                .write(&[header])
+                .and_then(|()| intent.write(notes))
+                .and_then(|()| step::rename(&intent.path, &path));
             if let Err(error) = begun {
                 let _ = step::unlink(&intent.path);
                 return Err(error);
@@ -140,7 +176,7 @@ impl Journal {
         }
     }
 
-    /// The notes of all operations that are alive.
+    /// The notes of all operations that are alive. Fails if one of them is unknown: what it holds cannot be told.
     pub fn alive<T: DeserializeOwned>(&self) -> Result<Vec<Notes<T>>, Error> {
         let mut alive = Vec::new();
         for path in self.entries()? {
@@ -151,7 +187,7 @@ impl Journal {
             if try_lock_file(&file, LockMode::Shared).context("lock", &path)? {
                 continue;
             }
-            let notes = read(file, &path)?;
+            let notes = self.read(file, &path)?;
             alive.push(Notes { path, notes });
         }
         Ok(alive)
@@ -160,6 +196,7 @@ impl Journal {
     /// Settles what dead operations left: calls `settle` on each, holding its lock, and removes the entry when that succeeds.
     ///
     /// One that fails stays for the next opener, and does not keep the others from being settled; the first failure is returned.
+    /// An entry with an unknown note fails so, and is not changed.
     pub fn settle<T: DeserializeOwned, E: From<Error>>(
         &self,
         mut settle: impl FnMut(&[T]) -> Result<(), E>,
@@ -189,7 +226,7 @@ impl Journal {
         // The lock is held, by `_held`, until the entry is gone.
         let _held = file.try_clone().context("open", path)?;
         if !is_temporary(path.file_name().unwrap_or_default()) {
-            let notes: Vec<T> = read(file, path)?;
+            let notes: Vec<T> = self.read(file, path)?;
             if !notes.is_empty() {
                 tracing::warn!(entry = %path.display(), notes = notes.len(), "settling an interrupted operation");
                 settle(&notes)?;
@@ -198,6 +235,15 @@ impl Journal {
         step::unlink(path)?;
         step::sync_dir(&self.dir)?;
         Ok(())
+    }
+
+    /// Reads the notes of an entry.
+    fn read<T: DeserializeOwned>(&self, mut file: File, path: &Path) -> Result<Vec<T>, Error> {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).context("read the journal entry", path)?;
+        parse(&bytes, self.is_known)
+            .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
+            .context("read the journal entry", path)
     }
 
     /// All entries, temporary ones included, in order of name.
@@ -285,34 +331,40 @@ fn open(path: &Path, write: bool) -> Result<Option<File>, Error> {
     }
 }
 
-/// Reads the notes of an entry.
-fn read<T: DeserializeOwned>(mut file: File, path: &Path) -> Result<Vec<T>, Error> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).context("read the journal entry", path)?;
-    parse(&bytes).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why)).context("read the journal entry", path)
-}
-
-/// Parses the lines of an entry. Only the last may be torn: each is on disk before the next is written; or, where syncs were put off,
-/// all from the first on that never reached the disk, and then read as zeros.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, String> {
+/// Parses the lines of an entry. Only the last line may be torn: each is on disk before the next is written. Where syncs were put off,
+/// every line from the first that did not reach the disk may be torn, and then reads as zeros.
+fn parse<T: DeserializeOwned>(bytes: &[u8], is_known: Known) -> Result<Vec<T>, String> {
     let mut notes = Vec::new();
+    let mut writer = None;
     let bytes = &bytes[..bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len())];
     let mut lines = bytes.split_inclusive(|&byte| byte == b'\n').enumerate().peekable();
     while let Some((n, line)) = lines.next() {
-        let is_last = lines.peek().is_none();
-        match serde_json::from_slice(line) {
-            // A note without its end may be a beginning of a longer one: `12` of `123`.
-            Ok(_) if !line.ends_with(b"\n") => {}
-            Ok(note) => notes.push(note),
-            // What is JSON but not a note of ours was not torn: a newer version wrote it.
-            Err(error) if error.is_data() && line.ends_with(b"\n") => {
-                return Err(format!("line {}: {error}; a newer version may have written it", n + 1));
-            }
-            Err(_) if is_last => {}
+        // A note without its end may be the beginning of a longer one: `12` of `123`.
+        if !line.ends_with(b"\n") {
+            break;
+        }
+        let value: Value = match serde_json::from_slice(line) {
+            Ok(value) => value,
+            Err(_) if lines.peek().is_none() => break,
             Err(error) => return Err(format!("line {}: {error}; the entry is damaged", n + 1)),
+        };
+        match Header::deserialize(&value) {
+            Ok(header) if n == 0 => writer = Some(header.strata.into_owned()),
+            _ if !is_known(&value) => return Err(unknown(&value, writer.as_deref())),
+            _ => notes.push(T::deserialize(value).map_err(|error| format!("line {}: {error}", n + 1))?),
         }
     }
     Ok(notes)
+}
+
+/// Tells that `note` is unknown, and which version can settle it.
+fn unknown(note: &Value, writer: Option<&str>) -> String {
+    let kind = note.get("op").and_then(Value::as_str).map_or_else(|| note.to_string(), str::to_owned);
+    let writer = match writer {
+        Some(version) => format!("version {version} wrote it; run that version on this root once"),
+        None => "another version wrote it; run that version on this root once".to_owned(),
+    };
+    format!("strata {VERSION} does not know the operation {kind:?}: {writer}, and it settles the operation")
 }
 
 #[cfg(test)]

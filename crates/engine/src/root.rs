@@ -94,6 +94,7 @@ impl Root {
             Purpose::Read => Ok(Journal::reader(&dir)),
             Purpose::Write => Ok(Journal::open(&dir)?),
         }
+        .map(|journal| journal.knowing(crate::settle::is_known))
     }
 
     pub fn locks(&self) -> PathBuf {

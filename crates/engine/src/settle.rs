@@ -4,6 +4,13 @@ use serde::Deserialize;
 
 use crate::{Engine, Error, Options, Purpose, drivers, open::Note};
 
+/// Whether some store of this version can settle `note`.
+pub(crate) fn is_known(note: &serde_json::Value) -> bool {
+    strata_layer::lease::Note::of(note) != strata_layer::lease::Note::Other
+        || strata_container::settle::Note::of(note) != strata_container::settle::Note::Other
+        || !matches!(Note::deserialize(note), Ok(Note::Other) | Err(_))
+}
+
 /// Undoes or completes what the journal says of dead processes, and sweeps up the files that they were writing in the stores of
 /// `engines`, which are of one root.
 ///

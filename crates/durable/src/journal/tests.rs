@@ -98,7 +98,7 @@ fn what_a_crash_leaves_of_an_entry() {
         ([&b"garbage\n"[..], &whole].concat(), None),
     ] {
         let shown = String::from_utf8_lossy(&bytes).into_owned();
-        assert_eq!(parse::<Note>(&bytes).ok().map(|notes| notes.len()), notes, "{shown:?}");
+        assert_eq!(parse::<Note>(&bytes, |_| true).ok().map(|notes| notes.len()), notes, "{shown:?}");
     }
     let temp = tempfile::tempdir().unwrap();
     let journal = Journal::open(temp.path()).unwrap();
@@ -109,6 +109,39 @@ fn what_a_crash_leaves_of_an_entry() {
     assert!(error.to_string().contains("00: line 2: missing field"), "{error}");
     let left: Vec<_> = fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["00"], "an entry that is not understood stays");
+}
+
+#[test]
+fn an_unknown_operation_is_refused_and_left_as_it_is() {
+    let temp = tempfile::tempdir().unwrap();
+    let journal = Journal::open(temp.path()).unwrap().knowing(|note| note.get("step").is_some());
+    let unknown = serde_json::json!({"op": "network.create", "id": "abc"});
+    let intent = journal.begin_with(&[serde_json::to_value(note("first")).unwrap(), unknown.clone()]).unwrap();
+    let error = journal.alive::<Note>().unwrap_err().to_string();
+    assert!(error.contains("network.create"), "what a live operation holds cannot be told: {error}");
+    let path = intent.path.clone();
+    drop(intent);
+    let written = fs::read(&path).unwrap();
+    let by_version = format!("version {VERSION} wrote it");
+    // An entry of a version that did not sign its entries.
+    fs::write(temp.path().join("0"), format!("{unknown}\n")).unwrap();
+    let settle = || journal.settle(|_: &[Note]| -> Result<(), Error> { panic!("settled in part") });
+    let error = settle().unwrap_err().to_string();
+    assert!(error.contains("\"network.create\": another version wrote it"), "{error}");
+    fs::remove_file(temp.path().join("0")).unwrap();
+    let error = settle().unwrap_err().to_string();
+    assert!(error.contains(&by_version) && error.contains(&*path.to_string_lossy()), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), written);
+    // The version that wrote it settles it.
+    assert_eq!(Journal::open(temp.path()).unwrap().alive::<Value>().unwrap().len(), 0);
+    let mut settled = 0;
+    let count = |notes: &[Value]| {
+        settled += notes.len();
+        Ok::<_, Error>(())
+    };
+    Journal::open(temp.path()).unwrap().settle(count).unwrap();
+    assert_eq!(settled, 2);
+    assert!(!path.exists());
 }
 
 #[test]
@@ -174,11 +207,11 @@ proptest! {
         }
         let cut = cut.index(bytes.len() + 1);
         let whole = ends.iter().filter(|&&end| end <= cut).count() - 1;
-        prop_assert_eq!(parse::<Note>(&bytes[..cut]).unwrap(), &notes[..whole]);
+        prop_assert_eq!(parse::<Note>(&bytes[..cut], |_| true).unwrap(), &notes[..whole]);
     }
 
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-        let _ = parse::<Note>(&bytes);
+        let _ = parse::<Note>(&bytes, |_| true);
     }
 }
