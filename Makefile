@@ -7,28 +7,35 @@ PJDFSTEST := 0.2.2
 # A peer of our union, run beside it (GPL: a program beside the benchmark, no part of ours).
 FUSE_OVERLAYFS := 2.0.0
 
-.PHONY: build demo test lint bench fuzz load man install
+.PHONY: build symbols demo test lint bench fuzz load man install
 
 build:            ## the release binary, target/release/strata
 	scripts/packages.sh build
 	$(CARGO) build --release --locked --package strata-cli
 
+symbols:          ## target/symbols/strata, as `build` makes it, and its symbols beside it in strata.debug
+	scripts/packages.sh build
+	$(CARGO) build --profile symbols --locked --package strata-cli
+	cd target/symbols && objcopy --only-keep-debug strata strata.debug && \
+	  objcopy --strip-all --add-gnu-debuglink=strata.debug strata
+
 demo: build       ## one image's way through the store, on a real Debian root
 	scripts/packages.sh demo
 	scripts/demo.sh $(BIN)
 
-test:             ## every test; those that lack a right or a program say "skip"
+test:             ## every test; those that lack a right or a program are counted as skipped, with the reason
 	scripts/packages.sh test
 	@test -e target/tools/pjdfstest-$(PJDFSTEST) || { \
 	  $(CARGO) install --locked --quiet --root target/tools --version $(PJDFSTEST) pjdfstest && \
 	  touch target/tools/pjdfstest-$(PJDFSTEST); } || echo "pjdfstest cannot be built: its tests are skipped"
-	$(CARGO) test --locked --workspace
+	$(CARGO) xtask test
 
-lint:             ## format, clippy, direction of dependencies, licences
+lint:             ## format, clippy, direction and use of dependencies, licences
 	scripts/packages.sh build
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) xtask deps
+	$(CARGO) xtask unused
 	$(CARGO) xtask licences
 
 bench: build      ## Strata beside Docker, as ratios; BENCH="load save" picks topics

@@ -93,7 +93,7 @@ mod tests {
     fn package(name: &str, dependencies: &[&str]) -> Package {
         let dependency = |text: &&str| {
             let (kind, name) = text.split_once(':').map_or((None, *text), |(kind, name)| (Some(kind.to_owned()), name));
-            Dependency { name: name.to_owned(), kind }
+            Dependency { name: name.to_owned(), kind, rename: None }
         };
         Package {
             id: name.to_owned(),
@@ -102,6 +102,7 @@ mod tests {
             license: None,
             license_file: None,
             dependencies: dependencies.iter().map(dependency).collect(),
+            manifest_path: "Cargo.toml".into(),
         }
     }
 

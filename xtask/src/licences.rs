@@ -100,6 +100,7 @@ mod tests {
             version: "0.6.1".to_owned(),
             license: license.map(str::to_owned),
             license_file: license_file.map(str::to_owned),
+            manifest_path: "Cargo.toml".into(),
             dependencies: Vec::new(),
         }
     }

@@ -2,7 +2,10 @@
 //!
 //! Source: The Cargo Book, "cargo metadata", JSON format.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -23,6 +26,7 @@ pub struct Package {
     pub license: Option<String>,
     pub license_file: Option<String>,
     pub dependencies: Vec<Dependency>,
+    pub manifest_path: PathBuf,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +34,8 @@ pub struct Dependency {
     pub name: String,
     /// `dev`, `build`, or absent for an ordinary one.
     pub kind: Option<String>,
+    /// What the package calls it, if not by its name.
+    pub rename: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
