@@ -11,7 +11,6 @@
 //! | [`diff`] | a folder back to a tar |
 //! | [`pipe`](mod@pipe) | from one of these to the next, in memory |
 //! | [`limits`] | how much a stream from outside may claim |
-//! | [`progress`] | how far a long operation is |
 #![forbid(unsafe_code)]
 
 pub mod apply;
@@ -23,7 +22,6 @@ pub mod limits;
 pub mod marks;
 mod piece;
 pub mod pipe;
-pub mod progress;
 pub mod split;
 pub mod tar;
 

@@ -238,7 +238,8 @@ impl Auth {
         let body = http::read_all(response, TOKEN_MAX, "the token server's answer").await?;
         let answer: Token = serde_json::from_slice(&body)
             .map_err(|_| self.unauthorized("its token server answers something that is no token"))?;
-        let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
+        // Some servers send both, one of them empty.
+        let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty());
         let token = token.ok_or_else(|| self.unauthorized("its token server gave no token"))?;
         Ok((token, answer.refresh_token.filter(|token| offline && !token.is_empty())))
     }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use strata_spec::{Digest, ErrorKind, ImageId, manifest::ManifestError, reference::ReferenceError};
+use strata_spec::{Cancel, Digest, ErrorKind, ImageId, manifest::ManifestError, reference::ReferenceError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,6 +55,9 @@ pub enum Error {
     /// Another part of the same operation failed, and says why.
     #[error("stopped: something else failed")]
     Stopped,
+    /// The caller ended the operation.
+    #[error("cancelled")]
+    Cancelled,
     #[error(transparent)]
     Image(#[from] strata_image::Error),
     #[error(transparent)]
@@ -88,7 +91,7 @@ impl Error {
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::DigestTaken { .. } => ErrorKind::Conflict,
             Self::NoRoom { .. } => ErrorKind::NoSpace,
-            Self::Stopped => ErrorKind::Cancelled,
+            Self::Stopped | Self::Cancelled => ErrorKind::Cancelled,
             Self::Image(error) => error.kind(),
             Self::Layer(error) => error.kind(),
             Self::Archive(error) => error.kind(),
@@ -111,6 +114,11 @@ impl Error {
             Self::Status { wait, .. } => *wait,
             _ => None,
         }
+    }
+
+    /// What an operation returns that ended with `self`: after a cancellation every failure is a consequence of it.
+    pub(crate) fn or_cancelled(self, cancel: &Cancel) -> Self {
+        if cancel.is_cancelled() { Self::Cancelled } else { self }
     }
 
     pub(crate) fn invalid(object: impl Into<String>, reason: impl Into<String>) -> Self {

@@ -11,7 +11,6 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    future::Future,
     io::{self, Read},
     os::unix::fs::FileExt,
     path::Path,
@@ -27,14 +26,15 @@ use reqwest::{
     header::{CONTENT_RANGE, HeaderMap, RANGE},
 };
 use strata_durable::Context;
-use strata_spec::{Digest, Hasher};
-use tokio::sync::watch;
+use strata_spec::{
+    Cancel, Digest, Hasher,
+    progress::{Progress as Reported, Status},
+};
 
 use crate::{
     Error,
     auth::pull_scope,
     client::Site,
-    events::{Events, Phase},
     http::{self, ATTEMPTS, Call, failure, network},
     net::Net,
     partial::{Partial, Partials},
@@ -178,34 +178,6 @@ impl Read for Follow {
     }
 }
 
-/// Ends what several threads are at.
-pub(crate) struct Stop(watch::Sender<bool>);
-
-impl Default for Stop {
-    fn default() -> Self {
-        Self(watch::channel(false).0)
-    }
-}
-
-impl Stop {
-    pub fn now(&self) {
-        self.0.send_replace(true);
-    }
-
-    pub fn is_set(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Runs `work`, and drops it in the middle when everything is to stop.
-    pub async fn or<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let mut told = self.0.subscribe();
-        tokio::select! {
-            result = work => result,
-            _ = told.wait_for(|stop| *stop) => Err(Error::Stopped),
-        }
-    }
-}
-
 /// What fetches blobs of one repository.
 pub(crate) struct Fetch<'a> {
     pub net: &'a Net,
@@ -213,9 +185,9 @@ pub(crate) struct Fetch<'a> {
     pub sites: &'a [Arc<Site>],
     /// `library/debian`
     pub repository: &'a str,
-    pub events: &'a dyn Events,
+    pub progress: &'a dyn Reported,
     pub times: Arc<Times>,
-    pub stop: &'a Stop,
+    pub cancel: &'a Cancel,
 }
 
 /// The blobs of one pull, and those that fetch them.
@@ -272,10 +244,10 @@ impl Queue {
         loop {
             let next = self.waiting().pop_front();
             let Some(blob) = next else { return };
-            let result = if fetch.stop.is_set() { Err(Error::Stopped) } else { fetch.blob(&blob) };
+            let result = if fetch.cancel.is_cancelled() { Err(Error::Stopped) } else { fetch.blob(&blob) };
             blob.end(result.is_ok());
             if let Err(error) = result {
-                fetch.stop.now();
+                fetch.cancel.cancel();
                 let mut failed = self.failed.lock().expect("nothing panics while it holds this");
                 if !matches!(error, Error::Stopped) || failed.is_none() {
                     failed.get_or_insert(error);
@@ -300,25 +272,25 @@ impl Fetch<'_> {
         let hasher = Hasher::new(blob.wanted.digest.algorithm());
         let mut at = Progress { blob, file: &blob.partial.file, hasher, have: 0 };
         self.begun_before(&mut at)?;
-        self.events.layer(&id, Phase::Downloading { done: at.have, total: size });
+        self.progress.item(&id, Status::Downloading { done: at.have, total: size });
         let mut turns = Turns::new(self.places(&blob.wanted));
         while at.have < size {
-            if self.stop.is_set() {
+            if self.cancel.is_cancelled() {
                 return Err(Error::Stopped);
             }
             let before = at.have;
             let begun = Instant::now();
-            let result = self.net.wait(self.stop.or(self.stream(turns.place(), &mut at)));
+            let result = self.net.until(self.cancel, self.stream(turns.place(), &mut at));
             self.times.download.add(begun.elapsed());
             let Err(error) = result else { continue };
             tracing::debug!(blob = %blob.wanted.digest, have = at.have, size, %error, "the fetch was cut off");
-            self.net.wait(self.stop.or(turns.next(error, at.have - before >= PROGRESS.min(size))))?;
+            self.net.until(self.cancel, turns.next(error, at.have - before >= PROGRESS.min(size)))?;
         }
-        self.events.layer(&id, Phase::Verifying);
+        self.progress.item(&id, Status::Verifying);
         let object = format!("blob {}", blob.wanted.digest);
         match at.hasher.finish() {
             found if found == blob.wanted.digest => {
-                self.events.layer(&id, Phase::Downloaded);
+                self.progress.item(&id, Status::Downloaded);
                 Ok(())
             }
             found => {
@@ -427,7 +399,7 @@ impl Fetch<'_> {
             at.hasher.update(&chunk);
             self.times.verify.add(begun.elapsed());
             self.times.bytes.fetch_add(chunk.len() as u64, Relaxed);
-            self.events.layer(&id, Phase::Downloading { done: at.have, total: size });
+            self.progress.item(&id, Status::Downloading { done: at.have, total: size });
         }
         match at.have < size {
             true => Err(Error::Network {

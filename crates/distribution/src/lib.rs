@@ -15,7 +15,7 @@
 //! | [`login`] | `login`, `logout`, `search` |
 //! | [`mappings`] | Docker's `distribution/`: which blobs are which layers |
 //! | [`client`] | what all of these share |
-//! | [`events`], [`times`] | what happens, and how long it takes |
+//! | [`times`] | where the time went |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -26,7 +26,6 @@ mod compress;
 pub mod docker_config;
 pub mod endpoint;
 pub mod error;
-pub mod events;
 mod fetch;
 pub mod helper;
 mod http;
@@ -47,6 +46,5 @@ mod upload;
 
 pub use client::{Client, Stores};
 pub use error::Error;
-pub use events::{Events, Phase, Silent};
 pub use settings::Settings;
 pub use times::Times;

@@ -171,27 +171,49 @@ fn check_image(object: &str, manifest: &Manifest) -> Result<(), Error> {
     Ok(())
 }
 
-/// Chooses the entry of an index for the wanted platform. What BuildKit puts beside images is passed over.
+/// Chooses the entry of an index for the wanted platform, among the images in it: BuildKit puts attestations beside them, and
+/// makes indexes of layers for its build cache.
 fn choose<'i>(reference: &Reference, index: &'i Index, platform: Option<&Platform>) -> Result<&'i Descriptor, Error> {
     if index.manifests.len() > ENTRIES_MAX {
         return Err(Error::invalid(reference.familiar(), format!("is an index of more than {ENTRIES_MAX} entries")));
     }
     let wanted = platform.cloned().unwrap_or_else(Platform::host);
-    let ranked = index.manifests.iter().filter(|entry| !is_attestation(entry)).filter_map(|entry| {
+    let images = || index.manifests.iter().filter(|entry| is_document(entry) && !is_attestation(entry));
+    let ranked = images().filter_map(|entry| {
         let rank = entry.platform.as_ref().map_or(Some(u32::MAX), |platform| platform.rank_on(&wanted))?;
         Some((rank, entry))
     });
-    ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry).ok_or_else(|| {
-        let offered: Vec<String> =
-            index.manifests.iter().filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).take(12).collect();
-        let offered = if offered.is_empty() { "none".to_owned() } else { shorten(&offered.join(", ")) };
-        Error::NotFound {
-            reference: reference.familiar(),
-            message: format!(
-                "no matching manifest for {wanted} in the manifest list entries; it has {offered}: choose one with --platform"
-            ),
-        }
+    if let Some((_, entry)) = ranked.min_by_key(|(rank, _)| *rank) {
+        return Ok(entry);
+    }
+    if images().next().is_none() {
+        let what = match &index.manifests[..] {
+            [] => "is an index without entries",
+            entries if entries.iter().any(is_document) => "is an index of attestations alone",
+            _ => "is an index of blobs alone, as of a build cache",
+        };
+        let reason = format!("{what}; there is no image in it");
+        return Err(Error::Unsupported { object: reference.familiar(), reason });
+    }
+    let offered: Vec<String> =
+        images().filter_map(|entry| Some(entry.platform.as_ref()?.to_string())).take(12).collect();
+    Err(Error::NotFound {
+        reference: reference.familiar(),
+        message: format!(
+            "no matching manifest for {wanted} in the manifest list entries; it has {}",
+            shorten(&offered.join(", "))
+        ),
     })
+}
+
+/// Whether an entry of an index names a manifest or an index, by its media type; else a registry has it as a blob.
+pub(crate) fn is_document(entry: &Descriptor) -> bool {
+    let kind = entry.media_type.as_str();
+    let schema_one = [media_type::DOCKER_MANIFEST_V1, media_type::DOCKER_MANIFEST_V1_SIGNED];
+    kind.is_empty()
+        || media_type::is_manifest(kind)
+        || media_type::is_index(kind)
+        || schema_one.contains(&media_type::essence(kind))
 }
 
 fn is_attestation(entry: &Descriptor) -> bool {

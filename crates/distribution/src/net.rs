@@ -3,6 +3,7 @@
 use std::{future::Future, io};
 
 use strata_durable::Context;
+use strata_spec::Cancel;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Error;
@@ -23,5 +24,15 @@ impl Net {
     /// Runs `work` to its end on the calling thread, which may be any but one of the network's own.
     pub fn wait<F: Future>(&self, work: F) -> F::Output {
         self.0.block_on(work)
+    }
+
+    /// Runs `work` to its end on the calling thread, or drops it in the middle when `cancel` is cancelled.
+    pub(crate) fn until<T>(&self, cancel: &Cancel, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.wait(async {
+            tokio::select! {
+                result = work => result,
+                () = cancel.cancelled() => Err(Error::Stopped),
+            }
+        })
     }
 }

@@ -21,8 +21,9 @@ use reqwest::Method;
 use strata_archive::{Limits, compression::decompress};
 use strata_image::load::{self, LayerFile, Plan, Planned};
 use strata_spec::{
-    Digest, ErrorKind, ImageId, Platform, Reference, chain_id,
+    Cancel, Digest, ErrorKind, ImageId, Platform, Reference, chain_id,
     manifest::{Descriptor, media_type},
+    progress::{Progress, Status},
 };
 
 use crate::{
@@ -30,8 +31,7 @@ use crate::{
     auth::pull_scope,
     client::Site,
     endpoint::Direction,
-    events::{Events, Phase},
-    fetch::{Blob, Fetch, Follow, Queue, Stop, Wanted},
+    fetch::{Blob, Fetch, Follow, Queue, Wanted},
     http::{ATTEMPTS, Call, failure, pause, read_all},
     manifest::{Resolved, resolve},
     partial::Partials,
@@ -51,7 +51,9 @@ pub struct Options<'a> {
     /// Whether to keep the other platforms too, and all as it was served, so that a push of all platforms needs nothing else.
     pub all_platforms: bool,
     pub limits: Limits,
-    pub events: &'a dyn Events,
+    pub progress: &'a dyn Progress,
+    /// Ends the pull. What has arrived stays for the next one.
+    pub cancel: &'a Cancel,
 }
 
 /// An image that was pulled, or was there already.
@@ -69,14 +71,18 @@ pub struct Pulled {
 impl Client {
     /// Pulls the image of `reference`, which has a tag or a digest.
     pub fn pull(&self, stores: &Stores<'_>, reference: &Reference, options: &Options<'_>) -> Result<Pulled, Error> {
+        self.pull_image(stores, reference, options).map_err(|error| error.or_cancelled(options.cancel))
+    }
+
+    fn pull_image(&self, stores: &Stores<'_>, reference: &Reference, options: &Options<'_>) -> Result<Pulled, Error> {
         let begun = Instant::now();
         let times = Arc::new(Times::default());
         let mut sites = self.sites(reference.domain(), Direction::Pull)?;
         let resolved = self.resolve(&mut sites, reference, options)?;
         if let Some(tag) = reference.tag().filter(|_| reference.digest().is_none()) {
-            options.events.line(&format!("{tag}: Pulling from {}", reference.path()));
+            options.progress.message(&format!("{tag}: Pulling from {}", reference.path()));
         } else {
-            options.events.line(&format!("{}: Pulling from {}", reference.familiar(), reference.path()));
+            options.progress.message(&format!("{}: Pulling from {}", reference.familiar(), reference.path()));
         }
         check_layers(stores, reference, &resolved)?;
         let object = format!("the config of {}", reference.familiar());
@@ -106,8 +112,9 @@ impl Client {
         self.bring(&image, sites.clone(), reference.path())?;
         image.remember(reference)?;
         if image.keep.is_some() {
-            let (events, top) = (options.events, &resolved.top);
-            self.bring_platforms(&Bringing { stores, reference, id, top, events, times: &times }, &sites)?;
+            let Options { progress, cancel, .. } = *options;
+            let top = &resolved.top;
+            self.bring_platforms(&Bringing { stores, reference, id, top, progress, cancel, times: &times }, &sites)?;
             drop(held);
             crate::platforms::sweep(stores)?;
         }
@@ -184,14 +191,14 @@ impl Client {
         partials: &Partials,
         queue: &OnceLock<(Queue, Vec<Arc<Blob>>)>,
     ) -> Result<(), Error> {
-        let stop = Stop::default();
+        let cancel = image.options.cancel.child();
         let fetch = Fetch {
             net: &self.net,
             sites,
             repository,
-            events: image.options.events,
+            progress: image.options.progress,
             times: image.times.clone(),
-            stop: &stop,
+            cancel: &cancel,
         };
         let plan = Plan { images: vec![image.planned.clone()] };
         let options = load::Options { limits: image.options.limits.clone(), ..load::Options::default() };
@@ -201,7 +208,7 @@ impl Client {
                 Layers { scope, image, partials, queue, fetch: &fetch, unpacked: &unpacked, refused: &refused };
             let loaded = image.stores.images.load_plan(&layers, plan, &options);
             if loaded.is_err() {
-                stop.now();
+                cancel.cancel();
             }
             loaded
         });
@@ -215,7 +222,7 @@ impl Client {
             (Err(error), _) => Err(error.into()),
             (Ok(_), _) => {
                 for blob in queue.get().map(|queue| queue.1.as_slice()).unwrap_or_default() {
-                    image.options.events.layer(&blob.short(), Phase::Pulled);
+                    image.options.progress.item(&blob.short(), Status::Pulled);
                 }
                 Ok(())
             }
@@ -405,8 +412,8 @@ impl load::Source for Layers<'_, '_> {
         if !self.image.is_there() {
             for layer in layers {
                 let is_missing = names.contains(layer.digest.to_string().as_str());
-                let phase = if is_missing { Phase::Pulling } else { Phase::Exists };
-                self.image.options.events.layer(&short(layer.digest), phase);
+                let phase = if is_missing { Status::Pulling } else { Status::Exists };
+                self.image.options.progress.item(&short(layer.digest), phase);
             }
         }
         for layer in layers.iter().filter(|layer| names.contains(layer.digest.to_string().as_str())) {
@@ -508,7 +515,7 @@ impl Read for Plain<'_> {
         let Unpacking::Open(reader) = &mut self.reader else { unreachable!("opened above") };
         let read = reader.read(into)?;
         let total = self.blob.wanted.size;
-        self.fetch.events.layer(&self.blob.short(), Phase::Extracting { done: self.blob.read_up_to(), total });
+        self.fetch.progress.item(&self.blob.short(), Status::Extracting { done: self.blob.read_up_to(), total });
         if read == 0 {
             // A decoder may end before its input does: the digest is of all of it.
             self.blob.wait_whole()?;

@@ -25,8 +25,9 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::Serialize;
 use strata_spec::{
-    ChainId, DiffId, Digest, ErrorKind, ImageConfig, ImageId, Reference, chain_ids, gojson,
+    Cancel, ChainId, DiffId, Digest, ErrorKind, ImageConfig, ImageId, Reference, chain_ids, gojson,
     manifest::{Descriptor, Manifest, media_type},
+    progress::{self, Progress, Status},
 };
 
 use crate::{
@@ -34,8 +35,7 @@ use crate::{
     client::Site,
     compress::gzip,
     endpoint::Direction,
-    events::{Events, Phase},
-    fetch::{Fetch, Stop, Wanted},
+    fetch::{Fetch, Wanted},
     mappings::Source,
     pull::{keep_manifest, kept_manifest},
     source::{Document, Made, Pieces, Relay},
@@ -52,7 +52,9 @@ const CANDIDATES: usize = 5;
 
 /// How to push.
 pub struct Options<'a> {
-    pub events: &'a dyn Events,
+    pub progress: &'a dyn Progress,
+    /// Ends the push.
+    pub cancel: &'a Cancel,
 }
 
 /// An image that was pushed.
@@ -86,6 +88,10 @@ impl Layer {
 impl Client {
     /// Pushes the image that `reference`, a tag, names.
     pub fn push(&self, stores: &Stores<'_>, reference: &Reference, options: &Options<'_>) -> Result<Pushed, Error> {
+        self.push_image(stores, reference, options).map_err(|error| error.or_cancelled(options.cancel))
+    }
+
+    fn push_image(&self, stores: &Stores<'_>, reference: &Reference, options: &Options<'_>) -> Result<Pushed, Error> {
         let begun = Instant::now();
         let times = Arc::new(Times::default());
         let Some(id) = stores.images.tags().read()?.get(reference) else {
@@ -94,7 +100,7 @@ impl Client {
                 message: format!("An image does not exist locally with the tag: {}", reference.familiar_name()),
             });
         };
-        options.events.line(&format!("The push refers to repository [{}]", reference.name()));
+        options.progress.message(&format!("The push refers to repository [{}]", reference.name()));
         let config = stores.images.get(id)?;
         let mut lease = stores.images.layers().lease()?;
         if let Some(top) = strata_spec::chain_id(config.diff_ids()) {
@@ -102,11 +108,20 @@ impl Client {
         }
         let remote = self.registry(reference.domain())?;
         times.resolve.add(begun.elapsed());
-        let stop = Stop::default();
-        let target = Target { net: &self.net, remote: &remote, repository: reference.path(), stop: &stop };
+        let cancel = options.cancel.child();
+        let target = Target { net: &self.net, remote: &remote, repository: reference.path(), cancel: &cancel };
         let (silent, compressing) = (Mutex::default(), bounded(COMPRESSED_AT_ONCE));
-        let push =
-            Push { client: self, stores, reference, options, target, times: &times, stop: &stop, silent, compressing };
+        let push = Push {
+            client: self,
+            stores,
+            reference,
+            options,
+            target,
+            times: &times,
+            cancel: &cancel,
+            silent,
+            compressing,
+        };
         let (digest, bytes, kept) = push.run(&config).map_err(|error| denied(error, reference))?;
         lease.done()?;
         stores.images.tags().set(&reference.with_digest(digest), id, true)?;
@@ -125,7 +140,7 @@ struct Push<'a> {
     options: &'a Options<'a>,
     target: Target<'a>,
     times: &'a Arc<Times>,
-    stop: &'a Stop,
+    cancel: &'a Cancel,
     /// Domains that do not answer.
     silent: Mutex<BTreeSet<String>>,
     /// Full while as many layers are compressed as may be.
@@ -143,7 +158,7 @@ impl Push<'_> {
             layers.push(Layer { chain, diff: *diff, size, kept });
         }
         for layer in layers.iter().rev() {
-            self.options.events.layer(&layer.short(), Phase::Preparing);
+            self.options.progress.item(&layer.short(), Status::Preparing);
         }
         let sent = self.layers(&layers)?;
         let descriptors: Vec<&Descriptor> = layers.iter().map(|layer| &sent[&layer.diff]).collect();
@@ -192,7 +207,7 @@ impl Push<'_> {
         let mut jobs: Vec<&Layer> = jobs.into_values().collect();
         jobs.sort_by_key(|layer| std::cmp::Reverse(layer.size));
         let done = Mutex::new(BTreeMap::new());
-        in_parallel(&jobs, self.stop, |layer| {
+        in_parallel(&jobs, self.cancel, |layer| {
             let descriptor = self.layer(layer)?;
             done.lock().expect("no worker panics").insert(layer.diff, descriptor);
             Ok(())
@@ -243,7 +258,7 @@ impl Push<'_> {
     ) -> Result<Option<Descriptor>, Error> {
         let of_size = |size| Descriptor { size, ..like.clone() };
         if let Some(size) = self.target.has(blob)? {
-            self.options.events.layer(&layer.short(), Phase::ExistsThere);
+            self.options.progress.item(&layer.short(), Status::ExistsThere);
             return Ok(Some(of_size(size)));
         }
         for source in sources.iter().rev().filter(|source| source.digest == blob) {
@@ -253,7 +268,7 @@ impl Push<'_> {
                 continue;
             }
             if self.target.mount(blob, from.path())? {
-                self.options.events.mounted(&layer.short(), from.path());
+                self.options.progress.item(&layer.short(), Status::Mounted(from.path()));
                 let size = self.target.has(blob)?;
                 return Ok(size.map(of_size));
             }
@@ -319,16 +334,16 @@ impl Push<'_> {
             net: &self.client.net,
             sites,
             repository: from,
-            events: &crate::events::Silent,
+            progress: &progress::Silent,
             times: self.times.clone(),
-            stop: self.stop,
+            cancel: self.cancel,
         };
         let wanted = Wanted { digest: kept.digest, size: kept.size, urls: Vec::new() };
         let id = layer.short();
-        let told = |done| self.options.events.layer(&id, Phase::Pushing { done, total: kept.size });
+        let told = |done| self.options.progress.item(&id, Status::Pushing { done, total: kept.size });
         self.target.send(&Relay { fetch: &fetch, wanted }, &told)?;
         self.times.bytes.fetch_add(kept.size, Relaxed);
-        self.options.events.layer(&id, Phase::Pushed);
+        self.options.progress.item(&id, Status::Pushed);
         Ok(())
     }
 
@@ -345,11 +360,11 @@ impl Push<'_> {
         let (id, begun) = (layer.short(), Instant::now());
         let (digest, size) = std::thread::scope(|scope| {
             let open = || {
-                let events = self.options.events;
+                let progress = self.options.progress;
                 let (store, id) = (self.stores.images.layers().clone(), id.clone());
                 let (chain, total) = (layer.chain, layer.size);
                 let pieces = gzip(scope, move |to| {
-                    let mut counted = Counted { to, done: 0, total, id: &id, events };
+                    let mut counted = Counted { to, done: 0, total, id: &id, progress };
                     store.write_tar(chain, Shared(&mut counted)).map_err(io::Error::other)
                 });
                 let pieces: Pieces<'_> = Box::new(pieces.map(|piece| piece.map_err(unreadable)));
@@ -359,7 +374,7 @@ impl Push<'_> {
         })?;
         self.times.inflate.add(begun.elapsed());
         self.times.bytes.fetch_add(size, Relaxed);
-        self.options.events.layer(&id, Phase::Pushed);
+        self.options.progress.item(&id, Status::Pushed);
         Ok(Descriptor::new(media_type::DOCKER_LAYER_GZIP, digest, size))
     }
 }
@@ -367,14 +382,14 @@ impl Push<'_> {
 /// Does all jobs in their order, some at once; the first failure stops the others.
 pub(crate) fn in_parallel<T: Sync>(
     jobs: &[T],
-    stop: &Stop,
+    cancel: &Cancel,
     work: impl Fn(&T) -> Result<(), Error> + Sync,
 ) -> Result<(), Error> {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
     let worker = || {
         while let Some(job) = jobs.get(next.fetch_add(1, Relaxed)) {
             let Err(error) = work(job) else { continue };
-            stop.now();
+            cancel.cancel();
             next.store(jobs.len(), Relaxed);
             let mut failed = failed.lock().expect("no worker panics");
             if failed.is_none() || matches!(*failed, Some(Error::Stopped)) {
@@ -460,7 +475,7 @@ struct Counted<'a> {
     done: u64,
     total: u64,
     id: &'a str,
-    events: &'a dyn Events,
+    progress: &'a dyn Progress,
 }
 
 /// A writer by reference.
@@ -472,7 +487,7 @@ impl Write for Shared<'_, '_> {
         let written = counted.to.write(bytes)?;
         counted.done += written as u64;
         let (done, total) = (counted.done.min(counted.total), counted.total);
-        counted.events.layer(counted.id, Phase::Pushing { done, total });
+        counted.progress.item(counted.id, Status::Pushing { done, total });
         Ok(written)
     }
 

@@ -27,12 +27,11 @@ use reqwest::{
     Method, Url,
     header::{CONTENT_RANGE, CONTENT_TYPE},
 };
-use strata_spec::{Algorithm, Digest, Hasher};
+use strata_spec::{Algorithm, Cancel, Digest, Hasher};
 use tokio::sync::mpsc;
 
 use crate::{
     Error,
-    fetch::Stop,
     http::{self, ATTEMPTS, Call},
     source::{Pieces, Source},
     upload::{Body, OCTETS, Target, closing, lost},
@@ -55,11 +54,17 @@ impl Target<'_> {
     /// Sends a blob. `sent` is told how much has gone. Returns the blob's digest and size in bytes.
     pub fn send(&self, source: &dyn Source, sent: &(dyn Fn(u64) + Sync)) -> Result<(Digest, u64), Error> {
         let sums = Sums::new(source.known().map_or(Algorithm::Sha256, |(digest, _)| digest.algorithm()));
-        let mut sending = Sending { target: self, source, sent, sums, in_chunks: false };
+        let mut sending = Sending { target: self, source, sent, sums, in_chunks: false, upload: None };
         for _ in 0..RESTARTS {
-            match lost(sending.run())? {
-                Some(done) => return Ok(done),
-                None => tracing::warn!(repository = self.repository, "the upload was lost; sending it again"),
+            match lost(sending.run()) {
+                Ok(Some(done)) => return Ok(done),
+                Ok(None) => tracing::warn!(repository = self.repository, "the upload was lost; sending it again"),
+                Err(error) => {
+                    if let Some(upload) = sending.upload {
+                        self.abandon(upload);
+                    }
+                    return Err(error);
+                }
             }
         }
         Err(Error::invalid(self.repository, format!("lost the upload of a layer {RESTARTS} times")))
@@ -74,6 +79,8 @@ struct Sending<'s> {
     sums: Sums,
     /// Whether all of it in one request was tried, and cut off.
     in_chunks: bool,
+    /// The upload that was begun, and is not closed.
+    upload: Option<Url>,
 }
 
 /// Where an upload goes on.
@@ -90,7 +97,7 @@ struct At {
 impl Sending<'_> {
     /// Sends it in one upload.
     fn run(&mut self) -> Result<(Digest, u64), Error> {
-        let halt = Stop::default();
+        let halt = self.target.cancel.child();
         self.sums.back_to(0);
         let mut from = Reader::new(self.source.open(0, &halt));
         if self.source.known().is_none() {
@@ -105,6 +112,7 @@ impl Sending<'_> {
             from.over.push(first);
         }
         let (url, least) = self.target.begin()?;
+        self.upload = Some(url.clone());
         let len = usize::try_from(CHUNK.max(least).min(CHUNK_MAX)).expect("16 MiB");
         if self.in_chunks {
             return self.chunks(At { url, have: 0, most: 0, failures: 0 }, len);
@@ -147,7 +155,7 @@ impl Sending<'_> {
     }
 
     /// Sends all of it in one request, and closes the upload.
-    fn whole(&mut self, upload: &Url, from: Reader<'_>, halt: &Stop) -> Result<(Digest, u64), Error> {
+    fn whole(&mut self, upload: &Url, from: Reader<'_>, halt: &Cancel) -> Result<(Digest, u64), Error> {
         let (target, known) = (self.target, self.source.known());
         let (to, pieces) = mpsc::channel(UNDER_WAY);
         let body = reqwest::Body::wrap(Body::new(pieces, known.map(|(_, size)| size)));
@@ -163,7 +171,7 @@ impl Sending<'_> {
                 target.arrived_at(upload, response).await
             });
             if answer.is_err() {
-                halt.now();
+                halt.cancel();
             }
             (answer, reading.join().expect("reading a layer does not panic"))
         });
@@ -222,7 +230,7 @@ impl Sending<'_> {
 
     /// The same, as long as the registry does not go back behind a chunk that it had.
     fn chunks_from(&mut self, at: &mut At, len: usize) -> Result<Option<(Digest, u64)>, Error> {
-        let halt = Stop::default();
+        let halt = self.target.cancel.child();
         let begin = self.sums.back_to(at.have);
         let mut from = Reader::new(self.source.open(begin, &halt));
         // What lies between the remembered digest and what has arrived is digested again, and not sent.

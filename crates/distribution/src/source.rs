@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use reqwest::Response;
-use strata_spec::Digest;
+use strata_spec::{Cancel, Digest};
 
 use crate::{
     Error,
-    fetch::{Fetch, PROGRESS, Stop, Turns, Wanted},
+    fetch::{Fetch, PROGRESS, Turns, Wanted},
     http::{self, network},
 };
 
@@ -26,7 +26,7 @@ pub(crate) trait Source: Sync {
     /// Its digest and size in bytes, where they are known before it was read.
     fn known(&self) -> Option<(Digest, u64)>;
     /// Its bytes from byte `at` on. Waiting for them ends with `halt`.
-    fn open<'a>(&'a self, at: u64, halt: &'a Stop) -> Pieces<'a>;
+    fn open<'a>(&'a self, at: u64, halt: &'a Cancel) -> Pieces<'a>;
 }
 
 /// A document that is at hand.
@@ -40,7 +40,7 @@ impl Source for Document<'_> {
         Some((self.digest, self.bytes.len() as u64))
     }
 
-    fn open<'a>(&'a self, at: u64, _: &'a Stop) -> Pieces<'a> {
+    fn open<'a>(&'a self, at: u64, _: &'a Cancel) -> Pieces<'a> {
         let rest = self.bytes.get(at as usize..).filter(|rest| !rest.is_empty());
         Box::new(rest.map(|rest| Ok(Bytes::copy_from_slice(rest))).into_iter())
     }
@@ -54,7 +54,7 @@ impl Source for Made<'_> {
         None
     }
 
-    fn open<'a>(&'a self, at: u64, _: &'a Stop) -> Pieces<'a> {
+    fn open<'a>(&'a self, at: u64, _: &'a Cancel) -> Pieces<'a> {
         Box::new(behind(self.0(), at))
     }
 }
@@ -86,7 +86,7 @@ impl Source for Relay<'_> {
         Some((self.wanted.digest, self.wanted.size))
     }
 
-    fn open<'a>(&'a self, at: u64, halt: &'a Stop) -> Pieces<'a> {
+    fn open<'a>(&'a self, at: u64, halt: &'a Cancel) -> Pieces<'a> {
         let turns = Turns::new(self.fetch.places(&self.wanted));
         Box::new(Relayed { relay: self, halt, turns, answer: None, have: at, began: at, ended: false })
     }
@@ -95,7 +95,7 @@ impl Source for Relay<'_> {
 /// The bytes of a relay, as they come.
 struct Relayed<'a> {
     relay: &'a Relay<'a>,
-    halt: &'a Stop,
+    halt: &'a Cancel,
     turns: Turns,
     /// What brings them, and how many of its next bytes are to be left out.
     answer: Option<(Response, u64)>,
@@ -146,14 +146,14 @@ impl Iterator for Relayed<'_> {
             if self.ended || self.have == size {
                 return None;
             }
-            let error = match fetch.net.wait(fetch.stop.or(halt.or(self.piece()))) {
+            let error = match fetch.net.until(halt, self.piece()) {
                 Ok(piece) => break Ok(piece),
                 Err(error) => error,
             };
             self.answer = None;
             tracing::debug!(blob = %self.relay.wanted.digest, have = self.have, %error, "the source was cut off");
             let moved = self.have - self.began >= PROGRESS.min(size);
-            if let Err(error) = fetch.net.wait(fetch.stop.or(halt.or(self.turns.next(error, moved)))) {
+            if let Err(error) = fetch.net.until(halt, self.turns.next(error, moved)) {
                 self.ended = true;
                 break Err(error);
             }
@@ -176,7 +176,7 @@ mod tests {
             assert_eq!(found.concat(), rest.as_bytes(), "{skip}");
         }
         let document = Document { digest: Digest::sha256("abc"), bytes: b"abc" };
-        let halt = Stop::default();
+        let halt = Cancel::new();
         let rest = |at| document.open(at, &halt).map(Result::unwrap).collect::<Vec<_>>().concat();
         assert_eq!((rest(0), rest(2), rest(3), rest(7)), (b"abc".to_vec(), b"c".to_vec(), vec![], vec![]));
     }

@@ -24,13 +24,12 @@ use reqwest::{
     Method, Response, Url,
     header::{CONTENT_LENGTH, CONTENT_TYPE, RANGE},
 };
-use strata_spec::Digest;
+use strata_spec::{Cancel, Digest};
 use tokio::sync::mpsc;
 
 use crate::{
     Error,
     auth::{Scope, pull_scope, push_scope},
-    fetch::Stop,
     http::{self, ATTEMPTS, Call, Remote, failure, pause},
     net::Net,
     range::uploaded,
@@ -38,6 +37,8 @@ use crate::{
 
 /// What a blob is called as a body.
 pub(crate) const OCTETS: &str = "application/octet-stream";
+/// How long to wait for the registry to remove an upload that failed.
+const ABANDON: Duration = Duration::from_secs(5);
 const CHUNK_MIN: &str = "oci-chunk-min-length";
 
 /// Where blobs are put.
@@ -46,7 +47,7 @@ pub(crate) struct Target<'a> {
     pub remote: &'a Remote,
     /// `library/debian`
     pub repository: &'a str,
-    pub stop: &'a Stop,
+    pub cancel: &'a Cancel,
 }
 
 impl Target<'_> {
@@ -56,7 +57,7 @@ impl Target<'_> {
 
     /// Runs `work` to its end, unless everything is to stop.
     pub fn wait<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        self.net.wait(self.stop.or(work))
+        self.net.until(self.cancel, work)
     }
 
     /// Waits before attempt `attempt` + 1.
@@ -148,6 +149,18 @@ impl Target<'_> {
         }
     }
 
+    /// Cancels an upload that failed, so that what has arrived of it does not stay on the registry. A registry that does not answer
+    /// removes it in its own time.
+    pub fn abandon(&self, upload: Url) {
+        let call = Call::new(Method::DELETE, upload, &self.scope());
+        let answer = self.net.wait(async { tokio::time::timeout(ABANDON, self.remote.try_once(&call)).await });
+        match answer {
+            Ok(Ok(response)) => tracing::debug!(status = %response.status(), "the upload was given up"),
+            Ok(Err(error)) => tracing::debug!(%error, "the upload may stay on the registry"),
+            Err(_) => tracing::debug!("the upload may stay on the registry: it does not answer"),
+        }
+    }
+
     /// Asks where an upload goes on, and how much of it has arrived.
     pub fn arrived(&self, upload: &Url) -> Result<(Url, u64), Error> {
         self.wait(self.ask(upload))
@@ -171,15 +184,28 @@ impl Target<'_> {
 
     /// Sends `chunk`, which is what is left after `at` bytes, and closes the upload; begins one if there is none.
     pub fn finish(&self, upload: Option<Url>, at: u64, chunk: Bytes, digest: Digest) -> Result<(), Error> {
-        self.wait(self.close(upload, at, chunk, digest))
+        let mut own = None;
+        let closed = self.wait(self.close(upload, at, chunk, digest, &mut own));
+        if let (Err(_), Some(own)) = (&closed, own) {
+            self.abandon(own);
+        }
+        closed
     }
 
-    async fn close(&self, mut upload: Option<Url>, at: u64, chunk: Bytes, digest: Digest) -> Result<(), Error> {
+    /// `own` is the upload that was begun here last.
+    async fn close(
+        &self,
+        mut upload: Option<Url>,
+        at: u64,
+        chunk: Bytes,
+        digest: Digest,
+        own: &mut Option<Url>,
+    ) -> Result<(), Error> {
         let mut attempt = 0;
         loop {
             let url = match &upload {
                 Some(upload) => upload.clone(),
-                None => self.begin_one().await?.0,
+                None => own.insert(self.begin_one().await?.0).clone(),
             };
             let mut call = Call::new(Method::PUT, closing(&url, digest), &self.scope())
                 .header(CONTENT_TYPE, OCTETS)

@@ -348,3 +348,28 @@ fn mirrors_are_asked_in_their_order_and_take_over_from_each_other() {
     assert_eq!(good.count("GET", "/manifests/"), 0);
     assert!(good.count("GET", "/blobs/") >= 1);
 }
+
+#[test]
+fn a_token_server_may_leave_one_of_its_two_fields_empty() {
+    for answer in [
+        json!({"token": "", "access_token": "good"}),
+        json!({"token": null, "access_token": "good"}),
+        json!({"token": "good", "access_token": ""}),
+        json!({"access_token": "good"}),
+    ] {
+        let Some(root) = root() else { return };
+        let memory = Arc::new(Memory::default());
+        memory.put("1", &Image::new(&tars(64, &[1000])));
+        let text = answer.to_string();
+        let server = Server::start(move |request| match request.path() {
+            "/token" => Reply::new(200).body(text.clone()),
+            _ if request.header("authorization") == Some("Bearer good") => memory.reply(request),
+            _ => {
+                let host = request.header("host").unwrap_or_default();
+                error(401, "UNAUTHORIZED").header("WWW-Authenticate", format!(r#"Bearer realm="http://{host}/token""#))
+            }
+        });
+        let pulled = root.pull(&client(&root.join("config.json")), &format!("{}/x:1", server.host()));
+        assert!(pulled.is_ok(), "{answer}: {pulled:?}");
+    }
+}

@@ -13,6 +13,10 @@ use std::{
 
 use common::{Root, client, root, tars};
 use serde_json::json;
+use strata_spec::{
+    Cancel, ErrorKind,
+    progress::{Event, Progress, Status},
+};
 use strata_testkit::{
     registry::{Image, Memory, digest, error},
     server::{Reply, Request, Server},
@@ -439,4 +443,31 @@ fn a_registry_that_takes_nothing_is_told_apart() {
         assert!(error.contains(says), "{error}");
     }
     assert!(case.memory.manifest("1").is_some());
+}
+
+#[test]
+fn a_pull_that_is_cancelled_says_so_and_goes_on_later() {
+    /// Cancels when the first bytes have come.
+    struct Impatient(Cancel);
+
+    impl Progress for Impatient {
+        fn report(&self, event: Event<'_>) {
+            if let Event::Item { status: Status::Downloading { done: 200_000.., .. }, .. } = event {
+                self.0.cancel();
+            }
+        }
+    }
+
+    let slow = |_, request: &Request, reply: Reply| match begin_of(request) {
+        None => Reply { slow: Some((64 << 10, Duration::from_millis(20))), ..reply },
+        Some(_) => reply,
+    };
+    let Some(case) = Case::new(57, &[3_000_000, 10], slow) else { return };
+    let cancel = Cancel::new();
+    let error = case.root.pull_until(&client(), &case.name(), &Impatient(cancel.clone()), &cancel).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Cancelled, "cancelled"));
+    case.root.assert_holds(0, 0);
+    assert_eq!(case.root.partials().len(), 1);
+    case.completes();
+    assert!(case.server.seen().iter().any(|request| begin_of(request).is_some()), "the second goes on");
 }

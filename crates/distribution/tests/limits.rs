@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use common::{Root, client, root, tars};
 use serde_json::{Value, json};
+use strata_spec::Platform;
 use strata_testkit::{
     LoopFs,
     registry::{Image, MANIFEST, Memory, OCI_INDEX, digest},
@@ -175,4 +176,51 @@ fn names_that_lead_elsewhere_are_none() {
     ] {
         assert!(strata_spec::Reference::parse(name).is_err(), "{name}");
     }
+}
+
+#[test]
+fn an_index_without_an_image_says_what_is_in_it() {
+    let Some(root) = root() else { return };
+    let image = Image::new(&tars(86, &[100]));
+    let mut attestation = image.entry("unknown/unknown");
+    attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    let layer = json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest(b"x"), "size": 1});
+    let config = json!({"mediaType": "application/vnd.buildkit.cacheconfig.v0", "digest": digest(b"y"), "size": 1});
+    for (entries, says) in [
+        (json!([attestation]), "is an index of attestations alone; there is no image in it"),
+        (json!([layer, config]), "is an index of blobs alone, as of a build cache; there is no image in it"),
+        (json!([]), "is an index without entries; there is no image in it"),
+        (json!([image.entry("plan9/amd64"), attestation]), "in the manifest list entries; it has plan9/amd64"),
+    ] {
+        let memory = Arc::new(Memory::default());
+        memory.put("image", &image);
+        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries});
+        memory.put_manifest("1", OCI_INDEX, index.to_string().as_bytes());
+        refused(&root, &serving(&memory), says);
+    }
+}
+
+#[test]
+fn platforms_and_keys_count_in_any_case() {
+    let Some(root) = root() else { return };
+    let image = Image::new(&tars(87, &[100]));
+    let manifest = String::from_utf8(image.manifest.clone()).unwrap();
+    let lower = manifest.replace("schemaVersion", "schemaversion").replace("mediaType", "mediatype");
+    let memory = Arc::new(Memory::default());
+    memory.put("image", &image);
+    memory.put_manifest("lower", MANIFEST, lower.as_bytes());
+    let entry = json!({
+        "MediaType": MANIFEST, "Digest": digest(lower.as_bytes()), "size": lower.len(),
+        "platform": {"OS": "Linux", "Architecture": Platform::host().architecture.to_uppercase()},
+    });
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]});
+    memory.put_manifest("1", OCI_INDEX, index.to_string().as_bytes());
+    let server = serving(&memory);
+    let pulled = root.pull(&client(), &format!("{}/x:1", server.host())).unwrap();
+    assert_eq!(pulled.id.to_string(), image.id());
+
+    let twice = manifest.replacen("\"config\"", "\"Config\":{},\"config\"", 1);
+    memory.put_manifest("2", MANIFEST, twice.as_bytes());
+    let error = root.pull(&client(), &format!("{}/x:2", server.host())).unwrap_err().to_string();
+    assert!(error.contains("twice, in different case"), "{error}");
 }

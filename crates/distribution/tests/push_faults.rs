@@ -169,3 +169,25 @@ fn a_registry_that_takes_its_time_is_waited_for() {
     assert!(case.root.push(&client(), &name).unwrap().kept);
     case.assert_whole(&memory);
 }
+
+#[test]
+fn what_arrived_of_a_refused_upload_does_not_stay() {
+    let Some(case) = Case::new(207) else { return };
+    // The disk of the registry is full: for good, or for as long as the client tries.
+    for (status, requests) in [(507, 1), (413, 2), (400, 1)] {
+        let memory = Arc::new(Memory::default());
+        let server = spoilt(&memory, move |request, memory| {
+            let takes =
+                matches!(request.method.as_str(), "PATCH" | "PUT") && request.path().contains("/blobs/uploads/");
+            takes.then(|| {
+                let _ = memory.reply(&Request { method: "PATCH".to_owned(), ..request.clone() });
+                error(status, "UNKNOWN")
+            })
+        });
+        let name = case.tagged(&server.host());
+        let error = case.root.push(&client(), &name).unwrap_err().to_string();
+        assert!(error.contains(&status.to_string()), "{error}");
+        assert!(server.count("DELETE", "/blobs/uploads/") >= requests, "{status}");
+        assert_eq!(memory.open_uploads(), 0, "{status}");
+    }
+}

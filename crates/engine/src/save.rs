@@ -7,10 +7,9 @@ use std::{
 };
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, renameat, unlinkat};
-use strata_archive::progress::Progress;
 use strata_durable::Context;
 use strata_image::save::Output;
-use strata_spec::ErrorKind;
+use strata_spec::{ErrorKind, progress::Progress};
 
 use crate::{Engine, Error};
 

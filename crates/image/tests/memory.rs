@@ -8,15 +8,12 @@ use std::{
 };
 
 use common::*;
-use strata_archive::{
-    progress::Silent,
-    tar::{Header, Kind, Writer},
-};
+use strata_archive::tar::{Header, Kind, Writer};
 use strata_image::{
     load::{Input, Options},
     save::Output,
 };
-use strata_spec::{DiffId, Hasher};
+use strata_spec::{DiffId, Hasher, progress::Silent};
 
 const MIB: u64 = 1 << 20;
 /// Bytes of the big file of each layer.

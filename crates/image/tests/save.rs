@@ -5,8 +5,9 @@ mod common;
 use std::{collections::BTreeMap, fs, io::Cursor};
 
 use common::*;
-use strata_archive::{Limits, progress::Silent, tar::Reader};
+use strata_archive::{Limits, tar::Reader};
 use strata_image::save::Output;
+use strata_spec::progress::Silent;
 
 /// Names and contents of a tar, in order.
 fn read(archive: &[u8]) -> Vec<(String, Vec<u8>)> {

@@ -7,10 +7,8 @@
 //! Source: moby `image/image.go`, `image/rootfs.go`, `api/types/container/config.go`, version 20.10; OCI image-spec,
 //! config.md.
 //!
-//! # Limitations
-//!
-//! Go matches the names of fields whatever their case; here `Rootfs` is not `rootfs`, but a field that is not known.
-//! No tool is known to write such a config.
+//! Go matches the names of fields whatever their case, so that `{"config": {"cmd": […]}}` is a command to Docker. Here, too;
+//! two keys that differ in case alone are an error.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -49,10 +47,11 @@ impl ImageConfig {
     /// that is not of layers.
     pub fn parse(raw: impl Into<Vec<u8>>) -> Result<Self, ConfigError> {
         let raw = raw.into();
-        let fields = match gojson::from_slice(&raw)? {
+        let mut fields = match gojson::from_slice(&raw)? {
             Value::Object(fields) => fields,
             other => return Err(invalid(format!("is {}, not a JSON object", kind_of(&other)))),
         };
+        fold(&mut fields).map_err(|key| invalid(format!("has the key {key:?} twice, in different case")))?;
         let document = Document::from_fields(fields)?;
         Ok(Self { raw, document })
     }
@@ -159,6 +158,67 @@ impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Self::from_fields(Map::deserialize(from)?).map_err(serde::de::Error::custom)
     }
+}
+
+const TOP: &[&str] = &[
+    "architecture",
+    "author",
+    "comment",
+    "config",
+    "container",
+    "container_config",
+    "created",
+    "docker_version",
+    "history",
+    "os",
+    "os.features",
+    "os.version",
+    "rootfs",
+    "variant",
+];
+const ROOTFS: &[&str] = &["type", "diff_ids"];
+const HISTORY: &[&str] = &["created", "author", "created_by", "comment", "empty_layer"];
+const RUN_CONFIG: &[&str] = &[
+    "Hostname",
+    "Domainname",
+    "User",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "ExposedPorts",
+    "Tty",
+    "OpenStdin",
+    "StdinOnce",
+    "Env",
+    "Cmd",
+    "Healthcheck",
+    "ArgsEscaped",
+    "Image",
+    "Volumes",
+    "WorkingDir",
+    "Entrypoint",
+    "NetworkDisabled",
+    "MacAddress",
+    "OnBuild",
+    "Labels",
+    "StopSignal",
+    "StopTimeout",
+    "Shell",
+];
+const HEALTHCHECK: &[&str] = &["Test", "Interval", "Timeout", "StartPeriod", "Retries"];
+
+/// Gives the known fields of a config their own case. Keys that users choose (labels, volumes) stay.
+fn fold(fields: &mut Map<String, Value>) -> Result<(), String> {
+    gojson::fold_keys(fields, TOP)?;
+    for (name, names) in [("config", RUN_CONFIG), ("container_config", RUN_CONFIG), ("rootfs", ROOTFS)] {
+        let Some(Value::Object(inner)) = fields.get_mut(name) else { continue };
+        gojson::fold_keys(inner, names)?;
+        if let Some(Value::Object(healthcheck)) = inner.get_mut("Healthcheck") {
+            gojson::fold_keys(healthcheck, HEALTHCHECK)?;
+        }
+    }
+    let history = fields.get_mut("history").and_then(Value::as_array_mut).into_iter().flatten();
+    history.filter_map(Value::as_object_mut).try_for_each(|entry| gojson::fold_keys(entry, HISTORY))
 }
 
 /// Takes a field out; `None` if it is absent or null.

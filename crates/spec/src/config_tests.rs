@@ -262,3 +262,23 @@ proptest! {
         prop_assert_eq!(again.raw(), once.raw());
     }
 }
+
+#[test]
+fn keys_count_in_any_case_and_once() {
+    let config = ImageConfig::parse(
+        r#"{"OS":"linux","RootFS":{"Type":"layers","Diff_IDs":[]},"History":[{"Created_By":"x","Empty_Layer":true}],
+            "Config":{"env":["A=1"],"cmd":["sh"],"labels":{"Env":"kept"},"healthcheck":{"test":["NONE"]}}}"#,
+    )
+    .unwrap();
+    let document = config.document();
+    let run = document.config.as_ref().unwrap();
+    assert_eq!((document.os.as_str(), document.history[0].created_by.as_str()), ("linux", "x"));
+    assert_eq!(
+        (run.env.as_deref().unwrap(), run.cmd.as_deref().unwrap()),
+        (&["A=1".to_owned()][..], &["sh".to_owned()][..])
+    );
+    assert_eq!(run.labels.as_ref().unwrap()["Env"], "kept");
+    assert_eq!(run.healthcheck.as_ref().unwrap().test.as_deref(), Some(&["NONE".to_owned()][..]));
+    let twice = r#"{"rootfs":{"type":"layers"},"config":{"Env":[],"env":["A=1"]}}"#;
+    assert!(ImageConfig::parse(twice).unwrap_err().to_string().contains("\"env\" twice"));
+}

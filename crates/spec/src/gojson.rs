@@ -15,7 +15,7 @@ use std::{
 
 use serde::Serialize;
 use serde_json::{
-    Value,
+    Map, Value,
     ser::{CharEscape, CompactFormatter, Formatter, PrettyFormatter, Serializer},
 };
 
@@ -63,6 +63,23 @@ pub fn from_slice(json: &[u8]) -> Result<Value, serde_json::Error> {
         Cow::Owned(mended) => serde_json::from_str(&mended),
         Cow::Borrowed(_) => Err(error),
     })
+}
+
+/// Gives each key of `fields` that differs from one of `names` in case alone that name: Go's decoder matches names so.
+///
+/// Fails with the key if two keys are the same but for their case: one reader takes the first of them, another the last.
+pub fn fold_keys(fields: &mut Map<String, Value>, names: &[&'static str]) -> Result<(), String> {
+    let folded = |key: &str| names.iter().find(|name| name.eq_ignore_ascii_case(key)).copied();
+    if !fields.keys().any(|key| folded(key).is_some_and(|name| name != key)) {
+        return Ok(());
+    }
+    for (key, value) in std::mem::take(fields) {
+        let name = folded(&key).map_or_else(|| key.clone(), str::to_owned);
+        if fields.insert(name, value).is_some() {
+            return Err(key);
+        }
+    }
+    Ok(())
 }
 
 /// Puts U+FFFD for bytes outside UTF-8 and for escapes of half a surrogate pair; borrowed if there is none.

@@ -11,9 +11,11 @@
 //! | [`time`] | times as Go writes them |
 //! | [`gojson`] | JSON as Go's `encoding/json` writes it |
 //! | [`error`] | the kinds of failure that every crate's error maps to |
+//! | [`progress`], [`cancel`] | what a long operation reports, and how a caller ends it |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod cancel;
 pub mod config;
 pub mod digest;
 pub mod error;
@@ -21,9 +23,11 @@ pub mod gojson;
 pub mod id;
 pub mod manifest;
 pub mod platform;
+pub mod progress;
 pub mod reference;
 pub mod time;
 
+pub use cancel::Cancel;
 pub use config::ImageConfig;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::ErrorKind;

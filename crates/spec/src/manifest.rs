@@ -1,6 +1,7 @@
 //! Manifests, indexes, descriptors and media types; Docker schema 2 and OCI 1.1; the archive's `manifest.json`.
 //!
-//! Fields that this module does not know survive in `extra`. Reading takes `null` for a field that may be absent.
+//! Fields that this module does not know survive in `extra`. Reading takes `null` for a field that may be absent, and the names
+//! of fields in any case, as Go does; two keys that differ in case alone are an error.
 //!
 //! Source: OCI image-spec 1.1, descriptor.md, manifest.md, image-index.md, layer.md; distribution,
 //! `docs/spec/manifest-v2-2.md`.
@@ -277,7 +278,10 @@ impl AnyManifest {
             config: Option<Value>,
             layers: Option<Value>,
         }
-        let probe: Probe = from_json("manifest", bytes)?;
+        let mut document = value("manifest", bytes)?;
+        fold(&mut document)
+            .map_err(|key| invalid("manifest", format!("has the key {key:?} twice, in different case")))?;
+        let probe: Probe = typed("manifest", document.clone())?;
         let (image, index) = (probe.config.is_some() || probe.layers.is_some(), probe.manifests.is_some());
         match probe.schema_version.as_ref().and_then(Value::as_u64) {
             Some(2) => {}
@@ -295,9 +299,9 @@ impl AnyManifest {
             return Err(invalid("manifest", "has fields of an image manifest and of an index at once"));
         }
         if is_index {
-            from_json("index", bytes).map(Self::Index)
+            typed("index", document).map(Self::Index)
         } else {
-            from_json("manifest", bytes).map(Self::Manifest)
+            typed("manifest", document).map(Self::Manifest)
         }
     }
 }
@@ -324,12 +328,53 @@ pub struct ArchiveManifest {
 impl ArchiveManifest {
     /// Reads the whole of `manifest.json`.
     pub fn parse_list(bytes: &[u8]) -> Result<Vec<Self>, ManifestError> {
-        from_json::<Option<Vec<Self>>>("archive's manifest.json", bytes).map(Option::unwrap_or_default)
+        let what = "archive's manifest.json";
+        let mut list = value(what, bytes)?;
+        let images = list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut);
+        images
+            .into_iter()
+            .try_for_each(|image| gojson::fold_keys(image, ARCHIVE))
+            .map_err(|key| invalid(what, format!("has the key {key:?} twice, in different case")))?;
+        typed::<Option<Vec<Self>>>(what, list).map(Option::unwrap_or_default)
     }
 }
 
-fn from_json<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, ManifestError> {
-    gojson::from_slice(bytes).and_then(serde_json::from_value).map_err(|source| ManifestError::Json { what, source })
+fn value(what: &'static str, bytes: &[u8]) -> Result<Value, ManifestError> {
+    gojson::from_slice(bytes).map_err(|source| ManifestError::Json { what, source })
+}
+
+fn typed<T: DeserializeOwned>(what: &'static str, document: Value) -> Result<T, ManifestError> {
+    serde_json::from_value(document).map_err(|source| ManifestError::Json { what, source })
+}
+
+const TOP: &[&str] =
+    &["schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"];
+const DESCRIPTOR: &[&str] = &["mediaType", "digest", "size", "urls", "annotations", "platform", "artifactType"];
+const PLATFORM: &[&str] = &["architecture", "os", "os.version", "os.features", "variant"];
+const ARCHIVE: &[&str] = &["Config", "RepoTags", "Layers", "Parent", "LayerSources"];
+
+/// Gives the known fields of a manifest or index their own case. Annotations stay as they are.
+fn fold(document: &mut Value) -> Result<(), String> {
+    let Value::Object(top) = document else { return Ok(()) };
+    gojson::fold_keys(top, TOP)?;
+    for (name, value) in top.iter_mut() {
+        match (name.as_str(), value) {
+            ("config" | "subject", Value::Object(one)) => fold_descriptor(one)?,
+            ("layers" | "manifests", Value::Array(list)) => {
+                list.iter_mut().filter_map(Value::as_object_mut).try_for_each(fold_descriptor)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn fold_descriptor(fields: &mut Map<String, Value>) -> Result<(), String> {
+    gojson::fold_keys(fields, DESCRIPTOR)?;
+    match fields.get_mut("platform") {
+        Some(Value::Object(platform)) => gojson::fold_keys(platform, PLATFORM),
+        _ => Ok(()),
+    }
 }
 
 fn invalid(what: &'static str, problem: impl Into<String>) -> ManifestError {

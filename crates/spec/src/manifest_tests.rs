@@ -121,3 +121,29 @@ proptest! {
         let _ = ArchiveManifest::parse_list(&bytes);
     }
 }
+
+#[test]
+fn keys_count_in_any_case_and_once() {
+    let lower = |value: Value| {
+        let text = value.to_string();
+        text.replace("schemaVersion", "SCHEMAVERSION").replace("mediaType", "mediatype").replace("digest", "Digest")
+    };
+    let config = descriptor(media_type::OCI_CONFIG);
+    let image = json!({"schemaVersion": 2, "config": config, "layers": [descriptor(media_type::OCI_LAYER)]});
+    assert_eq!(AnyManifest::parse(lower(image.clone()).as_bytes()).unwrap(), parse(&image).unwrap());
+    let platform = json!({"OS": "linux", "Architecture": "arm64", "Variant": "v8"});
+    let mut one = entry(platform);
+    one["annotations"] = json!({"Digest": "kept as it is"});
+    let index = parse(&json!({"schemaVersion": 2, "Manifests": [one]})).unwrap();
+    let AnyManifest::Index(index) = index else { panic!("an index") };
+    assert_eq!(index.manifests[0].platform.as_ref().unwrap().to_string(), "linux/arm64/v8");
+    assert!(index.manifests[0].annotations.contains_key("Digest"));
+
+    let twice = json!({"schemaVersion": 2, "config": config, "Config": config, "layers": []});
+    assert!(parse(&twice).unwrap_err().to_string().contains("\"Config\" twice"));
+
+    let archive = r#"[{"config":"a.json","repotags":["b:1"],"LAYERS":["c"]}]"#;
+    let list = ArchiveManifest::parse_list(archive.as_bytes()).unwrap();
+    assert_eq!((list[0].config.as_str(), list[0].layers.len()), ("a.json", 1));
+    assert_eq!(list[0].repo_tags.as_deref(), Some(&["b:1".to_owned()][..]));
+}

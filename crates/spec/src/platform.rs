@@ -59,9 +59,13 @@ impl Platform {
 
     /// Returns how far an image for `self` is from the best for `host`: 0 is the best, `None` does not run.
     pub fn rank_on(&self, host: &Self) -> Option<u32> {
-        let (architecture, variant) = normal(&self.architecture, &self.variant);
-        let (host_architecture, host_variant) = normal(&host.architecture, &host.variant);
-        if self.os != host.os || architecture != host_architecture {
+        // As containerd does: some tools write `Linux` and `AMD64`.
+        let lower =
+            |platform: &Self| (platform.architecture.to_ascii_lowercase(), platform.variant.to_ascii_lowercase());
+        let ((architecture, variant), (host_architecture, host_variant)) = (lower(self), lower(host));
+        let (architecture, variant) = normal(&architecture, &variant);
+        let (host_architecture, host_variant) = normal(&host_architecture, &host_variant);
+        if !self.os.eq_ignore_ascii_case(&host.os) || architecture != host_architecture {
             return None;
         }
         let (level, host_level) = (level(architecture, variant)?, level(architecture, host_variant)?);
@@ -171,8 +175,14 @@ mod tests {
             ("linux/arm64", "linux/amd64", None),
             ("windows/amd64", "linux/amd64", None),
             ("linux/riscv64/odd", "linux/riscv64", None),
+            ("Linux/AMD64", "linux/amd64", Some(0)),
+            ("LINUX/ARM/V6", "linux/arm/v7", Some(1)),
         ] {
-            let (image, host): (Platform, Platform) = (image.parse().unwrap(), host.parse().unwrap());
+            // As a document has it, which no parser has put into lower case.
+            let parts: Vec<&str> = image.split('/').collect();
+            let variant = parts.get(2).copied().unwrap_or_default();
+            let (image, host): (Platform, Platform) =
+                (Platform::new(parts[0], parts[1], variant), host.parse().unwrap());
             assert_eq!(image.rank_on(&host), rank, "{image} on {host}");
         }
     }

@@ -345,6 +345,11 @@ impl Memory {
         self.uploads.lock().unwrap().values_mut().for_each(|bytes| bytes.truncate(keep));
     }
 
+    /// How many uploads were begun and neither closed nor cancelled.
+    pub fn open_uploads(&self) -> usize {
+        self.uploads.lock().unwrap().len()
+    }
+
     pub fn lose_blobs(&self) {
         self.blobs.lock().unwrap().clear();
     }

@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use strata_archive::Limits;
 use strata_image::load::{Input, Options};
-use strata_spec::{Reference, config::RunConfig};
+use strata_spec::{Cancel, Reference, config::RunConfig};
 
 use crate::{
     args::image,
     context::{Context, print},
-    progress::progress,
+    progress::bars,
 };
 
 pub fn load(context: &Context, args: &image::Load) -> anyhow::Result<()> {
@@ -27,9 +27,9 @@ pub fn load(context: &Context, args: &image::Load) -> anyhow::Result<()> {
     };
     let engines = context.write()?;
     let engine = engines.for_new()?;
-    let progress = progress(args.quiet);
+    let progress = bars(args.quiet);
     let platform = args.platform.as_deref().map(str::parse).transpose()?;
-    let options = Options { platform, limits: limits(&args.limits), progress: &*progress };
+    let options = Options { platform, limits: limits(&args.limits), progress: &*progress, cancel: Cancel::new() };
     for image in engine.images().load(input, &options)? {
         for line in image.lines() {
             print(&format!("{line}\n"))?;
@@ -62,7 +62,7 @@ fn limits(args: &image::Limits) -> Limits {
 pub fn save(context: &Context, args: &image::Save) -> anyhow::Result<()> {
     let engines = context.hold()?;
     let engine = engines.of_images_to_read(&args.images)?;
-    let progress = progress(args.quiet);
+    let progress = bars(args.quiet);
     let _length = match &args.output {
         Some(path) => engine.save_to(&args.images, path, &*progress)?,
         None if io::stdout().is_terminal() => {

@@ -7,7 +7,6 @@ mod df;
 mod explain;
 mod images;
 mod inspect;
-mod layers;
 mod login;
 pub mod mount;
 mod pull;

@@ -2,11 +2,13 @@
 
 use anyhow::bail;
 use strata_archive::Limits;
-use strata_distribution::{Client, Events, Settings, Times, events::Silent, pull::Options};
+use strata_distribution::{Client, Settings, Times, pull::Options};
 use strata_engine::Engine;
-use strata_spec::{Platform, Reference};
+use strata_spec::{
+    Cancel, Platform, Reference,
+    progress::{Progress, Silent},
+};
 
-use super::layers::{Json, Shown, events};
 use crate::{
     args::{
         container::PullPolicy,
@@ -14,6 +16,7 @@ use crate::{
     },
     context::{Context, print},
     format::units,
+    progress::{Json, Shown, on_stderr, on_stdout},
 };
 
 pub fn pull(context: &Context, args: &Pull) -> anyhow::Result<()> {
@@ -51,10 +54,16 @@ fn one(
     reference: &Reference,
     platform: Option<Platform>,
 ) -> anyhow::Result<()> {
-    let (events, shown) = told(args.quiet, args.format);
-    let options = Options { platform, all_platforms: args.all_platforms, limits: Limits::default(), events: &*events };
+    let (progress, shown) = progress(args.quiet, args.format);
+    let options = Options {
+        platform,
+        all_platforms: args.all_platforms,
+        limits: Limits::default(),
+        progress: &*progress,
+        cancel: &Cancel::new(),
+    };
     let pulled = engine.pull(client, reference, &options)?;
-    drop(events);
+    drop(progress);
     match shown {
         Shown::Json => print(&Json::end(&pulled.reference, pulled.digest, pulled.up_to_date))?,
         Shown::Nothing => print(&format!("{reference}\n"))?,
@@ -86,12 +95,12 @@ pub fn spent(times: &Times) -> String {
     text
 }
 
-/// Who is told what happens, and how the end is said.
-pub fn told(quiet: bool, format: Option<Format>) -> (Box<dyn Events>, Shown) {
+/// What to show of a pull or a push, and how to report its end.
+pub fn progress(quiet: bool, format: Option<Format>) -> (Box<dyn Progress>, Shown) {
     match (format, quiet) {
         (Some(Format::Json), _) => (Box::new(Json::default()), Shown::Json),
         (None, true) => (Box::new(Silent), Shown::Nothing),
-        (None, false) => (events(), Shown::Lines),
+        (None, false) => (on_stdout(), Shown::Lines),
     }
 }
 
@@ -121,11 +130,16 @@ pub fn for_container(
         eprintln!("Unable to find image '{}' locally", reference.familiar());
     }
     let client = client(&Connection { insecure: false })?;
-    let events = super::layers::events_on_stderr();
-    let options =
-        Options { platform: platform.cloned(), all_platforms: false, limits: Limits::default(), events: &*events };
+    let progress = on_stderr();
+    let options = Options {
+        platform: platform.cloned(),
+        all_platforms: false,
+        limits: Limits::default(),
+        progress: &*progress,
+        cancel: &Cancel::new(),
+    };
     let pulled = engine.pull(&client, &reference, &options)?;
-    drop(events);
+    drop(progress);
     let status = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
     eprintln!("Digest: {}\nStatus: {status} for {}", pulled.digest, reference.familiar());
     Ok(())

@@ -2,15 +2,13 @@
 
 use anyhow::bail;
 use strata_distribution::push::Options;
-use strata_spec::Reference;
+use strata_spec::{Cancel, Reference};
 
-use super::{
-    layers::{Json, Shown},
-    pull::{client, spent, told},
-};
+use super::pull::{client, progress, spent};
 use crate::{
     args::registry_client::Push,
     context::{Context, print},
+    progress::{Json, Shown},
 };
 
 pub fn push(context: &Context, args: &Push) -> anyhow::Result<()> {
@@ -42,13 +40,13 @@ pub fn push(context: &Context, args: &Push) -> anyhow::Result<()> {
             true => engines.for_new()?,
             false => engines.of_image_to_read(&reference.to_string())?,
         };
-        let (events, shown) = told(args.quiet, args.format);
-        let options = Options { events: &*events };
+        let (progress, shown) = progress(args.quiet, args.format);
+        let options = Options { progress: &*progress, cancel: &Cancel::new() };
         let pushed = match args.all_platforms {
             true => engine.push_platforms(&client, &reference, &options)?,
             false => engine.push(&client, &reference, &options)?,
         };
-        drop(events);
+        drop(progress);
         match shown {
             Shown::Json => print(&Json::end(&reference, pushed.digest, pushed.kept))?,
             Shown::Nothing => print(&format!("{reference}\n"))?,

@@ -3,17 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use strata_spec::{
-    Digest, ImageId, Reference,
+    Cancel, Digest, ImageId, Reference,
     manifest::{AnyManifest, Descriptor},
+    progress::{Progress, Status},
 };
 
 use super::{DOCUMENTS_MAX, Platforms, Pulled, blobs};
 use crate::{
     Client, Error, Stores,
     client::Site,
-    events::{Events, Phase},
-    fetch::{Fetch, Queue, Stop, Wanted},
-    manifest::{Document, fetch},
+    fetch::{Fetch, Queue, Wanted},
+    manifest::{Document, fetch, is_document},
     partial::Partials,
     times::Times,
 };
@@ -25,7 +25,8 @@ pub(crate) struct Bringing<'a> {
     /// Of the platform that was unpacked.
     pub id: ImageId,
     pub top: &'a Document,
-    pub events: &'a dyn Events,
+    pub progress: &'a dyn Progress,
+    pub cancel: &'a Cancel,
     pub times: &'a Arc<Times>,
 }
 
@@ -53,7 +54,7 @@ impl Client {
         kept.note(what.id, &Pulled { digest: what.top.digest, source_repository: name })?;
         let images = documents.iter().filter(|document| matches!(document.parsed, AnyManifest::Manifest(_))).count();
         tracing::info!(image = %what.id, digest = %what.top.digest, images, bytes = all, "all platforms kept");
-        what.events.line(&format!("Kept for push: {} with {images} manifests and {all} bytes", what.top.digest));
+        what.progress.message(&format!("Kept for push: {} with {images} manifests and {all} bytes", what.top.digest));
         Ok(())
     }
 
@@ -65,7 +66,7 @@ impl Client {
             at += 1;
             let AnyManifest::Index(index) = &document.parsed else { continue };
             for entry in index.manifests.clone() {
-                if documents.iter().any(|known| known.digest == entry.digest) {
+                if !is_document(&entry) || documents.iter().any(|known| known.digest == entry.digest) {
                     continue;
                 }
                 if documents.len() == DOCUMENTS_MAX {
@@ -104,14 +105,14 @@ impl Client {
     ) -> Result<(), Error> {
         wanted.sort_by_key(|blob| std::cmp::Reverse(blob.size));
         let partials = Partials::open(&what.stores.partial)?;
-        let stop = Stop::default();
+        let cancel = what.cancel.child();
         let fetch = Fetch {
             net: &self.net,
             sites,
             repository: what.reference.path(),
-            events: what.events,
+            progress: what.progress,
             times: what.times.clone(),
-            stop: &stop,
+            cancel: &cancel,
         };
         let one = |blob: &&Descriptor| Wanted { digest: blob.digest, size: blob.size, urls: Vec::new() };
         let queue = Queue::new(&partials, wanted.iter().map(one).collect())?;
@@ -124,7 +125,7 @@ impl Client {
             return Err(Error::NoRoom { object, path, what: "bytes", needed, free: info.free_bytes });
         }
         for blob in &blobs {
-            what.events.layer(&blob.short(), Phase::Pulling);
+            what.progress.item(&blob.short(), Status::Pulling);
         }
         std::thread::scope(|scope| {
             for _ in 1..queue.crew() {

@@ -27,7 +27,7 @@ use strata_spec::{
 };
 use strata_sys::process::{LockMode, lock_file, try_lock_file};
 
-use crate::{Error, Stores};
+use crate::{Error, Stores, manifest::is_document};
 
 /// Documents of one index, and of those in it.
 const DOCUMENTS_MAX: usize = 4096;
@@ -106,7 +106,8 @@ impl Platforms {
             }
             let parsed = AnyManifest::parse(&bytes).map_err(|_| lost(&path))?;
             if let AnyManifest::Index(index) = &parsed {
-                waiting.extend(index.manifests.iter().map(|entry| entry.digest).filter(|digest| seen.insert(*digest)));
+                let named = index.manifests.iter().filter(|entry| is_document(entry)).map(|entry| entry.digest);
+                waiting.extend(named.filter(|digest| seen.insert(*digest)));
             }
             below.push((digest, bytes, parsed));
         }
@@ -151,16 +152,16 @@ pub fn sweep(stores: &Stores<'_>) -> Result<u64, Error> {
     Platforms::new(&stores.platforms).sweep(|id| stores.images.contains(id))
 }
 
-/// Config and layers of a manifest, without what registries do not take.
+/// The blobs that a document names: config and layers of a manifest, an index's entries that are layers; without foreign layers,
+/// which registries do not take.
 fn blobs(document: &AnyManifest) -> impl Iterator<Item = &Descriptor> {
-    let manifest = match document {
-        AnyManifest::Manifest(manifest) => Some(manifest),
-        AnyManifest::Index(_) => None,
-    };
     let foreign = |layer: &&Descriptor| media_type::layer(&layer.media_type).is_some_and(|layer| layer.foreign);
-    manifest.into_iter().flat_map(move |manifest| {
-        [&manifest.config].into_iter().chain(manifest.layers.iter().filter(move |l| !foreign(l)))
-    })
+    let (config, list): (_, &[Descriptor]) = match document {
+        AnyManifest::Manifest(manifest) => (Some(&manifest.config), &manifest.layers),
+        AnyManifest::Index(index) => (None, &index.manifests),
+    };
+    let is_index = config.is_none();
+    config.into_iter().chain(list.iter().filter(move |entry| !foreign(entry) && !(is_index && is_document(entry))))
 }
 
 /// Puts each document behind those that it names. (None can name one that names it: each digest would be of the other.)
@@ -170,7 +171,9 @@ fn ordered(mut documents: Vec<(Digest, Vec<u8>, AnyManifest)>) -> Vec<(Digest, V
     loop {
         let left = documents.len();
         let ready = |parsed: &AnyManifest, known: &BTreeSet<Digest>| match parsed {
-            AnyManifest::Index(index) => index.manifests.iter().all(|entry| known.contains(&entry.digest)),
+            AnyManifest::Index(index) => {
+                index.manifests.iter().filter(|entry| is_document(entry)).all(|entry| known.contains(&entry.digest))
+            }
             AnyManifest::Manifest(_) => true,
         };
         let (now, later): (Vec<_>, Vec<_>) = documents.into_iter().partition(|(_, _, parsed)| ready(parsed, &known));
@@ -186,7 +189,7 @@ fn ordered(mut documents: Vec<(Digest, Vec<u8>, AnyManifest)>) -> Vec<(Digest, V
 
 /// What lies here and is not what it should be.
 fn lost(path: &Path) -> Error {
-    let reason = "is missing or damaged; `strata pull --all-platforms` fetches it again";
+    let reason = "is missing or damaged; a pull of all platforms fetches it again";
     Error::invalid(path.display().to_string(), reason)
 }
 

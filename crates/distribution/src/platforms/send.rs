@@ -12,15 +12,14 @@ use std::{
 use bytes::Bytes;
 use strata_durable::Context;
 use strata_spec::{
-    Digest, ImageId, Reference,
+    Cancel, Digest, ImageId, Reference,
     manifest::{AnyManifest, Descriptor, media_type},
+    progress::Status,
 };
 
 use super::{Platforms, Pulled, blobs, lost};
 use crate::{
     Client, Error, Stores,
-    events::Phase,
-    fetch::Stop,
     pull::short,
     push::{Options, Pushed, denied, in_parallel, is_gzip},
     source::{Pieces, Source},
@@ -40,6 +39,10 @@ impl Client {
         reference: &Reference,
         options: &Options<'_>,
     ) -> Result<Pushed, Error> {
+        self.push_index(stores, reference, options).map_err(|error| error.or_cancelled(options.cancel))
+    }
+
+    fn push_index(&self, stores: &Stores<'_>, reference: &Reference, options: &Options<'_>) -> Result<Pushed, Error> {
         let begun = Instant::now();
         let times = Arc::new(Times::default());
         let names = stores.images.tags().read()?;
@@ -54,16 +57,16 @@ impl Client {
         let Some(pulled) = kept.pulled(id)? else {
             return Err(Error::NotFound {
                 reference: reference.familiar(),
-                message: "only one platform of it is here; `strata pull --all-platforms` keeps the others for a push"
+                message: "only one platform of it is here; a pull of all platforms keeps the others for a push"
                     .to_owned(),
             });
         };
-        options.events.line(&format!("The push refers to repository [{}]", reference.name()));
+        options.progress.message(&format!("The push refers to repository [{}]", reference.name()));
         let documents = kept.documents(pulled.digest)?;
         let remote = self.registry(reference.domain())?;
         times.resolve.add(begun.elapsed());
-        let stop = Stop::default();
-        let target = Target { net: &self.net, remote: &remote, repository: reference.path(), stop: &stop };
+        let cancel = options.cancel.child();
+        let target = Target { net: &self.net, remote: &remote, repository: reference.path(), cancel: &cancel };
         let sending = Sending { kept: &kept, pulled: &pulled, target, reference, options, times: &times };
         sending.blobs(&documents).map_err(|error| denied(error, reference))?;
         let mut size = 0;
@@ -133,15 +136,15 @@ impl Sending<'_> {
             found.map(|blob| (blob.digest, blob)).collect::<BTreeMap<_, _>>().into_values().collect();
         jobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
         for blob in &jobs {
-            self.options.events.layer(&short(blob.digest), Phase::Preparing);
+            self.options.progress.item(&short(blob.digest), Status::Preparing);
         }
-        in_parallel(&jobs, self.target.stop, |blob| self.blob(blob))
+        in_parallel(&jobs, self.target.cancel, |blob| self.blob(blob))
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<(), Error> {
-        let (id, events) = (short(blob.digest), self.options.events);
+        let (id, progress) = (short(blob.digest), self.options.progress);
         if self.target.has(blob.digest)?.is_some() {
-            events.layer(&id, Phase::ExistsThere);
+            progress.item(&id, Status::ExistsThere);
             return Ok(());
         }
         if let Ok(from) = Reference::parse_name(&self.pulled.source_repository)
@@ -149,11 +152,11 @@ impl Sending<'_> {
             && from.path() != self.reference.path()
             && self.target.mount(blob.digest, from.path())?
         {
-            events.mounted(&id, from.path());
+            progress.item(&id, Status::Mounted(from.path()));
             return Ok(());
         }
         let stored = Stored { path: self.kept.blob(blob.digest), digest: blob.digest, size: blob.size };
-        let told = |done| events.layer(&id, Phase::Pushing { done, total: blob.size });
+        let told = |done| progress.item(&id, Status::Pushing { done, total: blob.size });
         match self.target.send(&stored, &told) {
             Ok(_) => {}
             Err(Error::Digest { .. } | Error::Length { .. }) => {
@@ -164,7 +167,7 @@ impl Sending<'_> {
             Err(error) => return Err(error),
         }
         self.times.bytes.fetch_add(blob.size, std::sync::atomic::Ordering::Relaxed);
-        events.layer(&id, Phase::Pushed);
+        progress.item(&id, Status::Pushed);
         Ok(())
     }
 }
@@ -189,7 +192,7 @@ impl Source for Stored {
         Some((self.digest, self.size))
     }
 
-    fn open<'a>(&'a self, at: u64, _: &'a Stop) -> Pieces<'a> {
+    fn open<'a>(&'a self, at: u64, _: &'a Cancel) -> Pieces<'a> {
         let mut file = match self.begin(at) {
             Ok(file) => file,
             Err(error) => return Box::new(std::iter::once(Err(error))),

@@ -8,11 +8,14 @@ use std::{
 
 use strata_archive::Limits;
 use strata_distribution::{
-    Client, Error, Events, Phase, Settings, Stores, mappings::Mappings, pull::Options, pull::Pulled, push, push::Pushed,
+    Client, Error, Settings, Stores, mappings::Mappings, pull::Options, pull::Pulled, push, push::Pushed,
 };
 use strata_durable::Journal;
 use strata_graphdriver::Access;
-use strata_spec::Reference;
+use strata_spec::{
+    Cancel, Reference,
+    progress::{self, Event, Progress},
+};
 use strata_testkit::{Scratch, registry::Image, require, scratch};
 
 /// A data root.
@@ -84,7 +87,7 @@ impl Root {
     }
 
     pub fn pull_for(&self, client: &Client, name: &str, platform: Option<&str>) -> Result<Pulled, Error> {
-        self.pull_telling(client, name, platform, &strata_distribution::Silent)
+        self.pull_telling(client, name, platform, &progress::Silent)
     }
 
     pub fn pull_telling(
@@ -92,35 +95,58 @@ impl Root {
         client: &Client,
         name: &str,
         platform: Option<&str>,
-        events: &dyn Events,
+        progress: &dyn Progress,
     ) -> Result<Pulled, Error> {
         let reference = Reference::parse(name).unwrap().with_default_tag();
         let platform = platform.map(|platform| platform.parse().unwrap());
         client.pull(
             &self.stores(),
             &reference,
-            &Options { platform, all_platforms: false, limits: Limits::default(), events },
+            &Options { platform, all_platforms: false, limits: Limits::default(), progress, cancel: &Cancel::new() },
         )
+    }
+
+    /// Pulls until `cancel` is cancelled.
+    pub fn pull_until(
+        &self,
+        client: &Client,
+        name: &str,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Pulled, Error> {
+        let reference = Reference::parse(name).unwrap().with_default_tag();
+        let options = Options { platform: None, all_platforms: false, limits: Limits::default(), progress, cancel };
+        client.pull(&self.stores(), &reference, &options)
     }
 
     pub fn pull_all(&self, client: &Client, name: &str) -> Result<Pulled, Error> {
         let reference = Reference::parse(name).unwrap().with_default_tag();
-        let events = &strata_distribution::Silent;
-        let options = Options { platform: None, all_platforms: true, limits: Limits::default(), events };
+        let progress = &progress::Silent;
+        let options = Options {
+            platform: None,
+            all_platforms: true,
+            limits: Limits::default(),
+            progress,
+            cancel: &Cancel::new(),
+        };
         client.pull(&self.stores(), &reference, &options)
     }
 
     pub fn push_all(&self, client: &Client, name: &str) -> Result<Pushed, Error> {
-        let options = push::Options { events: &strata_distribution::Silent };
+        let options = push::Options { progress: &progress::Silent, cancel: &Cancel::new() };
         client.push_platforms(&self.stores(), &Reference::parse(name).unwrap().with_default_tag(), &options)
     }
 
     pub fn push(&self, client: &Client, name: &str) -> Result<Pushed, Error> {
-        self.push_telling(client, name, &strata_distribution::Silent)
+        self.push_telling(client, name, &progress::Silent)
     }
 
-    pub fn push_telling(&self, client: &Client, name: &str, events: &dyn Events) -> Result<Pushed, Error> {
-        client.push(&self.stores(), &Reference::parse(name).unwrap().with_default_tag(), &push::Options { events })
+    pub fn push_telling(&self, client: &Client, name: &str, progress: &dyn Progress) -> Result<Pushed, Error> {
+        client.push(
+            &self.stores(),
+            &Reference::parse(name).unwrap().with_default_tag(),
+            &push::Options { progress, cancel: &Cancel::new() },
+        )
     }
 
     /// Gives the image of a name one more.
@@ -184,25 +210,23 @@ pub fn tars(seed: u64, sizes: &[usize]) -> Vec<Vec<u8>> {
 
 /// Remembers what happens.
 #[derive(Default)]
-pub struct Heard(Mutex<Vec<(String, Phase)>>);
+pub struct Heard(Mutex<Vec<(String, String)>>);
 
 impl Heard {
-    /// How many layers came to this phase.
-    pub fn count(&self, phase: Phase) -> usize {
-        self.0.lock().unwrap().iter().filter(|(_, heard)| *heard == phase).count()
+    /// How many layers came to the state with these words.
+    pub fn count(&self, status: &str) -> usize {
+        self.0.lock().unwrap().iter().filter(|(_, heard)| heard.starts_with(status)).count()
     }
 
-    pub fn all(&self) -> Vec<(String, Phase)> {
+    pub fn all(&self) -> Vec<(String, String)> {
         self.0.lock().unwrap().clone()
     }
 }
 
-impl Events for Heard {
-    fn layer(&self, id: &str, phase: Phase) {
-        self.0.lock().unwrap().push((id.to_owned(), phase));
+impl Progress for Heard {
+    fn report(&self, event: Event<'_>) {
+        if let Event::Item { id, status } = event {
+            self.0.lock().unwrap().push((id.to_owned(), status.to_string()));
+        }
     }
-    fn mounted(&self, id: &str, _: &str) {
-        self.layer(id, Phase::Mounted);
-    }
-    fn line(&self, _: &str) {}
 }

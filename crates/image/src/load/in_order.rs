@@ -41,7 +41,7 @@ fn layers(
         if claim.existing.insert(chain) {
             let job = Job { chain, diff: diffs[index], index, file };
             let place = store.layers().place(parent)?;
-            let unpacked = unpack(store, source, &job, place, None, options)?;
+            let unpacked = unpack(store, source, &job, place, &options.cancel, options)?;
             store.layers().register(&mut claim.lease, parent, vec![unpacked])?;
         }
         parent = Some(chain);

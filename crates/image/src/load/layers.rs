@@ -5,16 +5,16 @@ use std::{
     io::{self, Read},
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
-use strata_archive::{
-    compression::{Compression, decompress},
-    progress::Progress,
-};
+use strata_archive::compression::{Compression, decompress};
 use strata_layer::{Flight, Lease, Place, Unpacked};
-use strata_spec::{Algorithm, ChainId, DiffId, Digest, ErrorKind, Hasher, chain_ids};
+use strata_spec::{
+    Algorithm, Cancel, ChainId, DiffId, Digest, ErrorKind, Hasher, chain_ids,
+    progress::{Progress, Status},
+};
 
 use super::{
     Options,
@@ -140,14 +140,14 @@ pub(super) fn unpack_missing(
     let work = Work {
         places: Mutex::new(store.layers().places(jobs.len(), None)?),
         next: AtomicUsize::new(0),
-        stop: AtomicBool::new(false),
+        cancel: options.cancel.child(),
         done: Mutex::new(BTreeMap::new()),
         failed: Mutex::new(None),
     };
     let one = |first: Option<&(u64, Job<'_>)>| {
         let mut next = first;
         while let Some((_, job)) = next {
-            match unpack(store, source, job, work.place(), Some(&work.stop), options) {
+            match unpack(store, source, job, work.place(), &work.cancel, options) {
                 Ok(unpacked) => drop(
                     work.done.lock().expect("no worker panics").insert(job.chain, Ready::Unpacked(Box::new(unpacked))),
                 ),
@@ -179,7 +179,7 @@ struct Work {
     /// One for each job.
     places: Mutex<Vec<Place>>,
     next: AtomicUsize,
-    stop: AtomicBool,
+    cancel: Cancel,
     done: Mutex<ReadyLayers>,
     /// The first failure: those after it come of stopping.
     failed: Mutex<Option<Error>>,
@@ -187,7 +187,7 @@ struct Work {
 
 impl Work {
     fn take<'j, T>(&self, jobs: &'j [T]) -> Option<&'j T> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.cancel.is_cancelled() {
             return None;
         }
         jobs.get(self.next.fetch_add(1, Ordering::Relaxed))
@@ -199,7 +199,7 @@ impl Work {
 
     fn fail(&self, error: Error) {
         self.failed.lock().expect("no worker panics").get_or_insert(error);
-        self.stop.store(true, Ordering::Relaxed);
+        self.cancel.cancel();
     }
 }
 
@@ -209,16 +209,15 @@ pub(super) fn unpack(
     source: &dyn Source,
     job: &Job<'_>,
     place: Place,
-    stop: Option<&AtomicBool>,
+    cancel: &Cancel,
     options: &Options<'_>,
 ) -> Result<Unpacked, Error> {
     let blob = blob(source, job)?;
     let item = job.diff.short();
-    options.progress.begin(&item, "Loading layer", Some(blob.size));
-    let watched = Watched { inner: blob.reader, stop, progress: options.progress, item: &item };
+    let watched = Watched::new(blob.reader, blob.size, cancel, options.progress, &item);
     let found = unpack_stream(store, watched, place, job.file.digest, options)?;
     check(job, &found)?;
-    options.progress.finish(&item, "Loaded");
+    options.progress.item(&item, Status::Loaded);
     Ok(found.unpacked)
 }
 
@@ -319,21 +318,32 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// A stream that tells how far it is, and fails when another worker has failed.
+/// A stream that reports how far it is, and fails when the load is cancelled or another worker has failed.
 pub(super) struct Watched<'a, R> {
-    pub inner: R,
-    pub stop: Option<&'a AtomicBool>,
-    pub progress: &'a dyn Progress,
-    pub item: &'a str,
+    inner: R,
+    done: u64,
+    total: u64,
+    cancel: &'a Cancel,
+    progress: &'a dyn Progress,
+    item: &'a str,
+}
+
+impl<'a, R> Watched<'a, R> {
+    /// Watches `inner`, the file of layer `item`, which has `total` bytes.
+    pub fn new(inner: R, total: u64, cancel: &'a Cancel, progress: &'a dyn Progress, item: &'a str) -> Self {
+        progress.item(item, Status::Loading { done: 0, total });
+        Self { inner, done: 0, total, cancel, progress, item }
+    }
 }
 
 impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-            return Err(io::Error::other("another layer of the archive failed"));
+        if self.cancel.is_cancelled() {
+            return Err(io::Error::other("the load was cancelled, or another layer of the archive failed"));
         }
         let read = self.inner.read(into)?;
-        self.progress.advance(self.item, read as u64);
+        self.done += read as u64;
+        self.progress.item(self.item, Status::Loading { done: self.done, total: self.total });
         Ok(read)
     }
 }

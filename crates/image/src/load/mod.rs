@@ -35,13 +35,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use strata_archive::{
-    Limits,
-    compression::Compression,
+use strata_archive::{Limits, compression::Compression};
+use strata_durable::Context;
+use strata_spec::{
+    Cancel, ImageId, Reference,
+    manifest::Platform,
     progress::{Progress, Silent},
 };
-use strata_durable::Context;
-use strata_spec::{ImageId, Reference, manifest::Platform};
 
 pub use plan::{Blob, LayerFile, Plan, Planned, Source};
 
@@ -66,11 +66,13 @@ pub struct Options<'a> {
     pub platform: Option<Platform>,
     pub limits: Limits,
     pub progress: &'a dyn Progress,
+    /// Ends the load, as long as layers are unpacked. Nothing of it stays.
+    pub cancel: Cancel,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { platform: None, limits: Limits::default(), progress: &Silent }
+        Self { platform: None, limits: Limits::default(), progress: &Silent, cancel: Cancel::new() }
     }
 }
 

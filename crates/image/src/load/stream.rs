@@ -12,7 +12,7 @@ use strata_archive::{
     compression::{Compression, decompress},
     tar::{Entry, Kind, Reader},
 };
-use strata_spec::{DiffId, chain_ids};
+use strata_spec::{DiffId, chain_ids, progress::Status};
 
 use super::{
     DOCUMENT_MAX, Options,
@@ -144,12 +144,11 @@ impl Pass<'_, '_> {
         size: u64,
     ) -> Result<Layer, Error> {
         let item = item(name);
-        self.options.progress.begin(&item, "Loading layer", Some(size));
         let input = io::Cursor::new(head).chain(Content { reader });
-        let watched = Watched { inner: input, stop: None, progress: self.options.progress, item: &item };
+        let watched = Watched::new(input, size, &self.options.cancel, self.options.progress, &item);
         let place = self.store.layers().place(None)?;
         let found = unpack_stream(self.store, watched, place, blob_digest(name), self.options)?;
-        self.options.progress.finish(&item, "Loaded");
+        self.options.progress.item(&item, Status::Loaded);
         Ok(Layer { size, diff: found.unpacked.diff_id, found: Some(found) })
     }
 
@@ -180,8 +179,7 @@ impl Pass<'_, '_> {
         }
         // One that no document names may still be what a link leads to.
         if used {
-            self.options.progress.begin(&item(name), "Loading layer", None);
-            self.options.progress.finish(&item(name), "Already exists");
+            self.options.progress.item(&item(name), Status::Exists);
         }
         used
     }

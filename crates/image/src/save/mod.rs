@@ -25,9 +25,8 @@ mod write;
 
 use std::{fs::File, io::Write};
 
-use strata_archive::progress::Progress;
 use strata_layer::Lease;
-use strata_spec::{ErrorKind, chain_id};
+use strata_spec::{ErrorKind, chain_id, progress::Progress};
 
 pub use select::Selection;
 

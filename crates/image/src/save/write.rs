@@ -11,8 +11,8 @@ use std::{
 };
 
 use rustix::fs::FallocateFlags;
-use strata_archive::progress::Progress;
 use strata_durable::Context;
+use strata_spec::progress::{Progress, Status};
 
 use super::plan::{Content, Entry, Plan};
 use crate::{Error, Store};
@@ -90,8 +90,8 @@ fn content(
         Content::Bytes(bytes) => out.write_all(bytes).map_err(unwritten),
         Content::Layer { chain, diff, size } => {
             let item = diff.short();
-            progress.begin(&item, "Saving layer", Some(*size));
-            let mut exact = Exact { out, left: *size, progress, item: &item };
+            progress.item(&item, Status::Saving { done: 0, total: *size });
+            let mut exact = Exact { out, left: *size, total: *size, progress, item: &item };
             store.layers().write_tar(*chain, &mut exact)?;
             let left = exact.left;
             if left > 0 {
@@ -100,7 +100,7 @@ fn content(
                     reason: format!("its tar is {left} bytes short"),
                 });
             }
-            progress.finish(&item, "Saved");
+            progress.item(&item, Status::Saved);
             Ok(())
         }
     }
@@ -132,6 +132,7 @@ impl Write for Place<'_> {
 struct Exact<'a> {
     out: &'a mut (dyn Write + Send),
     left: u64,
+    total: u64,
     progress: &'a dyn Progress,
     item: &'a str,
 }
@@ -143,7 +144,8 @@ impl Write for Exact<'_> {
         }
         let written = self.out.write(bytes)?;
         self.left -= written as u64;
-        self.progress.advance(self.item, written as u64);
+        let done = self.total - self.left;
+        self.progress.item(self.item, Status::Saving { done, total: self.total });
         Ok(written)
     }
 

@@ -9,10 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use strata_archive::{
-    progress::Silent,
-    tar::{Header, Kind, Writer},
-};
+use strata_archive::tar::{Header, Kind, Writer};
 use strata_durable::Journal;
 use strata_image::{
     Config, Error, Store,
@@ -20,7 +17,7 @@ use strata_image::{
     save::Output,
 };
 use strata_layer::Depth;
-use strata_spec::{DiffId, Digest, ImageConfig, ImageId, Reference};
+use strata_spec::{DiffId, Digest, ImageConfig, ImageId, Reference, progress::Silent};
 use strata_testkit::{Scratch, require, scratch};
 
 /// A data root of its own, or `None` where overlay2 cannot work.
