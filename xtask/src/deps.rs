@@ -5,10 +5,11 @@ use anyhow::{Result, bail};
 use crate::metadata::{self, Package};
 
 /// The crates, from the one that uses none to the one that may use all.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "spec",
     "sys",
     "durable",
+    "content",
     "archive",
     "unionfs",
     "graphdriver",

@@ -161,7 +161,7 @@ fn blobs(document: &AnyManifest) -> impl Iterator<Item = &Descriptor> {
         AnyManifest::Index(index) => (None, &index.manifests),
     };
     let is_index = config.is_none();
-    config.into_iter().chain(list.iter().filter(move |entry| !foreign(entry) && !(is_index && is_document(entry))))
+    config.into_iter().chain(list.iter().filter(move |entry| !(foreign(entry) || is_index && is_document(entry))))
 }
 
 /// Puts each document behind those that it names. (None can name one that names it: each digest would be of the other.)
