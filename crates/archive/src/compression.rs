@@ -42,6 +42,20 @@ impl Compression {
         }
     }
 
+    /// The format of a stream that begins with `head` (six bytes are enough), if it is known and not supported.
+    pub fn unsupported(head: &[u8]) -> Option<&'static str> {
+        match head {
+            [0x1f, 0x9d, ..] => Some("compress (.Z)"),
+            [0x04, 0x22, 0x4d, 0x18, ..] => Some("lz4"),
+            [b'P', b'K', 3 | 5, 4 | 6, ..] => Some("zip"),
+            [b'L', b'Z', b'I', b'P', ..] => Some("lzip"),
+            [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => Some("7z"),
+            // The default properties, then the size of the dictionary, which is never zero: a tar whose first file is named "]" has zeros there.
+            [0x5d, 0, 0, low, high, ..] if (*low, *high) != (0, 0) => Some("lzma"),
+            _ => None,
+        }
+    }
+
     /// The name of the format, in lower case.
     pub fn name(self) -> &'static str {
         match self {
@@ -65,6 +79,9 @@ pub fn decompress<'a, R: Read + Send + 'a>(
     let mut head = Vec::with_capacity(6);
     let reading = |source| unwrap_error(source, "read the archive");
     input.by_ref().take(6).read_to_end(&mut head).map_err(reading)?;
+    if let Some(format) = Compression::unsupported(&head) {
+        return Err(Error::Unsupported { format });
+    }
     let compression = Compression::detect(&head);
     let whole = Cursor::new(head).chain(input);
     if compression == Compression::Plain {

@@ -23,6 +23,11 @@ pub enum Error {
     /// The compressed stream is damaged.
     #[error("the {format} stream is damaged: {source}")]
     Compression { format: &'static str, source: std::io::Error },
+    /// The archive has a format that is recognised and not read.
+    #[error(
+        "the archive has the format {format}, which is not supported; give a plain tar, or one compressed with gzip, zstd, xz or bzip2"
+    )]
+    Unsupported { format: &'static str },
     /// A layer's files no longer give its tar.
     #[error("{path:?} does not match its layer's record: {reason}")]
     Mismatch { path: String, reason: String },
@@ -40,6 +45,7 @@ impl Error {
             | Self::Truncated { .. }
             | Self::Refused { .. }
             | Self::Limit { .. }
+            | Self::Unsupported { .. }
             | Self::Compression { .. } => ErrorKind::Invalid,
             Self::Mismatch { .. } => ErrorKind::Damaged,
             Self::Entry { source, .. } | Self::Stream { source, .. } => ErrorKind::of_io(source),

@@ -22,7 +22,7 @@ use strata_sys::{
 use super::{acl, name::display};
 use crate::{
     Error,
-    marks::{Marks, OVERLAY_OPAQUE, OVERLAY_PREFIX},
+    marks::{Marks, OPAQUE, OVERLAY_OPAQUE, OVERLAY_PREFIX},
 };
 
 /// Bytes of the blocks that are left out of a large file when they are zero.
@@ -187,7 +187,6 @@ impl Maker {
                     self.remove(dir, name)?;
                     make().during("make the directory")?;
                     if hidden {
-                        // Deleted and made anew in one layer: what lies below stays hidden.
                         self.mark_opaque(&dir.open_dir(name).during("open")?)?;
                     }
                 }
@@ -226,8 +225,13 @@ impl Maker {
         dir.set_times(name, Some(late.accessed), Some(late.modified)).during("set the times of")
     }
 
+    /// Hides what the layers below have in `dir`; there are none in one folder with it.
     pub fn mark_opaque(&self, dir: &Dir) -> Result<(), Failed> {
-        xattr::set_of(dir, OVERLAY_OPAQUE, b"y").during("mark as opaque")
+        match self.marks {
+            Marks::Overlay => xattr::set_of(dir, OVERLAY_OPAQUE, b"y").during("mark as opaque"),
+            Marks::Aufs => self.create(dir, OsStr::new(OPAQUE), 0o644).map(drop),
+            Marks::None => Ok(()),
+        }
     }
 
     pub fn hard_link(&self, from: &Dir, target: &OsStr, dir: &Dir, name: &OsStr) -> Result<(), Failed> {
@@ -310,14 +314,24 @@ impl Maker {
             }
             match xattr::set_of(file, OsStr::from_bytes(name), value) {
                 Ok(()) => {}
-                // As Docker: not every filesystem, and not every kind of file, can have every attribute.
-                Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::OPNOTSUPP | Errno::PERM)) => {
+                // As Docker does: not every filesystem and not every kind of file can have every attribute. The kernel also refuses an
+                // ACL that is not whole (a user entry without a mask, say), which GNU tar only warns of.
+                Err(error) if is_refused_attribute(name, &error) => {
                     tracing::warn!(name = %String::from_utf8_lossy(name), %error, "an attribute in a layer was left out");
                 }
                 Err(error) => return Err(error).during("set an extended attribute of"),
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a layer can do without the attribute `name`, which could not be set because of `error`.
+fn is_refused_attribute(name: &[u8], error: &io::Error) -> bool {
+    match Errno::from_io_error(error) {
+        Some(Errno::OPNOTSUPP | Errno::PERM) => true,
+        Some(Errno::INVAL) => [acl::ACCESS, acl::DEFAULT].iter().any(|acl| acl.as_bytes() == name),
+        _ => false,
     }
 }
 

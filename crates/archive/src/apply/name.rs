@@ -2,11 +2,11 @@
 
 use crate::{
     Error,
-    marks::{Mark, Marks},
+    marks::{Mark, Marks, WHITEOUT_PREFIX},
 };
 
 /// A path inside the folder: components joined by `/`, none empty, `.` or `..`; empty for the folder itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Inside(Vec<u8>);
 
 impl Inside {
@@ -50,19 +50,38 @@ impl Inside {
 
     /// The same directory, another last component.
     pub fn sibling(&self, name: &[u8]) -> Self {
-        let (dir, _) = self.split();
-        let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
-        path.extend_from_slice(dir);
-        if !dir.is_empty() {
+        self.parent().child(name)
+    }
+
+    /// The directory that holds it.
+    pub fn parent(&self) -> Self {
+        Self(self.split().0.to_vec())
+    }
+
+    /// The path of `name`, which has no slash, in this directory.
+    pub fn child(&self, name: &[u8]) -> Self {
+        let mut path = self.0.clone();
+        if !path.is_empty() {
             path.push(b'/');
         }
         path.extend_from_slice(name);
         Self(path)
     }
 
-    /// The directory that holds it.
-    pub fn parent(&self) -> Self {
-        Self(self.split().0.to_vec())
+    /// Every directory on the way, from the one in the root down to the path itself.
+    pub fn parts(&self) -> impl Iterator<Item = Self> + '_ {
+        let ends = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        ends.chain([self.0.len()]).filter(|end| *end > 0).map(|end| Self(self.0[..end].to_vec()))
+    }
+
+    /// Whether the path is `dir` or lies below it.
+    pub fn is_in(&self, dir: &Self) -> bool {
+        self.0.strip_prefix(&dir.0[..]).is_some_and(|rest| dir.is_root() || rest.is_empty() || rest[0] == b'/')
+    }
+
+    /// The path of the whiteout of this name, as it stands in a tar and in AUFS.
+    pub fn whiteout(&self) -> Self {
+        self.sibling(&[WHITEOUT_PREFIX.as_bytes(), self.split().1].concat())
     }
 }
 
@@ -93,14 +112,14 @@ impl Wish {
             match Mark::of(part) {
                 Mark::Plain => {}
                 Mark::Meta => return Ok(Self::Skip),
-                _ => return Err(refuse("it lies under a deletion mark")),
+                _ => return Err(refuse("it lies under a whiteout")),
             }
         }
         Ok(match Mark::of(base) {
-            Mark::Invalid => return Err(refuse("it is a deletion mark for nothing, `.` or `..`")),
+            Mark::Invalid => return Err(refuse("it is a whiteout of nothing, `.` or `..`")),
             Mark::Meta => Self::Skip,
             Mark::Plain => Self::Make(path),
-            Mark::Whiteout(_) | Mark::Opaque if marks == Marks::Aufs => Self::Make(path),
+            Mark::Opaque if marks == Marks::Aufs => Self::Make(path),
             Mark::Whiteout(name) => Self::Delete(path.sibling(name)),
             Mark::Opaque => Self::Clear(path.parent()),
         })
@@ -143,6 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_taken_apart_and_put_together() {
+        let inside = |path: &str| Inside::parse(path.as_bytes()).unwrap();
+        let parts: Vec<_> = inside("a/bc/d").parts().collect();
+        assert_eq!(parts, [inside("a"), inside("a/bc"), inside("a/bc/d")]);
+        assert_eq!(inside("").parts().count(), 0);
+        for (path, dir, is_in) in
+            [("a/b", "a", true), ("a", "a", true), ("ab", "a", false), ("a", "", true), ("a", "a/b", false)]
+        {
+            assert_eq!(inside(path).is_in(&inside(dir)), is_in, "{path} {dir}");
+        }
+        assert_eq!(inside("a/b").whiteout(), inside("a/.wh.b"));
+        assert_eq!(inside("b").whiteout(), inside(".wh.b"));
+    }
+
+    #[test]
     fn marks_are_read_from_the_last_component() {
         let inside = |path: &str| Inside::parse(path.as_bytes()).unwrap();
         for (name, marks, wish) in [
@@ -150,7 +184,8 @@ mod tests {
             ("a/b", Marks::Overlay, Some(Wish::Make(inside("a/b")))),
             ("a/.wh.b", Marks::Overlay, Some(Wish::Delete(inside("a/b")))),
             ("a/.wh.b", Marks::None, Some(Wish::Delete(inside("a/b")))),
-            ("a/.wh.b", Marks::Aufs, Some(Wish::Make(inside("a/.wh.b")))),
+            ("a/.wh.b", Marks::Aufs, Some(Wish::Delete(inside("a/b")))),
+            ("a/.wh..wh..opq", Marks::Aufs, Some(Wish::Make(inside("a/.wh..wh..opq")))),
             ("a/.wh..wh..opq", Marks::Overlay, Some(Wish::Clear(inside("a")))),
             (".wh..wh..opq", Marks::Overlay, Some(Wish::Clear(inside("")))),
             (".wh..wh.plnk/12.34", Marks::Overlay, Some(Wish::Skip)),

@@ -3,7 +3,7 @@
 //! Directories are made here, at once, because what follows needs them. All else is handed to the crew, whose threads work
 //! in any order: which is safe, because a path that this layer may have made before waits until all earlier work is done.
 
-use std::{ffi::OsStr, io::Write, os::unix::ffi::OsStrExt, sync::Arc};
+use std::{collections::BTreeSet, ffi::OsStr, io::Write, os::unix::ffi::OsStrExt, sync::Arc};
 
 use strata_sys::tree::{Device, Dir, Kind as FileKind, Time};
 
@@ -12,7 +12,7 @@ use super::{
     batch::{Crew, DATA, Op, What},
     feed::Feed,
     folder::{Folder, Lost},
-    make::{During, Failed, Late, Maker, Meta},
+    make::{During, Failed, Late, Maker, Meta, is_whiteout},
     name::{Inside, Wish, display},
     plinks::{PLINKS, Plinks},
     seen::Seen,
@@ -26,6 +26,11 @@ use crate::{
 
 /// Mode of a directory that the tar does not have and something lies in, as Docker makes it.
 const IMPLIED_MODE: u32 = 0o755;
+
+/// GNU tar's directory with a list of the names in it (`tar -g`).
+const DUMP_DIR: u8 = b'D';
+/// GNU tar's volume label (`tar -V`), which is no file.
+const LABEL: u8 = b'V';
 
 /// What the plan has counted.
 pub(super) struct Counted {
@@ -42,11 +47,33 @@ pub(super) struct Plan<'a, W: Write> {
     maker: &'a Maker,
     crew: Crew<'a>,
     seen: Seen,
+    /// The last directory that was found through symbolic links.
+    alias: Option<Alias>,
+    /// Symbolic links through which this layer has brought content.
+    followed: BTreeSet<Inside>,
     late: Vec<(Inside, Late)>,
     plinks: Plinks,
     /// Content of entries that leave no file, to be recorded with the headers that follow.
     carry: Vec<u8>,
     counted: Counted,
+}
+
+/// A directory that lies behind symbolic links.
+struct Alias {
+    named: Inside,
+    real: Inside,
+    links: Vec<Inside>,
+}
+
+/// What goes to make way for an entry, or because of it.
+#[derive(Clone, Copy)]
+enum Replaced {
+    /// A symbolic link; a directory stays.
+    Link,
+    /// Whatever is there, with all below it.
+    Tree,
+    /// In a directory, all that this layer has not made.
+    Others,
 }
 
 impl<'a, W: Write> Plan<'a, W> {
@@ -66,6 +93,8 @@ impl<'a, W: Write> Plan<'a, W> {
             maker,
             crew,
             seen: Seen::new(options.marks == Marks::None),
+            alias: None,
+            followed: BTreeSet::new(),
             late: Vec::new(),
             plinks: Plinks::default(),
             carry: Vec::new(),
@@ -100,7 +129,8 @@ impl<'a, W: Write> Plan<'a, W> {
     fn entry(&mut self, entry: &Entry) -> Result<(), Error> {
         let header = &entry.header;
         match header.kind {
-            Kind::Global => return self.skip(entry).map(drop),
+            Kind::Global | Kind::Other(LABEL) => return self.skip(entry).map(drop),
+            Kind::Other(DUMP_DIR) => {}
             Kind::Other(byte) => return Err(refuse(entry, format!("no file has the type {:?}", char::from(byte)))),
             _ => {}
         }
@@ -120,11 +150,11 @@ impl<'a, W: Write> Plan<'a, W> {
                 self.skip(entry).map(drop)
             }
             Wish::Delete(path) => {
-                self.delete(entry, &path)?;
+                self.delete(entry, path)?;
                 self.skip(entry).map(drop)
             }
             Wish::Clear(path) => {
-                self.clear(entry, &path)?;
+                self.clear(entry, path)?;
                 self.skip(entry).map(drop)
             }
             Wish::Make(path) => self.make(entry, path),
@@ -162,7 +192,7 @@ impl<'a, W: Write> Plan<'a, W> {
 
     /// The root directory's own entry: in an overlay layer it means nothing, as in Docker, whose layers' roots are all alike.
     fn root(&mut self, entry: &Entry) -> Result<(), Error> {
-        if entry.header.kind != Kind::Dir {
+        if !is_dir(entry.header.kind) {
             return Err(refuse(entry, "only a directory can be the root".into()));
         }
         if self.options.marks == Marks::Overlay {
@@ -175,28 +205,50 @@ impl<'a, W: Write> Plan<'a, W> {
         Ok(())
     }
 
-    fn delete(&mut self, entry: &Entry, path: &Inside) -> Result<(), Error> {
-        let old = self.seen.insert(path);
-        let dir = self.dir_of(entry, path)?;
-        if self.options.marks == Marks::None {
-            self.crew.wait()?;
-            let (_, name) = path.split();
-            self.maker.remove(&dir, OsStr::from_bytes(name)).map_err(|failed| failed.at(&entry.header.name))?;
-            self.folder.forget();
-            return Ok(());
+    /// A whiteout hides what lies below, and nothing of its own layer, whichever of the two comes first.
+    ///
+    /// Source: OCI image-spec 1.1, layer.md, "Whiteouts".
+    fn delete(&mut self, entry: &Entry, path: Inside) -> Result<(), Error> {
+        let (dir, path) = self.locate(entry, path)?;
+        if self.seen.insert(&path) {
+            self.settle(true)?;
+            match dir.stat(name_of(&path)) {
+                Ok(stat) if stat.kind == FileKind::Dir => return self.clear(entry, path),
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Failed::System { action: "look at", source }.at(&entry.header.name)),
+            }
         }
-        self.put(entry, path, dir, old, |meta| What::Whiteout { meta })
+        match self.options.marks {
+            Marks::Overlay => self.put(entry, &path, dir, false, |meta| What::Whiteout { meta }),
+            Marks::Aufs => {
+                let mark = path.whiteout();
+                let old = self.seen.insert(&mark);
+                let empty = |meta| What::File { meta, content: 0..0, size: 0, sparse: None };
+                self.put(entry, &mark, dir, old, empty)
+            }
+            Marks::None => {
+                self.keep_links(entry, &path, Replaced::Tree)?;
+                self.crew.wait()?;
+                self.maker.remove(&dir, name_of(&path)).map_err(|failed| failed.at(&entry.header.name))?;
+                self.folder.forget();
+                self.alias = None;
+                Ok(())
+            }
+        }
     }
 
-    fn clear(&mut self, entry: &Entry, path: &Inside) -> Result<(), Error> {
-        let dir = self.dir(entry, path)?;
-        if self.options.marks == Marks::Overlay {
-            let dir = dir.open_dir(".").during("open").map_err(|failed| failed.at(&entry.header.name))?;
-            return self.maker.mark_opaque(&dir).map_err(|failed| failed.at(&entry.header.name));
+    /// Hides what the layers below have in a directory.
+    fn clear(&mut self, entry: &Entry, path: Inside) -> Result<(), Error> {
+        let (dir, path) = self.dir(entry, path)?;
+        let at = |failed: Failed| failed.at(&entry.header.name);
+        if self.options.marks != Marks::None {
+            let dir = dir.open_dir(".").during("open").map_err(at)?;
+            return self.maker.mark_opaque(&dir).map_err(at);
         }
-        self.crew.wait()?;
-        self.folder.forget();
-        self.remove_others(&dir, path.bytes()).map_err(|failed| failed.at(&entry.header.name))
+        self.keep_links(entry, &path, Replaced::Others)?;
+        self.settle(true)?;
+        self.remove_others(&dir, path.bytes()).map_err(at)
     }
 
     /// Removes from a directory what this layer has not made.
@@ -223,12 +275,34 @@ impl<'a, W: Write> Plan<'a, W> {
     }
 
     fn make(&mut self, entry: &Entry, path: Inside) -> Result<(), Error> {
-        self.record(entry)?;
-        let old = self.seen.insert(&path);
-        let dir = self.dir_of(entry, &path)?;
         let header = &entry.header;
+        let is_dir = is_dir(header.kind);
         match header.kind {
-            Kind::Dir => self.make_dir(entry, path, &dir, old),
+            Kind::Other(_) => drop(self.skip(entry)?),
+            _ => self.record(entry)?,
+        }
+        let named = path.clone();
+        let (dir, path) = self.locate(entry, path)?;
+        if path != named
+            && header.kind == Kind::Regular
+            && entry.stored > 0
+            && let Some(alias) = &self.alias
+        {
+            self.followed.extend(alias.links.iter().cloned());
+        }
+        let old = self.seen.insert(&path);
+        if self.options.marks == Marks::None {
+            // A directory of a layer below that this layer puts something into is this layer's too: a whiteout must not remove it.
+            path.parent().parts().for_each(|part| drop(self.seen.insert(&part)));
+        }
+        if old {
+            self.keep_links(entry, &path, if is_dir { Replaced::Link } else { Replaced::Tree })?;
+        }
+        let hidden = self.unhide(entry, &dir, &path)?;
+        if is_dir {
+            return self.make_dir(entry, path, &dir, old, hidden);
+        }
+        match header.kind {
             Kind::HardLink => self.hard_link(entry, &path, &dir, old),
             Kind::Regular => {
                 self.settle(old)?;
@@ -252,14 +326,17 @@ impl<'a, W: Write> Plan<'a, W> {
                 let dev = Device { major: header.dev_major, minor: header.dev_minor };
                 self.put(entry, &path, dir, old, |meta| What::Node { meta, kind, dev })
             }
-            Kind::Global | Kind::Other(_) => unreachable!("dealt with before the name was read"),
+            Kind::Dir | Kind::Global | Kind::Other(_) => unreachable!("dealt with above, or before the name was read"),
         }
     }
 
-    fn make_dir(&mut self, entry: &Entry, path: Inside, dir: &Dir, old: bool) -> Result<(), Error> {
+    fn make_dir(&mut self, entry: &Entry, path: Inside, dir: &Dir, old: bool, hidden: bool) -> Result<(), Error> {
         self.settle(old)?;
         let meta = meta_of(entry);
         self.maker.dir(dir, name_of(&path), &meta).map_err(|failed| failed.at(&entry.header.name))?;
+        if hidden {
+            self.hide_below(dir, &path).map_err(|failed| failed.at(&entry.header.name))?;
+        }
         self.late.push((path, Late::of(&meta)));
         Ok(())
     }
@@ -272,7 +349,6 @@ impl<'a, W: Write> Plan<'a, W> {
         if target.is_root() {
             return Err(refuse(entry, "a directory cannot be the target of a hard link".into()));
         }
-        let (target_dir, target_name) = target.split();
         self.crew.wait()?;
         let lost = |why: String| refuse(entry, format!("its target {:?} {why}", display(&entry.header.link)));
         if let Some(name) = Plinks::name_of(&target) {
@@ -282,9 +358,15 @@ impl<'a, W: Write> Plan<'a, W> {
                 .map_err(|failed| failed.at(&entry.header.name))?;
             return self.settle(old);
         }
+        let mut target = target;
+        if let Err(Lost::Link) = self.folder.dir(target.split().0) {
+            let (real, _) = self.folder.real(&target.parent()).map_err(|error| unresolved(entry, error))?;
+            target = real.child(target.split().1);
+        }
+        let (target_dir, target_name) = target.split();
         let from = self.folder.dir(target_dir).map_err(|found| match found {
-            Lost::Missing => lost("is not in the layer, or comes after it".into()),
-            Lost::Blocked(part, kind) => lost(format!("lies under the {} {:?}", word(kind), display(&part))),
+            Lost::Missing | Lost::Link | Lost::Whiteout => lost("is not in the layer, or comes after it".into()),
+            Lost::Blocked(part) => lost(format!("lies under the file {:?}", display(&part))),
             Lost::Failed(source) => {
                 Failed::System { action: "open the directory of the target of", source }.at(&entry.header.name)
             }
@@ -367,50 +449,120 @@ impl<'a, W: Write> Plan<'a, W> {
         if old {
             self.crew.wait()?;
             self.folder.forget();
+            self.alias = None;
         }
         Ok(())
     }
 
-    /// Returns the directory that holds `path`; makes it if the tar has not.
-    fn dir_of(&mut self, entry: &Entry, path: &Inside) -> Result<Arc<Dir>, Error> {
-        match self.folder.dir(path.split().0) {
-            Err(Lost::Missing) => self.dir(entry, &path.parent()),
-            found => found.map_err(|lost| blocked(entry, lost)),
+    /// Returns the directory that holds `path`, and where `path` really is; makes the directory if the tar has not.
+    ///
+    /// A symbolic link on the way is followed inside the layer, as Docker, containerd and umoci follow it.
+    fn locate(&mut self, entry: &Entry, path: Inside) -> Result<(Arc<Dir>, Inside), Error> {
+        let (parent, name) = path.split();
+        if let Some(alias) = &self.alias
+            && alias.named.bytes() == parent
+            && let Ok(dir) = self.folder.dir(alias.real.bytes())
+        {
+            return Ok((dir, alias.real.child(name)));
+        }
+        if let Ok(dir) = self.folder.dir(parent) {
+            return Ok((dir, path));
+        }
+        let (dir, parent) = self.dir(entry, path.parent())?;
+        let path = parent.child(name);
+        Ok((dir, path))
+    }
+
+    /// Returns the directory `path`, and where it really is; makes it, and those above it, if the tar has not.
+    fn dir(&mut self, entry: &Entry, path: Inside) -> Result<(Arc<Dir>, Inside), Error> {
+        let (named, mut real, mut links) = (path.clone(), path, Vec::new());
+        // Each round follows the links there are. One that a worker was still making is found in the next round.
+        loop {
+            if let Some(dir) = self.dir_without_links(entry, &real)? {
+                if !links.is_empty() {
+                    self.alias = Some(Alias { named, real: real.clone(), links });
+                }
+                return Ok((dir, real));
+            }
+            let (next, followed) = self.folder.real(&real).map_err(|error| unresolved(entry, error))?;
+            links.extend(followed);
+            real = next;
         }
     }
 
-    /// Returns the directory `path`; makes it, and those above it, if the tar has not.
-    fn dir(&mut self, entry: &Entry, path: &Inside) -> Result<Arc<Dir>, Error> {
+    /// As [`Self::dir`]; `None` if a symbolic link is on the way.
+    fn dir_without_links(&mut self, entry: &Entry, path: &Inside) -> Result<Option<Arc<Dir>>, Error> {
         match self.folder.dir(path.bytes()) {
-            Err(Lost::Missing) => {}
-            found => return found.map_err(|lost| blocked(entry, lost)),
+            Err(Lost::Missing | Lost::Whiteout) => {}
+            Err(Lost::Link) => return Ok(None),
+            found => return found.map(Some).map_err(|lost| blocked(entry, lost)),
         }
-        let ends: Vec<usize> = path.bytes().iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at).collect();
-        for end in ends.into_iter().chain([path.bytes().len()]) {
-            let part = Inside::parse(&path.bytes()[..end]).expect("a part of a clean path is clean");
+        for part in path.parts() {
             match self.folder.dir(part.bytes()) {
-                Err(Lost::Missing) => {}
-                found => {
-                    found.map_err(|lost| blocked(entry, lost))?;
-                    continue;
-                }
+                Ok(_) => continue,
+                Err(Lost::Missing | Lost::Whiteout) => {}
+                Err(Lost::Link) => return Ok(None),
+                Err(lost) => return Err(blocked(entry, lost)),
             }
             if self.seen.insert(&part) {
                 // Something of this name may be under way: it is there after this, and then a directory or in the way.
                 self.settle(true)?;
             }
             let above = self.folder.dir(part.split().0).map_err(|lost| blocked(entry, lost))?;
+            match above.stat(name_of(&part)) {
+                Ok(stat) if stat.kind == FileKind::Symlink => return Ok(None),
+                Ok(stat) if stat.kind == FileKind::Dir || is_whiteout(&stat) => {}
+                Ok(_) => return Err(blocked(entry, Lost::Blocked(part.bytes().to_vec()))),
+                Err(_) => {}
+            }
+            let hidden = self.unhide(entry, &above, &part)?;
             let now = Time { secs: 0, nanos: 0 };
             let meta = Meta { mode: IMPLIED_MODE, uid: 0, gid: 0, accessed: now, modified: now, xattrs: Vec::new() };
-            match above.stat(name_of(&part)) {
-                Ok(stat) if stat.kind != FileKind::Dir => {
-                    return Err(blocked(entry, Lost::Blocked(part.bytes().to_vec(), stat.kind)));
-                }
-                _ => {}
+            let at = |failed: Failed| failed.at(&entry.header.name);
+            self.maker.dir(&above, name_of(&part), &meta).map_err(at)?;
+            if hidden {
+                self.hide_below(&above, &part).map_err(at)?;
             }
-            self.maker.dir(&above, name_of(&part), &meta).map_err(|failed| failed.at(&entry.header.name))?;
         }
-        self.folder.dir(path.bytes()).map_err(|lost| blocked(entry, lost))
+        self.folder.dir(path.bytes()).map(Some).map_err(|lost| blocked(entry, lost))
+    }
+
+    /// Removes the AUFS whiteout that this layer has made of `path`, which is about to be made: it would hide that too.
+    /// Returns whether there was one.
+    fn unhide(&mut self, entry: &Entry, dir: &Dir, path: &Inside) -> Result<bool, Error> {
+        let mark = path.whiteout();
+        if self.options.marks != Marks::Aufs || !self.seen.may_have(&mark) {
+            return Ok(false);
+        }
+        self.settle(true)?;
+        match dir.remove_file(name_of(&mark)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(Failed::System { action: "remove the whiteout of", source }.at(&entry.header.name)),
+        }
+    }
+
+    fn hide_below(&self, dir: &Dir, path: &Inside) -> Result<(), Failed> {
+        self.maker.mark_opaque(&dir.open_dir(name_of(path)).during("open")?)
+    }
+
+    /// Refuses to remove a symbolic link through which this layer has brought content: by its name the content could not be found again.
+    fn keep_links(&mut self, entry: &Entry, path: &Inside, replaced: Replaced) -> Result<(), Error> {
+        let goes = |link: &&Inside| match replaced {
+            Replaced::Link => **link == *path,
+            Replaced::Tree => link.is_in(path),
+            Replaced::Others => link.is_in(path) && !self.seen.contains(link.bytes()),
+        };
+        let Some(link) = self.followed.iter().find(goes) else { return Ok(()) };
+        let target = self.folder.link_target(link).map_err(|error| unresolved(entry, error))?;
+        if link == path && entry.header.kind == Kind::Symlink && target.as_ref() == Some(&entry.header.link) {
+            return Ok(());
+        }
+        let reason = format!(
+            "it removes the symbolic link {:?}, through which this same layer brings files; write the archive without the first of the two",
+            display(link.bytes())
+        );
+        Err(refuse(entry, reason))
     }
 
     fn close_dirs(&mut self) -> Result<(), Error> {
@@ -460,18 +612,25 @@ fn refuse(entry: &Entry, reason: String) -> Error {
 
 fn blocked(entry: &Entry, lost: Lost) -> Error {
     match lost {
-        Lost::Blocked(part, kind) => refuse(entry, format!("it lies under the {} {:?}", word(kind), display(&part))),
-        Lost::Missing => refuse(entry, "its directory went away while the layer was unpacked".into()),
+        Lost::Blocked(part) => refuse(entry, format!("it lies under the file {:?}", display(&part))),
+        Lost::Missing | Lost::Link | Lost::Whiteout => {
+            refuse(entry, "its directory went away while the layer was unpacked".into())
+        }
         Lost::Failed(source) => Failed::System { action: "open the directory of", source }.at(&entry.header.name),
     }
 }
 
-fn word(kind: FileKind) -> &'static str {
-    match kind {
-        FileKind::Symlink => "symbolic link",
-        FileKind::Dir => "directory",
-        _ => "file",
+/// What following the links of a path ended in.
+fn unresolved(entry: &Entry, error: std::io::Error) -> Error {
+    match error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        true => refuse(entry, "it lies under too many symbolic links".into()),
+        false => Failed::System { action: "follow the symbolic links above", source: error }.at(&entry.header.name),
     }
+}
+
+/// Whether an entry is a directory: one of GNU tar's incremental archives (`D`) has a list of names for content.
+fn is_dir(kind: Kind) -> bool {
+    matches!(kind, Kind::Dir | Kind::Other(DUMP_DIR))
 }
 
 fn name_of(path: &Inside) -> &OsStr {

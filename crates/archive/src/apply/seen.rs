@@ -46,6 +46,18 @@ impl Seen {
         was
     }
 
+    /// Whether `path` may have been made by this layer.
+    pub fn may_have(&self, path: &Inside) -> bool {
+        let hashes = [self.keys.0.hash_one(path.bytes()), self.keys.1.hash_one(path.bytes())];
+        match &self.exact {
+            Some(exact) => exact.contains(&hashes[0]),
+            None => hashes.iter().all(|hash| {
+                let bit = *hash as usize % BITS;
+                self.filter[bit / 64] & (1 << (bit % 64)) != 0
+            }),
+        }
+    }
+
     /// Whether `path` was made by this layer; only where answers are exact.
     pub fn contains(&self, path: &[u8]) -> bool {
         let hash = self.keys.0.hash_one(path);

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink},
     path::Path,
 };
 
@@ -38,6 +38,12 @@ struct Tar(Vec<(Header, Vec<u8>)>);
 impl Tar {
     fn add(mut self, header: Header) -> Self {
         self.0.push((header, Vec::new()));
+        self
+    }
+
+    fn with_content(mut self, mut header: Header, content: Vec<u8>) -> Self {
+        header.size = content.len() as u64;
+        self.0.push((header, content));
         self
     }
 
@@ -236,10 +242,9 @@ fn whiteouts_and_opaque_directories_for_overlay() {
     let tar = tar.file(".wh..wh.aufs", "").dir(".wh..wh.plnk").file(".wh..wh.plnk/1.2", "kept in the record");
     let unpacked = unpack(&tar);
     unpacked.ok();
-    for name in ["gone", "mine"] {
-        let stat = fs::symlink_metadata(unpacked.path(name)).unwrap();
-        assert!(stat.file_type().is_char_device() && stat.rdev() == 0, "{name}");
-    }
+    let stat = fs::symlink_metadata(unpacked.path("gone")).unwrap();
+    assert!(stat.file_type().is_char_device() && stat.rdev() == 0);
+    assert!(fs::symlink_metadata(unpacked.path("mine")).unwrap().is_file());
     for name in ["d", "again"] {
         let opaque = xattr::get(unpacked.path(name), "trusted.overlay.opaque").unwrap();
         assert_eq!(opaque.as_deref(), Some(&b"y"[..]), "{name}");
@@ -321,12 +326,89 @@ fn a_later_entry_replaces_an_earlier_one() {
 }
 
 #[test]
-fn content_that_the_same_layer_takes_away_is_refused() {
+fn a_whiteout_hides_nothing_of_its_own_layer() {
+    if !is_root() {
+        return;
+    }
+    let below = |layer: &Path| {
+        for name in ["d/old", "implied/old", "f", "first/old"] {
+            fs::create_dir_all(layer.join(name).parent().unwrap()).unwrap();
+            fs::write(layer.join(name), "below").unwrap();
+        }
+    };
+    let tar = Tar::default().dir("d").file("d/x", "x").file(".wh.d", "").file("implied/x", "x").file(".wh.implied", "");
+    let tar = tar
+        .file("f", "f")
+        .file(".wh.f", "")
+        .file(".wh.first", "")
+        .file("first/deep/x", "x")
+        .file(".wh.g", "")
+        .file("g", "g");
+    for marks in [Marks::Overlay, Marks::Aufs, Marks::None] {
+        let unpacked = unpack_with(&tar.bytes(), marks, Limits::default(), |layer| {
+            if marks == Marks::None {
+                below(layer);
+            }
+        });
+        unpacked.ok();
+        for (name, content) in [("d/x", "x"), ("implied/x", "x"), ("f", "f"), ("first/deep/x", "x"), ("g", "g")] {
+            assert_eq!(unpacked.read(name), content, "{marks:?} {name}");
+        }
+        for dir in ["d", "implied", "first"] {
+            let opaque = match marks {
+                Marks::Overlay => xattr::get(unpacked.path(dir), "trusted.overlay.opaque").unwrap().is_some(),
+                Marks::Aufs => unpacked.path(&format!("{dir}/.wh..wh..opq")).exists(),
+                Marks::None => !unpacked.path(&format!("{dir}/old")).exists(),
+            };
+            assert!(opaque, "{marks:?}: what lies below {dir} is hidden");
+        }
+        for mark in [".wh.d", ".wh.implied", ".wh.f", ".wh.first", ".wh.g"] {
+            assert!(!unpacked.path(mark).exists(), "{marks:?}: {mark} would hide what this layer brings");
+        }
+        let mut again = Vec::new();
+        crate::split::assemble(&unpacked.split[..], &unpacked.path(""), &mut again).unwrap();
+        assert!(again == tar.bytes());
+    }
+}
+
+#[test]
+fn content_that_the_same_layer_replaces_is_refused() {
     let file = || Tar::default().dir("d").file("d/x", "content");
-    unpack(&file().file("d/.wh.x", "")).refused("d/.wh.x", "this same layer brings");
-    unpack(&file().file(".wh.d", "")).refused(".wh.d", "this same layer brings");
     unpack(&file().link(Kind::Symlink, "d", "e")).refused("d", "this same layer brings");
     unpack(&file().file("./d//x", "other")).refused("./d//x", "twice");
+    let twice = file().link(Kind::Symlink, "s", "d").file("s/x", "other");
+    unpack(&twice).refused("s/x", "this same layer brings");
+}
+
+#[test]
+fn directories_of_incremental_archives_and_volume_labels_leave_the_tar_as_it_was() {
+    let listing = |name: &str| {
+        let mut header = header(Kind::Other(b'D'), name);
+        header.mode = 0o750;
+        (header, b"Yf\0Dsub\0\0".to_vec())
+    };
+    let tar = Tar::default().with_content(header(Kind::Other(b'V'), "label"), Vec::new());
+    let (root, sub) = (listing("./"), listing("./sub/"));
+    let tar = tar.with_content(root.0, root.1).with_content(sub.0, sub.1).file("./sub/f", "x");
+    everywhere(&tar, |unpacked, _| {
+        assert_eq!(unpacked.read("sub/f"), "x");
+        assert_eq!(fs::metadata(unpacked.path("sub")).unwrap().mode() & 0o7777, 0o750);
+        assert!(!unpacked.path("label").exists());
+    });
+}
+
+#[test]
+fn an_acl_that_the_kernel_refuses_is_left_out() {
+    for text in ["user::rwx,user:77:r-x,group::r-x,other::r-x", "user::rwx"] {
+        let mut file = header(Kind::Regular, "f");
+        file.xattrs = vec![(acl::ACCESS.into(), acl::from_text(text.as_bytes()).unwrap())];
+        let mut dir = header(Kind::Dir, "d/");
+        dir.xattrs = vec![(acl::DEFAULT.into(), acl::from_text(text.as_bytes()).unwrap())];
+        let unpacked = unpack(&Tar::default().add(file).add(dir));
+        unpacked.ok();
+        assert_eq!(xattr::get(unpacked.path("f"), acl::ACCESS).unwrap(), None, "{text}");
+        assert_eq!(xattr::get(unpacked.path("d"), acl::DEFAULT).unwrap(), None, "{text}");
+    }
 }
 
 #[test]
@@ -354,17 +436,104 @@ fn an_absolute_name_lies_inside() {
     assert_eq!((unpacked.read("etc/x"), unpacked.read("y")), ("1".into(), "2".into()));
 }
 
-#[test]
-fn an_entry_under_a_symbolic_link_is_refused() {
-    for (target, name) in [("..", "s/outside"), ("/", "s/tmp/x"), ("d", "s/x"), ("d", "s/a/b/c")] {
-        let unpacked = unpack(&Tar::default().dir("d").link(Kind::Symlink, "s", target).file(name, "evil"));
-        unpacked.refused(name, "under the symbolic link \"s\"");
+/// Unpacks `tar` under every kind of marks, and has the tar rebuilt from what lies there.
+fn everywhere(tar: &Tar, check: impl Fn(&Unpacked, Marks)) {
+    for marks in [Marks::Overlay, Marks::Aufs, Marks::None] {
+        let unpacked = unpack_with(&tar.bytes(), marks, Limits::default(), |_| {});
+        unpacked.ok();
+        check(&unpacked, marks);
+        let mut again = Vec::new();
+        crate::split::assemble(&unpacked.split[..], &unpacked.path(""), &mut again).unwrap();
+        assert!(again == tar.bytes(), "{marks:?}: the tar comes back");
     }
-    unpack(&Tar::default().link(Kind::Symlink, "s", "..").file("s/.wh.outside", ""))
-        .refused("s/.wh.outside", "under the symbolic link");
-    unpack(&Tar::default().link(Kind::Symlink, "s", "..").file("s/.wh..wh..opq", ""))
-        .refused("s/.wh..wh..opq", "under the symbolic link");
+}
+
+#[test]
+fn an_entry_under_a_symbolic_link_lies_where_the_link_leads_inside_the_layer() {
+    for (target, real) in
+        [("usr/lib", "usr/lib"), ("/usr/lib", "usr/lib"), ("../../../usr/lib", "usr/lib"), ("/", ""), ("none", "none")]
+    {
+        let tar = Tar::default().dir("usr").dir("usr/lib").link(Kind::Symlink, "lib", target);
+        let tar = tar.file("lib/libfoo.so", "foo").dir("lib/x").file("lib/x/y", "y").file("lib/deep/er/z", "z");
+        let tar = tar.file("lib/big", vec![7; 600_000]).link(Kind::HardLink, "lib/hard", "lib/x/y");
+        let tar = tar.link(Kind::HardLink, "plain", "lib/libfoo.so").link(Kind::Symlink, "lib/soft", "big");
+        everywhere(&tar, |unpacked, _| {
+            let at = |name: &str| format!("{real}/{name}").trim_start_matches('/').to_owned();
+            assert!(fs::symlink_metadata(unpacked.path("lib")).unwrap().is_symlink(), "{target}: the link stays");
+            for (name, content) in [("libfoo.so", "foo"), ("x/y", "y"), ("deep/er/z", "z"), ("hard", "y")] {
+                assert_eq!(unpacked.read(&at(name)), content, "{target} {name}");
+            }
+            assert_eq!(unpacked.read("plain"), "foo");
+            assert_eq!(fs::read_link(unpacked.path(&at("soft"))).unwrap(), Path::new("big"));
+        });
+    }
+}
+
+#[test]
+fn links_of_links_and_links_that_come_late_are_followed() {
+    let tar = Tar::default().link(Kind::Symlink, "a", "b/c").dir("b").link(Kind::Symlink, "b/c", "/d").dir("d");
+    let tar =
+        tar.file("a/one", "1").link(Kind::Symlink, "d/up", "../e").file("a/up/two", "2").file("b/c/up/../three", "3");
+    everywhere(&tar, |unpacked, _| {
+        assert_eq!(
+            (unpacked.read("d/one"), unpacked.read("e/two"), unpacked.read("d/three")),
+            ("1".into(), "2".into(), "3".into())
+        );
+    });
+    for _ in 0..20 {
+        // The link is still with a worker when the entry below it comes.
+        unpack(&Tar::default().dir("d").link(Kind::Symlink, "s", "d").file("s/x", "x")).ok();
+    }
+    let circle = Tar::default().link(Kind::Symlink, "x", "y").link(Kind::Symlink, "y", "x").file("x/in", "1");
+    unpack(&circle).refused("x/in", "too many symbolic links");
     unpack(&Tar::default().file("f", "").file("f/x", "")).refused("f/x", "under the file \"f\"");
+}
+
+#[test]
+fn whiteouts_under_a_symbolic_link_are_where_it_leads() {
+    if !is_root() {
+        return;
+    }
+    let tar = Tar::default().dir("d").link(Kind::Symlink, "s", "/d").file("s/.wh.gone", "").file("s/.wh..wh..opq", "");
+    let overlay = unpack(&tar);
+    overlay.ok();
+    assert!(fs::symlink_metadata(overlay.path("d/gone")).unwrap().file_type().is_char_device());
+    assert_eq!(xattr::get(overlay.path("d"), "trusted.overlay.opaque").unwrap().as_deref(), Some(&b"y"[..]));
+    let aufs = unpack_with(&tar.bytes(), Marks::Aufs, Limits::default(), |_| {});
+    aufs.ok();
+    assert!(aufs.path("d/.wh.gone").exists() && aufs.path("d/.wh..wh..opq").exists());
+    let none = unpack_with(&tar.bytes(), Marks::None, Limits::default(), |layer| {
+        fs::create_dir_all(layer.join("d/gone/below")).unwrap();
+    });
+    none.ok();
+    assert!(none.path("d").exists() && !none.path("d/gone").exists());
+}
+
+#[test]
+fn a_link_that_leads_to_content_stays() {
+    let through = || Tar::default().dir("usr").link(Kind::Symlink, "lib", "usr").file("lib/x", "content");
+    let reason = "through which this same layer brings files";
+    for tar in [through().dir("lib"), through().file("lib", ""), through().link(Kind::Symlink, "lib", "elsewhere")] {
+        unpack(&tar).refused("lib", reason);
+    }
+    everywhere(&through().link(Kind::Symlink, "lib", "usr").file("lib/y", "more"), |unpacked, _| {
+        assert_eq!(unpacked.read("usr/y"), "more", "the same link once more changes nothing");
+    });
+    // Nothing has to be found by this name again.
+    let empty = Tar::default().dir("usr").link(Kind::Symlink, "lib", "usr").dir("lib/x").dir("lib").file("lib/y", "1");
+    everywhere(&empty, |unpacked, _| assert_eq!(unpacked.read("lib/y"), "1"));
+    let below = Tar::default().link(Kind::Symlink, "d/lib", "/usr").file("d/lib/x", "content");
+    unpack(&below.link(Kind::Symlink, "d", "e")).refused("d", "through which");
+    let none = unpack_with(
+        &Tar::default().file("lib/x", "1").file(".wh.lib", "").bytes(),
+        Marks::None,
+        Limits::default(),
+        |layer| {
+            fs::create_dir(layer.join("usr")).unwrap();
+            symlink("usr", layer.join("lib")).unwrap();
+        },
+    );
+    none.refused(".wh.lib", "through which");
 }
 
 #[test]
@@ -379,13 +548,15 @@ fn hard_links_that_lead_out_are_refused() {
     for (target, reason) in [
         ("../outside", "leads out"),
         ("/../outside", "leads out"),
-        ("s/outside", "under the symbolic link"),
+        ("s/outside", "is not in the layer"),
+        ("f/x", "under the file"),
         ("none", "is not in the layer"),
         ("none/x", "is not in the layer"),
         ("d", "is a directory"),
         (".", "a directory"),
     ] {
-        let tar = Tar::default().dir("d").link(Kind::Symlink, "s", "..").link(Kind::HardLink, "h", target);
+        let tar =
+            Tar::default().dir("d").file("f", "").link(Kind::Symlink, "s", "..").link(Kind::HardLink, "h", target);
         unpack(&tar).refused("h", reason);
     }
     let unpacked = unpack(&Tar::default().link(Kind::Symlink, "s", "/etc/passwd").link(Kind::HardLink, "h", "s"));
@@ -394,11 +565,11 @@ fn hard_links_that_lead_out_are_refused() {
 }
 
 #[test]
-fn deletion_marks_for_nothing_dot_and_dotdot_are_refused() {
+fn whiteouts_of_nothing_dot_and_dotdot_are_refused() {
     for name in [".wh.", ".wh..", ".wh...", "d/.wh...", "d/.wh."] {
-        unpack(&Tar::default().dir("d").file(name, "")).refused(name, "deletion mark");
+        unpack(&Tar::default().dir("d").file(name, "")).refused(name, "whiteout");
     }
-    unpack(&Tar::default().file(".wh.d/x", "")).refused(".wh.d/x", "under a deletion mark");
+    unpack(&Tar::default().file(".wh.d/x", "")).refused(".wh.d/x", "under a whiteout");
 }
 
 #[test]

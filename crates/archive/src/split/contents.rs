@@ -46,7 +46,9 @@ impl Contents for Folder {
     fn open(&mut self, name: &[u8]) -> io::Result<File> {
         // Not to wait for the other end of a pipe, nor to become its terminal.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let path = Path::new(std::ffi::OsStr::from_bytes(name));
+        // `..` is undone by name, as when the file was made: the part before it may be a symbolic link.
+        let name = crate::tar::path::clean(name);
+        let path = Path::new(std::ffi::OsStr::from_bytes(&name));
         let file = self.0.open_in_root(path, flags, 0)?;
         match rustix::fs::FileType::from_raw_mode(fstat(&file)?.st_mode) {
             rustix::fs::FileType::RegularFile => Ok(File::from(file)),
