@@ -12,16 +12,17 @@
 //!
 //! | entry | here |
 //! | --- | --- |
-//! | a name that leads out by `..`; a deletion mark for nothing, `.` or `..` | refused |
-//! | anything under a symbolic link or file of this layer | refused; Docker follows the link inside the layer |
-//! | a hard link to what is not there, or leads out, or goes through a link | refused |
-//! | a type that no file has | refused |
-//! | what deletes or replaces a file with content that this same layer brings | refused; Docker accepts some of these, and cannot save the layer |
-//! | a deletion mark for what else this very layer made before it | deletes that; Docker fails |
-//! | a directory after a deletion mark of its name | opaque |
-//! | character device 0/0 in an overlay layer | made, and so a deletion mark, as in Docker |
+//! | a name that leads out by `..`; a whiteout of nothing, `.` or `..` | refused |
+//! | anything under a file of this layer | refused |
+//! | anything under a symbolic link | lies where the link leads inside the layer, as in Docker; what a dangling link names is made |
+//! | a link that would remove a symbolic link through which this layer has brought content | refused |
+//! | a hard link to what is not there, or leads out | refused |
+//! | a type that no file has | refused, but for GNU tar's directory with a list of names (`D`) and its volume label (`V`) |
+//! | what replaces a file with content that this same layer brings | refused; Docker accepts some of these, and cannot save the layer |
+//! | a whiteout of what this layer brings, before or after it | hides only what lies below, as OCI says: a directory becomes opaque; Docker fails |
+//! | character device 0/0 in an overlay layer | made, and so a whiteout, as in Docker |
 //! | attributes `trusted.overlay.*` | left out |
-//! | ACLs as text, as GNU tar writes them | set; Docker drops them |
+//! | ACLs as text, as GNU tar writes them | set; Docker drops them. One that the kernel refuses is left out |
 //! | `.wh..wh.*` but the opaque mark: AUFS's bookkeeping | left out |
 //! | a hard link to a file in `.wh..wh.plnk`, which AUFS keeps files with several names in | one file with these names; Docker makes copies |
 //! | the root directory's own entry | in an overlay layer left out, as in Docker |
@@ -80,7 +81,7 @@ const WRITERS: usize = 4;
 ///
 /// Several threads share the work over bounded channels: one reads (the caller's), one takes the tar apart, and where there is work for
 /// them one hashes and others write files; no content is copied on the way, and memory is bounded at some 4 MiB whatever the layer holds, but for a few dozen bytes for each directory. Every path is resolved
-/// under a descriptor of `dest`, and no symbolic link is followed. On failure `dest` holds part of the layer and is for the caller to
+/// under a descriptor of `dest`, which is the root for the symbolic links in the layer. On failure `dest` holds part of the layer and is for the caller to
 /// remove. Nothing is synced.
 ///
 /// Under [`Marks::None`] `dest` may hold the layers below.

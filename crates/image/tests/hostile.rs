@@ -57,8 +57,8 @@ fn docker_archives_that_lie_are_refused() {
     refused(
         &root,
         &manifest(&|_| r#"[{"Config":"/etc/passwd","Layers":[]}]"#.into()),
-        "inside the archive",
-        "an absolute path",
+        "does not have it",
+        "an absolute path, of which the archive is the root",
     );
     refused(&root, &manifest(&|text| text.replace(&config_name, "nosuch.json")), "does not have it", "no config");
     refused(&root, &manifest(&|text| text.replace("/layer.tar\"]", "/nosuch.tar\"]")), "does not have it", "no layer");
@@ -103,7 +103,7 @@ fn docker_archives_that_lie_are_refused() {
             *to = "../../../etc/passwd"
         }
     });
-    refused(&root, &outside, "leaves the archive", "links that lead out");
+    refused(&root, &outside, "does not have it", "links that lead out, and so to the archive's own /etc/passwd");
 }
 
 #[test]

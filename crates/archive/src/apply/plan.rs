@@ -293,7 +293,9 @@ impl<'a, W: Write> Plan<'a, W> {
         let old = self.seen.insert(&path);
         if self.options.marks == Marks::None {
             // A directory of a layer below that this layer puts something into is this layer's too: a whiteout must not remove it.
-            path.parent().parts().for_each(|part| drop(self.seen.insert(&part)));
+            for part in path.parent().parts() {
+                self.seen.insert(&part);
+            }
         }
         if old {
             self.keep_links(entry, &path, if is_dir { Replaced::Link } else { Replaced::Tree })?;

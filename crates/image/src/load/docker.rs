@@ -12,7 +12,7 @@ use strata_spec::{Digest, Reference, manifest::ArchiveManifest};
 
 use super::{
     names::{shorten, wanted},
-    plan::{LayerFile, Plan, Planned, Source, blob_digest, check_digest, json, required},
+    plan::{LayerFile, Plan, Planned, Source, blob_digest, check_digest, required},
 };
 use crate::Error;
 
@@ -20,7 +20,7 @@ const MANIFEST: &str = "manifest.json";
 
 /// Reads `manifest.json`.
 pub(super) fn plan(source: &dyn Source, manifest: &[u8]) -> Result<Plan, Error> {
-    let items: Vec<ArchiveManifest> = json(MANIFEST, manifest)?;
+    let items = ArchiveManifest::parse_list(manifest).map_err(|error| Error::load(MANIFEST, error.to_string()))?;
     let mut plan = Plan::default();
     for item in items {
         plan.add(image(source, item)?)?;
@@ -34,7 +34,7 @@ fn image(source: &dyn Source, item: ArchiveManifest) -> Result<Planned, Error> {
     if let Some(digest) = promised(&name) {
         check_digest(&name, digest, &config)?;
     }
-    let layers = item.layers.iter().map(|path| Ok(LayerFile::new(wanted(path)?))).collect::<Result<_, Error>>()?;
+    let layers = item.layers.iter().map(|path| layer(path)).collect::<Result<_, _>>()?;
     let mut image = Planned::new(&name, config, layers)?;
     for tag in item.repo_tags.iter().flatten() {
         image.names.push(tagged(tag)?);
@@ -44,6 +44,12 @@ fn image(source: &dyn Source, item: ArchiveManifest) -> Result<Planned, Error> {
         image.parent = Some(parent.map_err(|error| Error::load(MANIFEST, format!("Parent of {name}: {error}")))?);
     }
     Ok(image)
+}
+
+/// Where a layer lies. Without a path it is one that the store has already: buildpacks name the layers of a base image so, which
+/// they leave out.
+fn layer(path: &str) -> Result<LayerFile, Error> {
+    if path.is_empty() { Ok(LayerFile::left_out()) } else { wanted(path).map(LayerFile::new) }
 }
 
 /// The digest that a config's file name promises: `<hex>.json`, `sha256:<hex>`, `blobs/sha256/<hex>`.

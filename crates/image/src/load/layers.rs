@@ -224,9 +224,7 @@ pub(super) fn unpack(
 /// The file of a layer, which must be there with the size that its manifest says.
 fn blob<'a>(source: &'a dyn Source, job: &Job<'_>) -> Result<Blob<'a>, Error> {
     let name = &job.file.name;
-    let Some(blob) = source.blob(name)? else {
-        return Err(Error::load(name, "the documents name this layer, and the archive does not have it"));
-    };
+    let Some(blob) = source.blob(name)? else { return Err(job.file.missing(job.diff)) };
     check_size(job.file, blob.size)?;
     Ok(blob)
 }
@@ -248,7 +246,7 @@ pub(super) fn unpack_stream(
 ) -> Result<Found, Error> {
     let mut head = Vec::with_capacity(HEAD);
     (&mut input).take(HEAD as u64).read_to_end(&mut head).map_err(unread)?;
-    let plain = Compression::detect(&head) == Compression::Plain;
+    let plain = Compression::detect(&head) == Compression::Plain && Compression::unsupported(&head).is_none();
     let input = io::Cursor::new(head).chain(input);
     match promised {
         Some(digest) if !plain || digest.algorithm() != Algorithm::Sha256 => {

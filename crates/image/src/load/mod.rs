@@ -127,7 +127,9 @@ impl Store {
     pub fn load(&self, input: Input<'_>, options: &Options<'_>) -> Result<Vec<Loaded>, Error> {
         match input {
             Input::Dir(path) => self.load_whole(&dir::LayoutDir::open(&path)?, options),
-            Input::File(file) if is_plain(&file)? => self.load_whole(&outer::TarFile::index(file, options)?, options),
+            Input::File(file) if is_plain_tar(&file)? => {
+                self.load_whole(&outer::TarFile::index(file, options)?, options)
+            }
             Input::File(mut file) => {
                 file.rewind().context("read", "the archive")?;
                 self.load_passing(file, options)
@@ -174,10 +176,11 @@ impl Store {
 }
 
 /// Whether a regular file is an uncompressed archive.
-fn is_plain(file: &File) -> Result<bool, Error> {
+fn is_plain_tar(file: &File) -> Result<bool, Error> {
     let mut head = [0; 6];
     let read = file.read_at(&mut head, 0).context("read", "the archive")?;
-    Ok(Compression::detect(&head[..read]) == Compression::Plain)
+    let head = &head[..read];
+    Ok(Compression::detect(head) == Compression::Plain && Compression::unsupported(head).is_none())
 }
 
 /// A file in `dir` that vanishes when it is closed.

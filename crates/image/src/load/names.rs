@@ -5,27 +5,25 @@ use crate::Error;
 /// Links that are followed one after another.
 const LINKS_MAX: usize = 16;
 
-/// Returns the normal form of an entry's name: no `/` at the ends, no `.` and no empty components; `None` if it has a `..`, is not
-/// UTF-8 or is empty. Such entries cannot be named by any document, and are passed over.
+/// Returns the normal form of an entry's name: no `/` at the ends, no `.`, `..` or empty components; `None` if it leads out of the
+/// archive, is not UTF-8 or is empty. No document can name such an entry, and it is passed over.
 pub(super) fn normal(name: &[u8]) -> Option<String> {
-    let name = std::str::from_utf8(name).ok()?;
-    let parts: Vec<_> = name.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if parts.is_empty() || parts.contains(&"..") {
-        return None;
+    let mut parts = Vec::new();
+    for part in std::str::from_utf8(name).ok()?.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
     }
-    Some(parts.join("/"))
+    (!parts.is_empty()).then(|| parts.join("/"))
 }
 
-/// The normal form of a path that a document names; refused if it leaves the archive.
+/// The normal form of a path that a document names: the archive is its root, as Docker has it. Refused if it leaves the archive.
 pub(super) fn wanted(path: &str) -> Result<String, Error> {
-    let absolute = path.starts_with('/');
-    match normal(path.as_bytes()) {
-        Some(name) if !absolute => Ok(name),
-        _ => Err(Error::load(
-            format!("{:?}", shorten(path)),
-            "a path of an archive's documents must stay inside the archive",
-        )),
-    }
+    normal(path.as_bytes()).ok_or_else(|| {
+        Error::load(format!("{:?}", shorten(path)), "a path of an archive's documents must stay inside the archive")
+    })
 }
 
 /// Follows links from `name`, as `link` tells them, to a name that is no link.
@@ -35,8 +33,7 @@ pub(super) fn follow<'a>(name: &str, link: impl Fn(&str) -> Option<&'a Link>) ->
         let Some(next) = link(&at) else { return Ok(at) };
         at = match next {
             Link::Hard(target) => target.clone(),
-            Link::Symbolic(target) => join(&at, target)
-                .ok_or_else(|| Error::load(name, format!("its link to {:?} leaves the archive", shorten(target))))?,
+            Link::Symbolic(target) => join(&at, target),
         };
     }
     Err(Error::load(name, "its links lead in a circle"))
@@ -47,25 +44,25 @@ pub(super) fn follow<'a>(name: &str, link: impl Fn(&str) -> Option<&'a Link>) ->
 pub(super) enum Link {
     /// To a name in normal form.
     Hard(String),
-    /// To a path from the folder of the link.
+    /// To a path from the directory of the link, or from the archive's root.
     Symbolic(String),
 }
 
-/// The normal form of `target` seen from the folder of `link`; `None` if it is absolute or leaves the archive.
-fn join(link: &str, target: &str) -> Option<String> {
-    if target.starts_with('/') {
-        return None;
+/// The normal form of `target` seen from the directory of `link`. The archive is the root: nothing leads out of it.
+fn join(link: &str, target: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    if !target.starts_with('/') {
+        parts.extend(link.split('/'));
+        parts.pop();
     }
-    let mut parts: Vec<&str> = link.split('/').collect();
-    parts.pop();
     for part in target.split('/') {
         match part {
             "" | "." => {}
-            ".." => drop(parts.pop()?),
+            ".." => drop(parts.pop()),
             part => parts.push(part),
         }
     }
-    (!parts.is_empty()).then(|| parts.join("/"))
+    parts.join("/")
 }
 
 /// The beginning of a text from outside, for messages.
@@ -86,16 +83,19 @@ mod tests {
             ("./a//b/./c/", Some("a/b/c")),
             ("/abs", Some("abs")),
             ("../a", None),
-            ("a/../b", None),
+            ("/../a", None),
+            ("a/../b", Some("b")),
+            ("a/..", None),
             ("", None),
             ("./", None),
         ] {
             assert_eq!(normal(name.as_bytes()).as_deref(), form, "{name:?}");
         }
         assert_eq!(normal(b"\xff"), None);
-        for path in ["../x", "/etc/passwd", "a/../../x", ""] {
+        for path in ["../x", "/../etc/passwd", "a/../../x", "/"] {
             assert!(wanted(path).is_err(), "{path:?}");
         }
+        assert_eq!(wanted("/layer.tar").unwrap(), "layer.tar");
     }
 
     #[test]
@@ -104,17 +104,17 @@ mod tests {
             ("b/layer.tar", Link::Symbolic("../a/layer.tar".into())),
             ("c/layer.tar", Link::Symbolic("../b/layer.tar".into())),
             ("d/layer.tar", Link::Hard("a/layer.tar".into())),
-            ("up", Link::Symbolic("../../etc/passwd".into())),
-            ("abs", Link::Symbolic("/etc/passwd".into())),
+            ("up", Link::Symbolic("../../a/layer.tar".into())),
+            ("e/abs", Link::Symbolic("/a/layer.tar".into())),
+            ("out", Link::Symbolic("../..".into())),
             ("x", Link::Symbolic("y".into())),
             ("y", Link::Symbolic("x".into())),
         ]);
         let follow = |name: &str| follow(name, |name| links.get(name));
-        for name in ["a/layer.tar", "b/layer.tar", "c/layer.tar", "d/layer.tar"] {
+        for name in ["a/layer.tar", "b/layer.tar", "c/layer.tar", "d/layer.tar", "up", "e/abs"] {
             assert_eq!(follow(name).unwrap(), "a/layer.tar", "{name}");
         }
-        for (name, word) in [("up", "leaves"), ("abs", "leaves"), ("x", "circle")] {
-            assert!(follow(name).unwrap_err().to_string().contains(word), "{name}");
-        }
+        assert_eq!(follow("out").unwrap(), "", "the archive itself, which is no file");
+        assert!(follow("x").unwrap_err().to_string().contains("circle"));
     }
 }

@@ -66,7 +66,7 @@ pub struct Planned {
 /// Where a layer lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerFile {
-    /// As the document names it, in normal form.
+    /// As the document names it, in normal form; empty where the archive leaves the layer out.
     pub name: String,
     /// Of the file as it lies, compressed or not, where that is promised.
     pub digest: Option<Digest>,
@@ -77,6 +77,20 @@ impl LayerFile {
     /// The file `name`; one named by its digest promises it.
     pub fn new(name: String) -> Self {
         Self { digest: blob_digest(&name), name, size: None }
+    }
+
+    /// A layer that the archive does not have: the store must.
+    pub fn left_out() -> Self {
+        Self { name: String::new(), digest: None, size: None }
+    }
+
+    /// The error of an archive that does not have the file of the layer `diff`, which the store lacks too.
+    pub(super) fn missing(&self, diff: DiffId) -> Error {
+        if self.name.is_empty() {
+            let reason = "the archive leaves this layer out, and the store does not have it; load or pull the image it was built on first";
+            return Error::load(format!("layer {diff}"), reason);
+        }
+        Error::load(&self.name, "the documents name this layer, and the archive does not have it (or it is no tar)")
     }
 }
 

@@ -12,7 +12,7 @@ use strata_archive::{
     compression::{Compression, decompress},
     tar::{Entry, Kind, Reader},
 };
-use strata_spec::{DiffId, chain_ids, progress::Status};
+use strata_spec::{DiffId, ErrorKind, chain_ids, progress::Status};
 
 use super::{
     DOCUMENT_MAX, Options,
@@ -63,8 +63,8 @@ struct Seen {
     kept: u64,
     links: BTreeMap<String, Link>,
     layers: BTreeMap<String, Layer>,
-    /// Files that cannot be used, and why.
-    unusable: BTreeMap<String, &'static str>,
+    /// Files that cannot be used, and why; that matters where a document names one.
+    unusable: BTreeMap<String, String>,
 }
 
 /// A layer that has passed.
@@ -101,7 +101,7 @@ impl Pass<'_, '_> {
                 }
             }
             Kind::Regular if entry.sparse.is_some() => {
-                seen.unusable.insert(name, "it is stored as a sparse file");
+                seen.unusable.insert(name, "it is stored as a sparse file".to_owned());
             }
             Kind::Regular => self.file(reader, name, entry.stored, seen)?,
             _ => {}
@@ -124,8 +124,12 @@ impl Pass<'_, '_> {
             if self.is_needless(&name, seen) {
                 return Ok(());
             }
-            let layer = self.layer(reader, &name, head, size)?;
-            seen.layers.insert(name, layer);
+            match self.layer(reader, &name, head, size) {
+                Ok(layer) => drop(seen.layers.insert(name, layer)),
+                // A blob of something else than an image may look like a layer. The outer archive's own damage comes up again at once.
+                Err(error) if error.kind() == ErrorKind::Invalid => drop(seen.unusable.insert(name, error.to_string())),
+                Err(error) => return Err(error),
+            }
         } else if size <= DOCUMENT_MAX && head.trim_ascii_start().first().is_some_and(|byte| b"{[".contains(byte)) {
             let mut bytes = head.to_vec();
             bytes.resize(usize::try_from(size).expect("a document's size was checked"), 0);
@@ -212,7 +216,7 @@ impl Seen {
     fn leads_to(&self, name: &str) -> Result<String, Error> {
         let name = follow(name, |name| self.links.get(name))?;
         match self.unusable.get(&name) {
-            Some(why) => Err(Error::load(name, *why)),
+            Some(why) => Err(Error::load(name, why)),
             None => Ok(name),
         }
     }
@@ -225,10 +229,7 @@ impl Seen {
         for job in missing(plan, &claim.existing) {
             let name = self.leads_to(&job.file.name)?;
             let Some(layer) = self.layers.get_mut(&name) else {
-                return Err(Error::load(
-                    &job.file.name,
-                    "the documents name this layer, and the archive does not have it (or it is no tar)",
-                ));
+                return Err(job.file.missing(job.diff));
             };
             check_size(job.file, layer.size)?;
             let one = match layer.found.take() {
@@ -279,7 +280,7 @@ fn is_layer(name: &str, head: &[u8]) -> bool {
     if head.is_empty() {
         return name.ends_with("/layer.tar");
     }
-    if Compression::detect(head) != Compression::Plain {
+    if Compression::detect(head) != Compression::Plain || Compression::unsupported(head).is_some() {
         return true;
     }
     let Ok(block) = <&[u8; HEAD]>::try_from(head) else { return false };
