@@ -19,7 +19,16 @@ fn main() -> ExitCode {
     strata_runtime::init();
     // So is the process behind a mounted union.
     strata_unionfs::mount::init();
-    let cli = match Cli::try_parse_from(commands::mount::arguments()) {
+    let mut command = Cli::command();
+    command.build();
+    let arguments = match args::flags::normalise(&command, commands::mount::arguments()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(125);
+        }
+    };
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

@@ -322,3 +322,38 @@ fn containers_are_listed() {
     assert_eq!(err, "Error: No such container: made");
     root.assert_sound(&"afterwards");
 }
+
+#[test]
+fn every_word_after_the_image_is_the_containers() {
+    let Some(root) = root_with_busybox() else { return };
+    root.ok(&["create", "--name", "made", "bb", "sh"]);
+    root.ok(&[
+        "commit",
+        "-c",
+        "ENTRYPOINT [\"/bin/busybox\",\"echo\",\"words:\"]",
+        "-m",
+        "- its message",
+        "made",
+        "says",
+    ]);
+    assert_eq!(root.inspect("says")["Comment"], "- its message");
+    for words in [
+        &["--help"][..],
+        &["-h"],
+        &["-e", "X=1"],
+        &["--name", "x", "--rm"],
+        &["--", "x"],
+        &["--data-root", "/"],
+        &["-it"],
+    ] {
+        let line = [&["run", "--rm=true", "-i=false", "says"], words].concat();
+        assert_eq!(root.ok(&line), format!("words: {}", words.join(" ")));
+    }
+    root.ok(&["create", "--name", "later", "-l", "a=b", "says", "--rm", "--help"]);
+    let later = root.inspect("later");
+    assert_eq!((&later["Args"][2], &later["Args"][3]), (&"--rm".into(), &"--help".into()));
+    assert_eq!(later["Config"]["Labels"]["a"], "b");
+    assert_eq!(later["HostConfig"]["AutoRemove"], false);
+    let error = root.refused(125, &["run", "--rm=perhaps", "says"]);
+    assert!(error.starts_with("invalid argument \"perhaps\" for \"--rm\" flag"), "{error}");
+}

@@ -91,7 +91,7 @@ pub struct Options {
     #[arg(long, visible_alias = "net", value_name = "NETWORK", default_value = "none")]
     pub network: String,
     /// Set a label on the container
-    #[arg(long, value_name = "NAME[=VALUE]")]
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub label: Vec<String>,
     /// Limit the container's root, on the storage driver btrfs: size=10G
     #[arg(long, value_name = "NAME=VALUE")]

@@ -1,6 +1,7 @@
 //! The command line: names, flags and help, as Docker's users expect them.
 
 pub mod container;
+pub mod flags;
 pub mod image;
 pub mod mount;
 pub mod registry;
