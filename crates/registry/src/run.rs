@@ -190,7 +190,10 @@ fn background(config: &Config, service: &Arc<Service>, stopped: &watch::Receiver
             service.metrics.gc_blobs.fetch_add(report.blobs.len() as u64, Relaxed);
             service.metrics.gc_bytes.fetch_add(report.bytes, Relaxed);
             for damaged in &report.damaged {
-                tracing::warn!(damaged, "garbage collection left all blobs: it cannot tell what this names");
+                tracing::warn!(damaged, "garbage collection cannot tell what this names");
+            }
+            for repository in &report.kept_whole {
+                tracing::warn!(repository, "garbage collection kept the whole repository because of damage in it");
             }
             tracing::info!(blobs = report.blobs.len(), bytes = report.bytes, kept = report.kept, "garbage collected");
             Ok(())

@@ -292,7 +292,7 @@ fn an_index_of_which_something_is_missing_is_warned_of() {
     let sparse = common::index(&[&image, b"absent", b"absent too"]);
     let sparse = c.put_manifest("r", "sparse", common::OCI_INDEX, sparse.as_bytes());
     let absent = Digest::sha256("absent");
-    let text = format!("2 of the manifests that the index names are not in the repository, such as {absent}");
+    let text = format!("2 objects that the manifest names are not in the repository, such as {absent}");
     assert_eq!((sparse.status, warnings(&sparse)), (201, vec![text]));
     ours.stop();
 }

@@ -192,7 +192,7 @@ fn garbage_is_what_nothing_names() {
 }
 
 #[test]
-fn a_damaged_manifest_keeps_every_blob() {
+fn a_damaged_manifest_keeps_every_blob_of_its_repository() {
     let ours = Ours::start();
     let c = ours.client();
     let manifest = Digest::sha256(c.put_image("r", "t", "a"));

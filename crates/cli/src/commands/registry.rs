@@ -94,9 +94,9 @@ fn garbage_collect(args: &GarbageCollect) -> anyhow::Result<()> {
     for damaged in &report.damaged {
         eprintln!("damaged: {damaged}");
     }
-    if !report.damaged.is_empty() {
+    for name in &report.kept_whole {
         eprintln!(
-            "No blob is removed: what is damaged may name any of them. Push it again or delete it, then collect again."
+            "{name}: kept whole, because what is damaged may name any of its blobs; push it again or delete it, then collect again"
         );
     }
     let done = if args.dry_run { "would be removed" } else { "removed" };

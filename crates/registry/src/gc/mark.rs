@@ -1,4 +1,8 @@
-//! What is reachable: from tags, or from all manifests, through indexes and to referrers.
+//! Marks what is reachable: from tags, or from every manifest, through indexes, subjects and referrers.
+//!
+//! A manifest or tag that cannot be read may name anything in its repository, and nothing elsewhere, because a client can only pull a
+//! blob through a repository that links it. The mark therefore keeps every manifest and blob of such a repository and goes on with the
+//! others.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,21 +18,30 @@ use crate::{
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
-/// What was found while others changed it.
+/// The result of a mark. Clients may have changed the registry meanwhile.
 #[derive(Default)]
 pub struct Marked {
+    /// Number of repositories visited.
     pub repositories: usize,
-    /// Manifests and blobs that something reaches.
+    /// Reachable manifests and blobs.
     pub live: HashSet<Digest>,
-    /// Manifests of repositories that nothing reaches.
+    /// Unreachable manifests, by repository.
     pub dead: Vec<(RepoName, Digest)>,
-    /// Where blobs are linked that no manifest of any repository reaches, as far as was seen.
+    /// Repositories that link each unreachable blob.
     pub links: HashMap<Digest, Vec<RepoName>>,
-    /// What could not be read.
+    /// Manifests and tags that could not be read, with the reason.
     pub damaged: Vec<String>,
+    /// Repositories that were kept whole because of them.
+    pub kept_whole: Vec<RepoName>,
 }
 
-/// Looks at all repositories.
+/// What one repository holds.
+struct Contents {
+    revisions: Vec<Digest>,
+    layers: Vec<Digest>,
+}
+
+/// Visits all repositories.
 pub fn mark(store: &Store, untagged: Untagged) -> Result<Marked, Error> {
     let mut marked = Marked::default();
     store::repositories(&**store.storage(), None, &mut |name| {
@@ -42,33 +55,29 @@ pub fn mark(store: &Store, untagged: Untagged) -> Result<Marked, Error> {
 
 impl Marked {
     fn repository(&mut self, store: &Store, name: &RepoName, untagged: Untagged) -> Result<(), Error> {
-        let storage = store.storage();
-        let mut revisions = Vec::new();
-        for algorithm in ALGORITHMS {
-            for hex in storage.list(&layout::revisions(name, algorithm))? {
-                let Some(digest) = layout::digest_of(algorithm, &hex) else { continue };
-                if storage.stat(&layout::revision_link(name, digest))?.is_some() {
-                    revisions.push(digest);
-                }
-            }
-            for hex in storage.list(&layout::layers(name, algorithm))? {
-                if let Some(digest) = layout::digest_of(algorithm, &hex) {
-                    self.links.entry(digest).or_default().push(name.clone());
-                }
-            }
-        }
+        let contents = Contents::list(store, name)?;
+        let damaged_before = self.damaged.len();
         let roots = match untagged {
-            Untagged::Keep => revisions.clone(),
+            Untagged::Keep => contents.revisions.clone(),
             Untagged::Remove => self.tagged(store, name)?,
         };
-        let reached = self.reach(store, name, &revisions, roots)?;
-        self.dead.extend(
-            revisions.into_iter().filter(|digest| !reached.contains(digest)).map(|digest| (name.clone(), digest)),
-        );
+        let reached = self.reach(store, name, &contents.revisions, roots)?;
+        let Contents { revisions, layers } = contents;
+        if self.damaged.len() > damaged_before {
+            // An unreadable manifest may also name a manifest that names further blobs: all are links of this repository.
+            self.live.extend(revisions.into_iter().chain(layers));
+            self.kept_whole.push(name.clone());
+            return Ok(());
+        }
+        for digest in layers {
+            self.links.entry(digest).or_default().push(name.clone());
+        }
+        let dead = revisions.into_iter().filter(|digest| !reached.contains(digest));
+        self.dead.extend(dead.map(|digest| (name.clone(), digest)));
         Ok(())
     }
 
-    /// What the tags mean. A tag that is damaged keeps nothing alive, so that nothing of the registry is removed.
+    /// The manifests that tags point to. A tag that cannot be read is noted as damaged.
     fn tagged(&mut self, store: &Store, name: &RepoName) -> Result<Vec<Digest>, Error> {
         let mut roots = Vec::new();
         for text in store.storage().list(&layout::tags(name))? {
@@ -81,7 +90,7 @@ impl Marked {
         Ok(roots)
     }
 
-    /// Marks all that `roots` reach in a repository; returns its manifests among it.
+    /// Marks everything in a repository that `roots` reach; returns the manifests among it.
     fn reach(
         &mut self,
         store: &Store,
@@ -93,18 +102,19 @@ impl Marked {
         let mut reached = HashSet::new();
         let mut queue = roots;
         while let Some(digest) = queue.pop() {
+            // A named digest that is no manifest of this repository is a blob, or is missing.
+            self.live.insert(digest);
             if !belongs.contains(&digest) || !reached.insert(digest) {
                 continue;
             }
-            self.live.insert(digest);
             queue.extend(store.referrer_digests(name, digest)?);
             match store.manifest_by_digest(digest) {
                 Ok(Some(manifest)) => {
                     self.live.extend(manifest.document.blobs.iter().map(|blob| blob.digest));
-                    queue.extend(manifest.document.children.iter().map(|(child, _)| *child));
+                    queue.extend(manifest.document.linked());
                     self.mend_referrer(store, name, &manifest)?;
                 }
-                // Its bytes are gone: it reaches nothing, and can only be pushed again or deleted.
+                // Its bytes are gone: it names nothing, and can only be pushed again or deleted.
                 Ok(None) => {}
                 Err(error) => self.damaged.push(format!("{name}@{digest}: {error}")),
             }
@@ -112,7 +122,7 @@ impl Marked {
         Ok(reached)
     }
 
-    /// Writes the entry of a referrer that distribution has stored, or that is damaged.
+    /// Writes the referrers entry of a manifest that another server stored, or whose entry is damaged.
     fn mend_referrer(&self, store: &Store, name: &RepoName, manifest: &store::Manifest) -> Result<(), Error> {
         let Some(subject) = manifest.document.subject else { return Ok(()) };
         let entry = manifest.document.descriptor(manifest.digest, manifest.bytes.len() as u64).to_string().into_bytes();
@@ -123,5 +133,23 @@ impl Marked {
             store.storage().write(&[(key, entry)])?;
         }
         Ok(())
+    }
+}
+
+impl Contents {
+    fn list(store: &Store, name: &RepoName) -> Result<Self, Error> {
+        let storage = store.storage();
+        let (mut revisions, mut layers) = (Vec::new(), Vec::new());
+        for algorithm in ALGORITHMS {
+            for hex in storage.list(&layout::revisions(name, algorithm))? {
+                let Some(digest) = layout::digest_of(algorithm, &hex) else { continue };
+                if storage.stat(&layout::revision_link(name, digest))?.is_some() {
+                    revisions.push(digest);
+                }
+            }
+            let hexes = storage.list(&layout::layers(name, algorithm))?;
+            layers.extend(hexes.iter().filter_map(|hex| layout::digest_of(algorithm, hex)));
+        }
+        Ok(Self { revisions, layers })
     }
 }

@@ -3,12 +3,13 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`mark`] | what is reachable |
-//! | [`sweep`] | removing what is not, in small steps |
+//! | [`sweep`] | removing the rest in small steps |
 //!
-//! A collection begins at a moment `T0`, at which nobody is inside the gate of publications, and looks at all repositories while they change. What it finds unreachable, and what nobody has
-//! relied on since `T0` less the grace time, it removes: inside the gate, where it asks again for each object when somebody last relied
-//! on it. Whoever makes an object reachable and is not seen has entered the gate after `T0`, and relied on it there. So what is removed was unreachable
-//! all the time. `docs/formats/registry.md` has the argument in full.
+//! A collection starts at the time `T0`, which it takes while it holds the publication gate alone. It then marks all repositories while
+//! clients change them. An object that is unreachable, and on which nobody has relied since `T0` less the grace time, is removed inside
+//! the gate, after its time of last reliance is read again. A publication that makes an object reachable and is not seen by the mark
+//! entered the gate after `T0` and relied on the object there. A removed object was therefore unreachable throughout.
+//! `docs/formats/registry.md` has the argument in full.
 
 pub mod mark;
 pub mod sweep;
@@ -21,55 +22,64 @@ use crate::{
     upload::{self, Uploads},
 };
 
-/// How long content is kept that nobody names, for a push that is under way.
+/// Default grace time: content that nothing names is kept this long, for a push under way.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(24 * 3600);
 
-/// Whether anything is removed.
+/// Whether a collection removes anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Run {
+    /// Removes garbage.
     ForReal,
-    /// Only says what would be removed.
+    /// Reports what would be removed.
     Dry,
 }
 
-/// What happens to manifests without a tag that no tagged one reaches.
+/// What happens to manifests that no tag reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Untagged {
+    /// They stay, with all that they name.
     Keep,
+    /// They are garbage.
     Remove,
 }
 
-/// How to collect.
+/// Options of a collection.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// Whether anything is removed.
     pub run: Run,
+    /// Age at which unreachable content is removed.
     pub grace: Duration,
+    /// What happens to untagged manifests.
     pub untagged: Untagged,
-    /// How old an upload becomes; `None` leaves them.
+    /// Age at which an upload is removed; `None` leaves uploads alone.
     pub uploads: Option<Duration>,
 }
 
-/// What a collection did, or would have done.
+/// What a collection removed, or would remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Number of repositories visited.
     pub repositories: usize,
-    /// Manifests and blobs that are reachable.
+    /// Number of reachable manifests and blobs.
     pub kept: usize,
-    /// Manifests that were taken from their repositories: name and digest.
+    /// Manifests removed from their repositories, as `name@digest`.
     pub manifests: Vec<String>,
-    /// Blobs that were removed.
+    /// Digests of removed blobs.
     pub blobs: Vec<String>,
-    /// Their bytes.
+    /// Size of the removed blobs, in bytes.
     pub bytes: u64,
-    /// Folders of uploads that nobody goes on with.
+    /// Directories of abandoned uploads.
     pub uploads: Vec<String>,
-    /// What could not be read; what it may reach is kept.
+    /// Manifests and tags that could not be read, with the reason.
     pub damaged: Vec<String>,
+    /// Repositories that were kept whole because of them.
+    pub kept_whole: Vec<String>,
 }
 
-/// Collects garbage. Blocks; others may read and write meanwhile.
+/// Collects garbage. Blocks; clients may read and write meanwhile.
 pub fn collect(store: &Store, uploads: &Uploads, options: &Options) -> Result<Report, Error> {
-    // Alone inside the gate: who relied on something before this moment has also written what names it, and it will be seen.
+    // Alone inside the gate: a publication that relied on something earlier has also written what names it, so the mark sees it.
     let begun = {
         let _gate = store.storage().collecting()?;
         store.storage().now()?
@@ -80,13 +90,11 @@ pub fn collect(store: &Store, uploads: &Uploads, options: &Options) -> Result<Re
         repositories: marked.repositories,
         kept: marked.live.len(),
         damaged: marked.damaged.clone(),
+        kept_whole: marked.kept_whole.iter().map(ToString::to_string).collect(),
         ..Report::default()
     };
     sweep::revisions(store, &marked, oldest, options.run, &mut report)?;
-    // What cannot be read may name any blob.
-    if marked.damaged.is_empty() {
-        sweep::blobs(store, &marked, oldest, options.run, &mut report)?;
-    }
+    sweep::blobs(store, &marked, oldest, options.run, &mut report)?;
     if let Some(age) = options.uploads {
         report.uploads = upload::purge(uploads, age, options.run)?;
     }

@@ -37,14 +37,15 @@ pub async fn get(
         }
     };
     let manifest = found.ok_or_else(|| manifest_unknown(&name, &target))?;
-    if !is_accepted(headers, manifest.document.media_type) {
+    // A manifest of an older kind has no other form: the client decides what to make of it.
+    if manifest.document.is_current() && !is_accepted(headers, &manifest.document.media_type) {
         let message =
             format!("the manifest is {}, which the Accept header does not take", manifest.document.media_type);
         return Err(Error::new(Code::ManifestUnknown, message));
     }
     let etag = format!("\"{}\"", manifest.digest);
     let mut builder = reply(200)
-        .header(header::CONTENT_TYPE, manifest.document.media_type)
+        .header(header::CONTENT_TYPE, &manifest.document.media_type)
         .header(CONTENT_DIGEST, manifest.digest.to_string())
         .header(header::ETAG, &etag);
     if header_text(headers, header::IF_NONE_MATCH).is_some_and(|known| matches(known, &etag)) {
@@ -67,7 +68,7 @@ fn tell(service: &Service, what: What, name: &RepoName, target: &Target, manifes
         name: name.clone(),
         digest: Some(manifest.digest),
         tag: if let Target::Tag(tag) = target { Some(tag.to_string()) } else { None },
-        media_type: manifest.document.media_type.to_owned(),
+        media_type: manifest.document.media_type.clone(),
         size: manifest.bytes.len() as u64,
         actor: None,
     });
@@ -149,7 +150,7 @@ pub async fn put(request: &Request<'_>, (name, target): (RepoName, Target), body
             name: name.clone(),
             digest: Some(published.digest),
             tag,
-            media_type: published.media_type.to_owned(),
+            media_type: published.media_type.clone(),
             size,
             actor: identity.user.clone(),
         });
@@ -168,7 +169,7 @@ pub async fn put(request: &Request<'_>, (name, target): (RepoName, Target), body
     let mut response = finish(builder, Body::empty())?;
     if let [first, ..] = published.absent[..] {
         let count = published.absent.len();
-        let text = format!("{count} of the manifests that the index names are not in the repository, such as {first}");
+        let text = format!("{count} objects that the manifest names are not in the repository, such as {first}");
         warn::add(response.headers_mut(), &text);
     }
     Ok(response)

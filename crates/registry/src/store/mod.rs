@@ -9,6 +9,7 @@ mod list;
 mod put;
 mod referrer;
 mod tag;
+mod validation;
 mod walk;
 
 use std::{
@@ -24,6 +25,7 @@ use strata_spec::Digest;
 pub use blob::Mounted;
 pub use list::Page;
 pub use put::Published;
+pub use validation::{Images, Indexes, UrlPolicy};
 pub use walk::{Next, Which, repositories, walk};
 
 use crate::{
@@ -43,7 +45,12 @@ pub struct Rules {
     pub manifest_size: u64,
     /// How long a client may rely on what it was told is there.
     pub grace: Duration,
+    /// Which entries of an index must be there.
     pub indexes: Indexes,
+    /// Whether config and layers of an image must be there.
+    pub images: Images,
+    /// Where clients may be told to fetch layers from.
+    pub urls: UrlPolicy,
 }
 
 impl Default for Rules {
@@ -52,15 +59,10 @@ impl Default for Rules {
             manifest_size: manifest::DEFAULT_SIZE_LIMIT,
             grace: crate::gc::DEFAULT_GRACE,
             indexes: Indexes::MayBeSparse,
+            images: Images::MustBeWhole,
+            urls: UrlPolicy::default(),
         }
     }
-}
-
-/// Whether all manifests of an index must be there when it is pushed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Indexes {
-    MayBeSparse,
-    MustBeWhole,
 }
 
 /// All repositories.
@@ -152,7 +154,7 @@ impl Store {
         if Digest::of(digest.algorithm(), &bytes) != digest {
             return Err(damaged("its bytes are not those of its digest; push it again".into()).into());
         }
-        let document = Document::parse(&bytes, None).map_err(|error| damaged(error.to_string()))?;
+        let document = Document::stored(&bytes).map_err(|error| damaged(error.to_string()))?;
         let manifest = Manifest { digest, bytes: bytes.into(), document: Arc::new(document) };
         self.cache.put(manifest.clone());
         Ok(Some(manifest))

@@ -9,11 +9,11 @@ use std::collections::HashSet;
 use serde_json::json;
 use strata_spec::Digest;
 
-use super::{Indexes, Store, manifest_unknown};
+use super::{Images, Store, manifest_unknown};
 use crate::{
     error::{Code, Error},
     layout,
-    manifest::{BlobRef, Document},
+    manifest::{BlobRef, Child, Document},
     name::{RepoName, Tag, Target},
 };
 
@@ -22,8 +22,8 @@ use crate::{
 pub struct Published {
     pub digest: Digest,
     pub subject: Option<Digest>,
-    pub media_type: &'static str,
-    /// What an index names and the repository lacks.
+    pub media_type: String,
+    /// Content that the manifest names and the repository lacks, where the rules allow that.
     pub absent: Vec<Digest>,
 }
 
@@ -62,9 +62,11 @@ impl Store {
         };
         let _lock = self.lock(name);
         let _gate = self.storage.publishing()?;
-        self.rely_on_blobs(name, &document.blobs)?;
-        let absent = self.rely_on_children(name, &document)?;
-        self.rely_on_reachable(name, self.referrer_digests(name, digest)?)?;
+        let mut absent = self.rely_on_blobs(name, &document.blobs)?;
+        absent.extend(self.rely_on_children(name, &document)?);
+        let mut reachable: Vec<Digest> = document.linked().collect();
+        reachable.extend(self.referrer_digests(name, digest)?);
+        self.rely_on_reachable(name, reachable)?;
         let own = if let Target::Tag(tag) = target { std::slice::from_ref(tag) } else { &[] };
         self.write_manifest(name, own.iter().chain(tags), digest, &document, bytes)?;
         Ok(Published { digest, subject: document.subject, media_type: document.media_type, absent })
@@ -112,13 +114,20 @@ impl Store {
         Ok(())
     }
 
-    /// Relies on the blobs of a manifest; each that is missing, or has another size, is named.
-    fn rely_on_blobs(&self, name: &RepoName, blobs: &[BlobRef]) -> Result<(), Error> {
-        let mut failed: Option<Error> = None;
+    /// Relies on config and layers of a manifest; returns the missing ones if the rules allow them to be missing.
+    ///
+    /// Fails with an entry for each blob that is missing or has another size.
+    fn rely_on_blobs(&self, name: &RepoName, blobs: &[BlobRef]) -> Result<Vec<Digest>, Error> {
+        let (mut failed, mut absent): (Option<Error>, Vec<Digest>) = (None, Vec::new());
         for blob in blobs {
-            let problem = match self.rely_on_blob(name, blob)? {
+            self.rules.urls.check(&blob.urls)?;
+            let problem = match self.rely_on_blob(name, blob.digest)? {
                 Some(found) if found == blob.size => continue,
                 None if blob.foreign => continue,
+                None if self.rules.images == Images::MayBeSparse => {
+                    absent.push(blob.digest);
+                    continue;
+                }
                 Some(found) => Error::new(
                     Code::ManifestInvalid,
                     format!("the blob {} has {found} bytes, the manifest says {}", blob.digest, blob.size),
@@ -134,54 +143,61 @@ impl Store {
                 None => problem,
             });
         }
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(absent), Err)
     }
 
-    /// Relies on a blob of the repository; returns its size, or `None` if there is none.
-    fn rely_on_blob(&self, name: &RepoName, blob: &BlobRef) -> Result<Option<u64>, Error> {
-        if self.storage.stat(&layout::layer_link(name, blob.digest))?.is_none() {
+    /// Relies on a blob of the repository; returns its size, or `None` if the repository lacks it.
+    fn rely_on_blob(&self, name: &RepoName, digest: Digest) -> Result<Option<u64>, Error> {
+        if self.storage.stat(&layout::layer_link(name, digest))?.is_none() {
             return Ok(None);
         }
-        let key = layout::blob(blob.digest);
+        let key = layout::blob(digest);
         if !self.storage.rely(&key)? {
             return Ok(None);
         }
         Ok(self.storage.stat(&key)?.map(|stat| stat.size))
     }
 
-    /// Relies on the manifests of an index; returns those that are not there, if there may be such.
+    /// Relies on the entries of an index, which are manifests or blobs of the repository; returns the missing ones if the rules allow
+    /// them to be missing.
     fn rely_on_children(&self, name: &RepoName, document: &Document) -> Result<Vec<Digest>, Error> {
-        let (mut there, mut absent) = (Vec::new(), Vec::new());
-        for (child, size) in &document.children {
-            let revision = layout::revision_link(name, *child);
-            let is_there = self.storage.rely(&revision)?;
-            let found = if is_there { self.storage.stat(&layout::blob(*child))? } else { None };
+        let mut absent = Vec::new();
+        for child in &document.children {
+            let Child { digest, size, .. } = child;
+            let as_manifest = if self.storage.rely(&layout::revision_link(name, *digest))? {
+                self.storage.stat(&layout::blob(*digest))?.map(|stat| stat.size)
+            } else {
+                None
+            };
+            let found = match as_manifest {
+                None => self.rely_on_blob(name, *digest)?,
+                found => found,
+            };
             match found {
-                Some(stat) if stat.size != *size => {
-                    let message = format!("the manifest {child} has {} bytes, the index says {size}", stat.size);
-                    return Err(Error::new(Code::ManifestInvalid, message).with_detail(json!({ "digest": child })));
+                Some(found) if found != *size => {
+                    let message = format!("{digest} has {found} bytes, the index says {size}");
+                    return Err(Error::new(Code::ManifestInvalid, message).with_detail(json!({ "digest": digest })));
                 }
-                Some(_) => there.push(*child),
-                None if self.rules.indexes == Indexes::MayBeSparse => absent.push(*child),
+                Some(_) => {}
+                None if self.rules.indexes.may_lack(child.platform.as_ref()) => absent.push(*digest),
                 None => {
-                    let message = format!("the manifest {child} of the index is not in the repository {name}");
-                    return Err(Error::new(Code::ManifestBlobUnknown, message).with_detail(json!({ "digest": child })));
+                    let message = format!("the manifest {digest} of the index is not in the repository {name}");
+                    return Err(Error::new(Code::ManifestBlobUnknown, message).with_detail(json!({ "digest": digest })));
                 }
             }
         }
-        self.rely_on_reachable(name, there)?;
         Ok(absent)
     }
 
-    /// Relies on manifests of the repository and on all that they reach, as far as it is there.
+    /// Relies on manifests and blobs, and on everything that the manifests among them reach in the repository, as far as it exists.
     fn rely_on_reachable(&self, name: &RepoName, from: Vec<Digest>) -> Result<(), Error> {
         let mut seen: HashSet<Digest> = from.iter().copied().collect();
-        let mut level = from;
+        let (mut level, mut manifests) = (from, 0);
         for depth in 0.. {
             if level.is_empty() {
                 return Ok(());
             }
-            if depth == DEPTH_MAX || seen.len() > REACH_MAX {
+            if depth == DEPTH_MAX || manifests > REACH_MAX {
                 let message = format!(
                     "the manifest reaches more than {REACH_MAX} others, or through more than {DEPTH_MAX} indexes"
                 );
@@ -189,17 +205,17 @@ impl Store {
             }
             let mut next = Vec::new();
             for digest in level {
-                if !self.storage.rely(&layout::revision_link(name, digest))?
-                    || !self.storage.rely(&layout::blob(digest))?
-                {
+                let has_bytes = self.storage.rely(&layout::blob(digest))?;
+                if !has_bytes || !self.storage.rely(&layout::revision_link(name, digest))? {
                     continue;
                 }
+                manifests += 1;
                 let Some(manifest) = self.manifest_by_digest(digest)? else { continue };
                 for blob in &manifest.document.blobs {
                     self.storage.rely(&layout::blob(blob.digest))?;
                 }
-                let children = manifest.document.children.iter().map(|(child, _)| *child);
-                next.extend(children.chain(self.referrer_digests(name, digest)?).filter(|found| seen.insert(*found)));
+                let linked = manifest.document.linked().chain(self.referrer_digests(name, digest)?);
+                next.extend(linked.filter(|found| seen.insert(*found)));
             }
             level = next;
         }
