@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use strata_registry::{
     Config,
-    config::{read, tree},
+    config::{section, yaml},
 };
 
 fuzz_target!(|text: &str| {
@@ -13,11 +13,11 @@ fuzz_target!(|text: &str| {
     let variables = variables.lines().filter_map(|line| line.split_once('=')).take(8);
     let variables: Vec<(String, String)> =
         variables.map(|(name, value)| (format!("REGISTRY_{name}"), value.to_owned())).collect();
-    if let Ok(mut parsed) = tree::parse(file)
-        && tree::overlay(&mut parsed, variables.into_iter()).is_ok()
+    if let Ok(mut parsed) = yaml::parse(file)
+        && yaml::overlay(&mut parsed, variables.into_iter()).is_ok()
     {
         // A name would be looked up.
-        let written = tree::write(&parsed);
+        let written = yaml::write(&parsed);
         let asks_a_network =
             written.lines().any(|line| line.trim_start().starts_with("addr:") && !line.contains("127.0.0.1:"));
         if !asks_a_network && let Ok(config) = Config::parse(&written) {
@@ -28,5 +28,5 @@ fuzz_target!(|text: &str| {
             }
         }
     }
-    let _ = (read::bytes(text), read::duration(text));
+    let _ = (section::bytes(text), section::duration(text));
 });

@@ -18,7 +18,7 @@ fn verifier() -> &'static Verifier {
     static VERIFIER: OnceLock<Verifier> = OnceLock::new();
     VERIFIER.get_or_init(|| {
         let keys = token::jwks(KEYS.as_bytes()).expect("a good set of keys");
-        Verifier::with_keys("issuer", "service", DEFAULT_ALGORITHMS.to_vec(), Vec::new(), keys)
+        Verifier::with_keys("issuer", "service", DEFAULT_ALGORITHMS.to_vec(), keys)
     })
 }
 

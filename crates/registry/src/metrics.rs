@@ -48,7 +48,7 @@ impl Metrics {
     /// Counts a request that was answered after `time`.
     pub fn request(&self, route: &'static str, method: &str, status: u16, time: Duration) {
         // A method that nobody knows is not a label: a client could make any number of them.
-        let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].contains(&method);
+        let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].contains(&method);
         let method = if known { method } else { "other" };
         *lock(&self.requests).entry((route, method.to_owned(), status)).or_default() += 1;
         let mut durations = lock(&self.durations);

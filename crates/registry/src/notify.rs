@@ -7,6 +7,7 @@
 
 use std::{collections::VecDeque, sync::Arc, sync::Mutex, sync::atomic::Ordering::Relaxed, time::Duration};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use strata_spec::Digest;
 use tokio::sync::Notify;
@@ -31,6 +32,8 @@ pub struct Endpoint {
     pub backoff: Duration,
     pub ignored_media_types: Vec<String>,
     pub ignored_actions: Vec<String>,
+    /// Whether an event of a manifest lists what the manifest names.
+    pub includes_references: bool,
 }
 
 /// What happened to an object.
@@ -64,6 +67,8 @@ pub struct Happened {
     /// Bytes.
     pub size: u64,
     pub actor: Option<String>,
+    /// The manifest that was pushed or pulled.
+    pub manifest: Option<Bytes>,
 }
 
 /// The request that an event comes from.
@@ -113,6 +118,11 @@ impl Notifier {
         Self { queues, instance: crate::upload::new_id() }
     }
 
+    /// Whether events list what a manifest names.
+    pub fn includes_references(&self) -> bool {
+        self.queues.first().is_some_and(|queue| queue.endpoint.includes_references)
+    }
+
     /// Queues an event, which is only made if somebody wants it.
     pub fn tell(&self, event: impl FnOnce() -> Happened) {
         if self.queues.is_empty() {
@@ -120,7 +130,11 @@ impl Notifier {
         }
         let event = event();
         let origin = ORIGIN.try_with(Clone::clone).unwrap_or_default();
-        let document = self.document(&event, &origin);
+        let mut document = self.document(&event, &origin);
+        // All endpoints share the section `notifications.events`.
+        if let (true, Some(manifest)) = (self.includes_references(), &event.manifest) {
+            document["target"]["references"] = references(manifest);
+        }
         for queue in &self.queues {
             let ignores = |list: &[String], word: &str| list.iter().any(|ignored| ignored == word);
             if ignores(&queue.endpoint.ignored_actions, event.what.word())
@@ -181,6 +195,14 @@ impl Notifier {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// The descriptors of config, layers and manifests that a manifest names.
+fn references(manifest: &[u8]) -> Value {
+    let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
+    let list = |key: &str| manifest[key].as_array().cloned().unwrap_or_default();
+    let config = Some(&manifest["config"]).filter(|config| config.is_object()).cloned();
+    Value::Array(config.into_iter().chain(list("layers")).chain(list("manifests")).collect())
 }
 
 /// Posts the events of a queue, each until it is taken.

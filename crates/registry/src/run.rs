@@ -102,13 +102,13 @@ fn access(config: &Config) -> Result<Access, String> {
         }
         Auth::Outside { realm, service, issuer, algorithms, keys } => {
             let verifier = Verifier::open(issuer, service, algorithms.clone(), keys.clone())?;
-            Ok(Access::Bearer { realm: Realm::Url(realm.clone()), service: service.clone(), verifier, issuer: None })
+            Ok(Access::Bearer { realm: realm.clone(), service: service.clone(), verifier, issuer: None })
         }
         Auth::Own { path, service, lifetime, key } => {
             let pair = Pair::load(key.as_deref())?;
             let (issuer, verifier) = Issuer::new(service, service, *lifetime, pair, Htpasswd::open(path)?, policies);
             let issuer = Some(Box::new(issuer));
-            Ok(Access::Bearer { realm: Realm::Here, service: service.clone(), verifier, issuer })
+            Ok(Access::Bearer { realm: Realm::Path("/token".into()), service: service.clone(), verifier, issuer })
         }
     }
 }
@@ -116,6 +116,9 @@ fn access(config: &Config) -> Result<Access, String> {
 impl Running {
     /// Starts a server. When it returns, connections are accepted.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
         let shared = Arc::new(config);
         let config = shared.clone();
         let opened = tokio::task::spawn_blocking(move || open_served(&config)).await;

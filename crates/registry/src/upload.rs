@@ -10,10 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use ring::rand::SecureRandom;
 use serde_json::json;
 use strata_spec::{Algorithm, Digest, Hasher};
 use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
 
 use crate::{
     error::{Code, Error},
@@ -51,8 +51,8 @@ pub struct Uploads {
     open: Mutex<HashMap<Key, Option<Slot>>>,
 }
 
-/// An upload's ID, as a number.
-type Key = u128;
+/// An upload's ID.
+type Key = Uuid;
 type Slot = Arc<tokio::sync::Mutex<State>>;
 
 struct State {
@@ -92,25 +92,15 @@ fn unknown(name: &RepoName, id: &str) -> Error {
     Error::new(Code::BlobUploadUnknown, format!("there is no upload {shown:?} to {name}; begin another"))
 }
 
-/// The number that an ID is; `None` if it has not the shape of those that [`Uploads::begin`] makes, and distribution.
+/// Reads an upload's ID, a UUID as [`new_id`] and distribution write it; `None` for any other spelling, as the ID names a directory.
 fn key(id: &str) -> Option<Key> {
-    let is_id = id.len() == 36
-        && id.bytes().enumerate().all(|(at, b)| match at {
-            8 | 13 | 18 | 23 => b == b'-',
-            _ => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
-        });
-    let digits: String = id.chars().filter(|c| *c != '-').collect();
-    is_id.then(|| Key::from_str_radix(&digits, 16).ok()).flatten()
+    let uuid = Uuid::try_parse(id).ok()?;
+    (uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == id).then_some(uuid)
 }
 
-/// A random UUID, version 4.
+/// Returns a random UUID, version 4.
 pub fn new_id() -> String {
-    let mut bytes = [0u8; 16];
-    ring::rand::SystemRandom::new().fill(&mut bytes).expect("the kernel has random bytes");
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = hex::encode(bytes);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    Uuid::new_v4().to_string()
 }
 
 impl Uploads {
@@ -167,8 +157,8 @@ impl Uploads {
         self.check_size(size.unwrap_or(0))?;
         // The bytes themselves are reserved as they come.
         drop(self.store.quotas().reserve(name, size.unwrap_or(0))?);
-        let id = new_id();
-        let key = key(&id).expect("an ID of ours");
+        let key = Uuid::new_v4();
+        let id = key.to_string();
         self.take_place(key, (algorithm != USUAL).then(|| State::new(algorithm)))?;
         if let Err(error) = self.store.storage().begin_upload(&layout::upload(name, &id)) {
             self.forget(key);

@@ -181,6 +181,100 @@ fn tokens_of_an_issuer() {
     ours.stop();
 }
 
+/// Runs `openssl` in a directory; its files are named there.
+fn openssl(program: &std::path::Path, dir: &std::path::Path, args: &str) {
+    let done = std::process::Command::new(program).current_dir(dir).args(args.split(' ')).output().unwrap();
+    assert!(done.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn a_token_may_carry_the_certificate_of_its_key_if_a_root_vouches_for_it() {
+    let Some(program) = require::program("openssl") else { return };
+    let ours = Ours::start_with(|scratch| {
+        let run = |args: &str| openssl(&program, &scratch.join("."), args);
+        std::fs::write(scratch.join("ca.ext"), "basicConstraints=critical,CA:TRUE\n").unwrap();
+        std::fs::write(scratch.join("leaf.ext"), "basicConstraints=CA:FALSE\nextendedKeyUsage=codeSigning\n").unwrap();
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        for root in ["root", "other"] {
+            run(&format!("req -x509 {key} -days 2 -subj /CN=root -keyout {root}.key -out {root}.pem"));
+        }
+        // root <- between <- leaf; other <- stranger, with the same names.
+        for (name, issuer, ext) in
+            [("between", "root", "ca"), ("leaf", "between", "leaf"), ("stranger", "other", "leaf")]
+        {
+            run(&format!("req -new {key} -subj /CN={name} -keyout {name}.key -out {name}.csr"));
+            run(&format!(
+                "x509 -req -days 2 -in {name}.csr -CA {issuer}.pem -CAkey {issuer}.key -CAcreateserial -extfile {ext}.ext -out {name}.pem"
+            ));
+        }
+        let bundle = scratch.join("root.pem");
+        format!(
+            "auth: {{token: {{realm: 'http://tokens.example/', service: service, issuer: issuer, rootcertbundle: {}}}}}",
+            bundle.display()
+        )
+    });
+    let token = |signer: &str, chain: &[&str]| {
+        let read = |name: &str| std::fs::read_to_string(ours.scratch.join(name)).unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let claims = json!({"iss": "issuer", "sub": "ann", "aud": "service", "exp": now + 300,
+            "access": [{"type": "repository", "name": "r", "actions": ["pull", "push"]}]});
+        let mut header = Header::new(Algorithm::ES256);
+        let base64 = |name: &&str| {
+            let pem = read(&format!("{name}.pem"));
+            pem.lines().filter(|line| !line.starts_with("-----")).collect::<String>()
+        };
+        header.x5c = (!chain.is_empty()).then(|| chain.iter().map(base64).collect());
+        let key = EncodingKey::from_ec_pem(read(&format!("{signer}.key")).as_bytes()).unwrap();
+        jsonwebtoken::encode(&header, &claims, &key).unwrap()
+    };
+    for (signer, chain, status) in [
+        ("leaf", &["leaf", "between"][..], 202),
+        ("root", &["root"], 202),
+        ("root", &[], 202),
+        // A certificate of an authority signs certificates, and no tokens, unless the bundle names it.
+        ("between", &["between"], 401),
+        ("leaf", &["leaf"], 401),
+        ("leaf", &[], 401),
+        ("stranger", &["stranger"], 401),
+        ("stranger", &["stranger", "other"], 401),
+        ("stranger", &["leaf", "between"], 401),
+        ("stranger", &["root"], 401),
+    ] {
+        let c = ours.client().with("Authorization", &format!("Bearer {}", token(signer, chain)));
+        assert_eq!(c.ask("POST", "/v2/r/blobs/uploads/", &[], b"").status, status, "{signer} with {chain:?}");
+    }
+    ours.stop();
+}
+
+#[test]
+fn the_challenge_of_a_mount_names_both_repositories() {
+    let key = outside("k1");
+    let ours = Ours::start_with(|scratch| {
+        let path = scratch.join("jwks.json");
+        std::fs::write(&path, key.jwks.to_string()).unwrap();
+        format!(
+            "auth: {{token: {{autoredirect: true, autoredirectpath: /auth, service: service, issuer: issuer, jwks: {}}}}}",
+            path.display()
+        )
+    });
+    let digest = Digest::sha256("x");
+    let challenge = |path: &str| {
+        let reply = ours.client().ask("POST", path, &[], b"");
+        assert_eq!(reply.status, 401);
+        reply.header("www-authenticate").unwrap().to_owned()
+    };
+    let both = challenge(&format!("/v2/t/a/blobs/uploads/?mount={digest}&from=x/y"));
+    assert!(both.contains("scope=\"repository:t/a:pull,push repository:x/y:pull\""), "{both}");
+    assert!(both.contains(&format!("realm=\"http://{}/auth\"", ours.address)), "{both}");
+    for one in ["/v2/t/a/blobs/uploads/", "/v2/t/a/blobs/uploads/?from=x/y", "/v2/t/a/blobs/uploads/?mount=x&from=UP"] {
+        assert!(challenge(one).contains("scope=\"repository:t/a:pull,push\""), "{one}");
+    }
+    // Without the right to the source the blob is uploaded.
+    let c = ours.client().with("Authorization", &format!("Bearer {}", key.token("k1", |_| {})));
+    assert_eq!(c.ask("POST", &format!("/v2/r/blobs/uploads/?mount={digest}&from=x/y"), &[], b"").status, 202);
+    ours.stop();
+}
+
 #[test]
 fn tokens_of_our_own() {
     let ours = Ours::start_with(|scratch| {
@@ -374,6 +468,37 @@ fn others_are_told_what_happened_until_they_listen() {
     assert_eq!(push["target"]["mediaType"], OCI_MANIFEST);
     assert_eq!((&push["target"]["repository"], &push["target"]["tag"]), (&json!("r"), &json!("t")));
     assert_eq!(push["request"]["method"], "PUT");
+    ours.stop();
+}
+
+#[test]
+fn events_list_what_a_manifest_names_where_the_configuration_says_so() {
+    let told: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let events = told.clone();
+    let hook = server::Server::start(move |request| {
+        let document: Value = serde_json::from_slice(&request.body).unwrap();
+        events.lock().unwrap().extend(document["events"].as_array().cloned().unwrap());
+        server::Reply::new(200)
+    });
+    let ours = Ours::start_with(|_| {
+        format!(
+            "notifications: {{events: {{includereferences: true}}, endpoints: [{{name: hook, url: 'http://{}/', ignore: {{mediatypes: \
+             [application/octet-stream]}}}}]}}",
+            hook.host()
+        )
+    });
+    let c = ours.client();
+    let image: Value = serde_json::from_slice(&c.put_image("r", "t", "a")).unwrap();
+    assert_eq!(c.manifest("r", "t").status, 200);
+    let begun = Instant::now();
+    while told.lock().unwrap().len() < 2 && begun.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let told = told.lock().unwrap().clone();
+    assert_eq!(told.len(), 2);
+    for event in told {
+        assert_eq!(event["target"]["references"], json!([image["config"], image["layers"][0]]), "{}", event["action"]);
+    }
     ours.stop();
 }
 

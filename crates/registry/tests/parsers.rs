@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use strata_registry::{
     Config,
     auth::{htpasswd, token},
-    config::read,
+    config::section,
     http::{
         range::{self, Wanted},
         route::{self, Route},
@@ -86,7 +86,7 @@ proptest! {
             // What is in force can be read again, and is the same.
             prop_assert_eq!(Config::parse(&config.text()).unwrap().text(), config.text());
         }
-        let _ = (read::bytes(&text), read::duration(&text), htpasswd::parse(&text));
+        let _ = (section::bytes(&text), section::duration(&text), htpasswd::parse(&text));
     }
 
     #[test]

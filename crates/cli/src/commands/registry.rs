@@ -3,7 +3,7 @@
 use anyhow::{Context as _, anyhow};
 use strata_registry::{
     Config, Running,
-    config::{Overrides, read},
+    config::{Overrides, section},
     gc::{Options, Run, Untagged},
 };
 use tokio::{
@@ -23,7 +23,11 @@ const THREADS: usize = 64;
 pub fn registry(command: &RegistryCommand) -> anyhow::Result<()> {
     match command {
         RegistryCommand::Serve(args) => serve(args),
-        RegistryCommand::Config(args) => print(&load(args)?.text()),
+        RegistryCommand::Config(args) => {
+            let config = load(args)?;
+            config.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            print(&config.text())
+        }
         RegistryCommand::GarbageCollect(args) => garbage_collect(args),
     }
 }
@@ -73,7 +77,7 @@ fn serve(args: &Serve) -> anyhow::Result<()> {
 fn garbage_collect(args: &GarbageCollect) -> anyhow::Result<()> {
     let config = load(&args.source)?;
     let grace = match &args.grace {
-        Some(text) => read::duration(text).map_err(|problem| anyhow!("--grace: {problem}"))?,
+        Some(text) => section::duration(text).map_err(|problem| anyhow!("--grace: {problem}"))?,
         None => config.rules.grace,
     };
     let options = Options {

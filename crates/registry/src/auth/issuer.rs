@@ -88,7 +88,7 @@ impl Issuer {
         policies: Arc<Policies>,
     ) -> (Self, Verifier) {
         let key = Key { id: None, key: pair.verifying, algorithms: vec![Algorithm::ES256] };
-        let verifier = Verifier::with_keys(name, service, vec![Algorithm::ES256], Vec::new(), vec![key]);
+        let verifier = Verifier::with_keys(name, service, vec![Algorithm::ES256], vec![key]);
         let (name, service) = (name.to_owned(), service.to_owned());
         (Self { name, service, lifetime, key: pair.signing, users, policies }, verifier)
     }

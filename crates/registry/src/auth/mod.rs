@@ -55,27 +55,44 @@ impl fmt::Display for Action {
     }
 }
 
-/// What an endpoint needs.
+/// The rights that a request needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// To be somebody whom the registry knows, if it knows anybody.
+    /// A proven name, if the registry knows any.
     Known,
+    /// Actions on a repository.
     Repository(RepoName, &'static [Action]),
+    /// Pull and push on `into`. A token that also allows pull on `from` has the blob mounted; without it the client uploads the blob.
+    Mount {
+        /// The repository that gets the blob.
+        into: RepoName,
+        /// The repository that has it.
+        from: RepoName,
+    },
+    /// The list of repositories.
     Catalog,
 }
 
 impl Need {
-    /// As it is asked of an issuer of tokens.
+    /// The scopes to ask the issuer of tokens for, separated by spaces.
     fn scope(&self) -> Option<String> {
         match self {
             Self::Known => None,
             Self::Catalog => Some("registry:catalog:*".into()),
-            Self::Repository(name, actions) => {
-                let actions: Vec<&str> = actions.iter().map(|action| action.word()).collect();
-                Some(format!("repository:{name}:{}", actions.join(",")))
+            Self::Repository(name, actions) => Some(scope_of(name, actions)),
+            Self::Mount { into, from } => {
+                Some(format!("{} {}", scope_of(into, UPLOAD), scope_of(from, &[Action::Pull])))
             }
         }
     }
+}
+
+/// The actions of an upload.
+const UPLOAD: &[Action] = &[Action::Pull, Action::Push];
+
+fn scope_of(name: &RepoName, actions: &[Action]) -> String {
+    let actions: Vec<&str> = actions.iter().map(|action| action.word()).collect();
+    format!("repository:{name}:{}", actions.join(","))
 }
 
 /// A right that a token gives.
@@ -138,6 +155,7 @@ impl Identity {
         match (need, &self.rights) {
             (_, Rights::All) => true,
             (Need::Repository(name, actions), _) => actions.iter().all(|action| self.may(name, *action)),
+            (Need::Mount { into, .. }, _) => UPLOAD.iter().all(|action| self.may(into, *action)),
             (Need::Known, Rights::Token(_)) => true,
             (Need::Known, Rights::Policies(policies)) => self.user.is_some() || policies.has_anonymous(),
             (Need::Catalog, Rights::Policies(policies)) => self.user.is_some() || policies.has_anonymous(),
@@ -167,10 +185,12 @@ pub enum Access {
 }
 
 /// Where clients get tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Realm {
+    /// At this URL.
     Url(String),
-    /// At `/token` of this server, whatever its name is to the client.
-    Here,
+    /// At this path of the host that the client asks.
+    Path(String),
 }
 
 impl Access {
@@ -224,7 +244,7 @@ impl Access {
             Self::Bearer { realm, service, .. } => {
                 let realm = match realm {
                     Realm::Url(url) => url.clone(),
-                    Realm::Here => format!("{base}/token"),
+                    Realm::Path(path) => format!("{base}{path}"),
                 };
                 let scope = need.scope().map(|scope| format!(",scope=\"{scope}\"")).unwrap_or_default();
                 let error = error.map(|error| format!(",error=\"{error}\"")).unwrap_or_default();

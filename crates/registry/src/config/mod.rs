@@ -1,19 +1,24 @@
-//! The configuration: one YAML file with distribution's keys where they mean the same, variables laid over it, and what is ours.
+//! The configuration: one YAML file with distribution's keys, and our own in the section `strata`.
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | [`tree`] | YAML and `REGISTRY_…` variables to one tree, and back |
-//! | [`read`] | taking a tree apart, naming every mistake |
-//! | [`sections`] | what each section means |
-//! | [`storage`] | what the section of the storage means |
+//! | [`yaml`] | the document, with `REGISTRY_…` variables laid over it |
+//! | [`section`] | one map of keys, and the list of mistakes |
+//! | [`root`] | the whole |
+//! | [`auth`], [`http`], [`notifications`], [`storage`], [`strata`], [`validation`] | the section of that name |
 //!
-//! What is in force is one tree: the defaults below, the file laid over them, the variables over that. `docs/formats/registry.md` has
-//! every key.
+//! Every key of distribution works, or the server says why not: a key whose absence would change what is stored, served or allowed
+//! keeps it from starting; one without effect is a warning. An unknown key is a mistake. `docs/formats/registry.md` has all keys.
 
-pub mod read;
-pub mod sections;
-pub mod storage;
-pub mod tree;
+mod auth;
+mod http;
+mod notifications;
+mod root;
+pub mod section;
+mod storage;
+mod strata;
+mod validation;
+pub mod yaml;
 
 use std::{
     fmt,
@@ -25,7 +30,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::{
-    auth::{policy::Policy, token::Keys},
+    auth::{Realm, policy::Policy, token::Keys},
     gc::Untagged,
     http::{handle::Settings, rate::Rate, tls::Files},
     notify::Endpoint,
@@ -34,7 +39,7 @@ use crate::{
     store::Rules,
     upload::Limits,
 };
-use read::{Mistakes, Section};
+use section::Mistakes;
 
 /// What holds where a file says nothing. A text, so that it is read as a file is.
 const DEFAULTS: &str = "
@@ -111,7 +116,7 @@ pub enum Auth {
     },
     /// Tokens of somebody else.
     Outside {
-        realm: String,
+        realm: Realm,
         service: String,
         issuer: String,
         algorithms: Vec<jsonwebtoken::Algorithm>,
@@ -146,6 +151,8 @@ pub struct Purging {
 #[derive(Clone, Debug)]
 pub struct Config {
     tree: Value,
+    /// Keys that have no effect here, with the reason.
+    pub warnings: Vec<String>,
     pub log_level: String,
     pub address: SocketAddr,
     /// Where numbers and health are served by themselves.
@@ -200,11 +207,11 @@ impl Config {
                 .map_err(|error| fail(format!("cannot read {}: {error}", path.display())))?,
             None => String::new(),
         };
-        let mut tree = tree::parse(&text).map_err(|problem| match path {
+        let mut tree = yaml::parse(&text).map_err(|problem| match path {
             Some(path) => fail(format!("{}: {problem}", path.display())),
             None => fail(problem),
         })?;
-        tree::overlay(&mut tree, variables).map_err(fail)?;
+        let foreign = yaml::overlay(&mut tree, variables).map_err(fail)?;
         if let Some(root) = &overrides.root {
             let root = Value::String(root.to_string_lossy().into_owned());
             lay(&mut tree, &["storage", "filesystem", "rootdirectory"], root);
@@ -215,16 +222,20 @@ impl Config {
         if let Some(address) = &overrides.address {
             lay(&mut tree, &["http", "addr"], Value::String(address.clone()));
         }
-        Self::from_tree(tree)
+        let mut config = Self::from_tree(tree)?;
+        let no_section = |name| format!("the variable {name}: has no effect: it names no section of the configuration");
+        config.warnings.extend(foreign.into_iter().map(no_section));
+        Ok(config)
     }
 
     /// Reads a configuration from its text alone.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        Self::from_tree(tree::parse(text).map_err(|problem| Invalid(vec![problem]))?)
+        Self::from_tree(yaml::parse(text).map_err(|problem| Invalid(vec![problem]))?)
     }
 
     fn from_tree(mut tree: Value) -> Result<Self, Invalid> {
-        let defaults = tree::parse(DEFAULTS).map_err(|problem| Invalid(vec![problem]))?;
+        short_forms(&mut tree);
+        let defaults = yaml::parse(DEFAULTS).map_err(|problem| Invalid(vec![problem]))?;
         fill(&mut tree, &defaults);
         // What is no map is left for the mistake to be named.
         let has_driver = tree["storage"]
@@ -234,10 +245,10 @@ impl Config {
             lay(&mut tree, &["storage", "filesystem", "rootdirectory"], Value::String(DEFAULT_ROOT.into()));
         }
         let mut mistakes = Mistakes::default();
-        let config = sections::config(&tree, &mut mistakes);
+        let config = root::config(&tree, &mut mistakes);
         match config {
-            Some(config) if mistakes.0.is_empty() => Ok(Self { tree, ..config }),
-            _ => Err(Invalid(mistakes.0)),
+            Some(config) if mistakes.errors.is_empty() => Ok(Self { tree, warnings: mistakes.warnings, ..config }),
+            _ => Err(Invalid(mistakes.errors)),
         }
     }
 
@@ -245,7 +256,23 @@ impl Config {
     pub fn text(&self) -> String {
         let mut shown = self.tree.clone();
         hide(&mut shown);
-        tree::write(&shown)
+        yaml::write(&shown)
+    }
+}
+
+/// Writes short and older forms out: `storage: filesystem`, `auth: htpasswd`, `loglevel`.
+fn short_forms(tree: &mut Value) {
+    for key in ["storage", "auth"] {
+        if let Value::String(driver) = &tree[key] {
+            let driver = driver.clone();
+            lay(tree, &[key], serde_json::json!({ driver: {} }));
+        }
+    }
+    if tree["log"]["level"].is_null()
+        && let Some(level) = tree["loglevel"].as_str().map(str::to_owned)
+    {
+        lay(tree, &["log", "level"], Value::String(level));
+        lay(tree, &["loglevel"], Value::Null);
     }
 }
 
@@ -294,9 +321,4 @@ fn hide(tree: &mut Value) {
         Value::Array(list) => list.iter_mut().for_each(hide),
         _ => {}
     }
-}
-
-/// The root section, for [`sections`].
-fn root(tree: &Value) -> Section<'_> {
-    Section::root(tree)
 }

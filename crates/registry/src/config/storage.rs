@@ -1,7 +1,7 @@
-//! What the section of the storage means: where the bytes lie, what may be done to them.
+//! The section `storage`: where the bytes lie and what may be done to them.
 //!
-//! A key of distribution that would have content stored or sent in another way than it is here is a mistake. Passed over are those that
-//! only say how fast or how often something is done.
+//! A key that would have content stored or sent in another way than it is here is a mistake. A key that only says how fast or how often
+//! something is done is a warning.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     Place, Purging,
-    read::{Mistakes, Section},
+    section::{Mistakes, Section},
 };
 use crate::{
     gc::Run,
@@ -22,6 +22,11 @@ use crate::{
     },
 };
 
+/// Reasons why a key has no effect.
+const THREADS: &str = "the number of threads is fixed";
+const AGENT: &str = "the HTTP library names itself";
+const LOG: &str = "log.level is that of the whole server";
+
 /// Names of storage drivers, distribution's too.
 pub const DRIVERS: [&str; 8] = ["filesystem", "s3", "azure", "gcs", "swift", "oss", "inmemory", "cos"];
 
@@ -30,7 +35,8 @@ type Storage = (Place, Deletes, Writes, bool, Option<Purging>);
 
 pub fn storage(root: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<Storage> {
     let mut storage = root.section("storage", mistakes);
-    storage.ignore(&["cache", "tag"]);
+    let cache = "manifests are kept in memory, which needs no further cache";
+    storage.without_effect(&[("cache", cache), ("tag", "tags are looked up one after another")], mistakes);
     let mut place = None;
     let mut found = 0;
     for driver in DRIVERS {
@@ -77,17 +83,15 @@ pub fn storage(root: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<Storag
 }
 
 fn folder(mut section: Section<'_>, mistakes: &mut Mistakes) -> Option<Place> {
-    section.ignore(&["maxthreads"]);
-    let root = section.text("rootdirectory", mistakes);
+    section.without_effect(&[("maxthreads", THREADS)], mistakes);
+    let root = section.text("rootdirectory", mistakes).unwrap_or_else(|| super::DEFAULT_ROOT.into());
     let place = section.place("rootdirectory");
     section.end(mistakes);
-    match root {
-        Some(root) if !root.is_empty() => Some(Place::Folder(root.into())),
-        _ => {
-            mistakes.add(&place, "names no folder");
-            None
-        }
+    if root.is_empty() {
+        mistakes.add(&place, "names no directory");
+        return None;
     }
+    Some(Place::Folder(root.into()))
 }
 
 /// A driver that is an object store.
@@ -166,17 +170,21 @@ fn endpoint(section: &mut Section<'_>, key: &'static str, scheme: &str, mistakes
 }
 
 fn s3(section: &mut Section<'_>, mistakes: &mut Mistakes) -> Service {
-    section.ignore(&[
-        "multipartcopychunksize",
-        "multipartcopymaxconcurrency",
-        "multipartcopythresholdsize",
-        "useragent",
-        "loglevel",
-        "usedualstack",
-        "accelerate",
-    ]);
+    let copies = "a blob is not copied within the store";
+    section.without_effect(
+        &[
+            ("multipartcopychunksize", copies),
+            ("multipartcopymaxconcurrency", copies),
+            ("multipartcopythresholdsize", copies),
+            ("useragent", AGENT),
+            ("loglevel", LOG),
+        ],
+        mistakes,
+    );
     let texts = [("keyid", ""), ("storageclass", "STANDARD"), ("objectacl", "private")];
-    only(section, &[("encrypt", false), ("skipverify", false), ("v4auth", true)], &texts, mistakes);
+    let flags =
+        [("encrypt", false), ("skipverify", false), ("v4auth", true), ("usedualstack", false), ("accelerate", false)];
+    only(section, &flags, &texts, mistakes);
     let scheme = if section.flag("secure", true, mistakes) { "https" } else { "http" };
     let style = if section.flag("forcepathstyle", true, mistakes) { Style::Path } else { Style::Host };
     Service::S3(S3 {
@@ -190,7 +198,17 @@ fn s3(section: &mut Section<'_>, mistakes: &mut Mistakes) -> Service {
 }
 
 fn azure(section: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<Service> {
-    section.ignore(&["maxretries", "retrydelay", "max_retries", "retry_delay", "debuglog"]);
+    let retries = "a request that fails is sent again up to four times";
+    section.without_effect(
+        &[
+            ("maxretries", retries),
+            ("max_retries", retries),
+            ("retrydelay", retries),
+            ("retry_delay", retries),
+            ("debuglog", LOG),
+        ],
+        mistakes,
+    );
     only(section, &[("skipverify", false)], &[("connectionstring", "")], mistakes);
     let account = need(section, "accountname", "account", mistakes);
     let mut key = filled(section, "accountkey", mistakes);
@@ -204,7 +222,9 @@ fn azure(section: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<Service> 
         None | Some("shared_key") => {}
         Some("default_credentials") => key = None,
         Some("client_secret") => {
-            credentials.ignore(&["clientid", "tenantid", "secret"]);
+            for key in ["clientid", "tenantid", "secret"] {
+                credentials.has(key);
+            }
             let way = "say default_credentials, and give the environment AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET";
             mistakes.add(&place, way);
         }
@@ -230,7 +250,7 @@ fn azure(section: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<Service> 
 }
 
 fn gcs(section: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<Service> {
-    section.ignore(&["maxconcurrency", "useragent"]);
+    section.without_effect(&[("maxconcurrency", THREADS), ("useragent", AGENT)], mistakes);
     let file = filled(section, "keyfile", mistakes);
     let inline = section.get("credentials").filter(|value| value.as_object().is_none_or(|map| !map.is_empty()));
     let credentials = match (file, inline) {
@@ -270,7 +290,8 @@ fn gcs(section: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<Service> {
 }
 
 fn swift(section: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<Service> {
-    section.ignore(&["tempurlmethods", "secretkey"]);
+    let methods = "a temporary URL is for GET, or for HEAD";
+    section.without_effect(&[("tempurlmethods", methods), ("secretkey", "tempurlcontainerkey is the key")], mistakes);
     only(section, &[("insecureskipverify", false)], &[("accesskey", "")], mistakes);
     let url = endpoint(section, "authurl", "https", mistakes);
     if url.is_none() {

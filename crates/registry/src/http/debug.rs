@@ -45,7 +45,7 @@ pub async fn serve(address: SocketAddr, service: Arc<Service>, mut stop: Stop) -
 
 fn answer(service: &Service, path: &str) -> Result<Response, Error> {
     match path {
-        "/metrics" => service.metrics(),
+        "/metrics" if service.settings.metrics_debug => service.metrics(),
         "/healthz" | "/debug/health" => finish(reply(200).header("content-type", "application/json"), b"{}\n".to_vec()),
         _ => Err(Error::new(Code::Unsupported, "there is no such endpoint").with_status(404)),
     }

@@ -14,7 +14,7 @@ use hyper::{
 };
 
 use super::{
-    Body, Response, blobs, failure, finish, header as header_text, lists, manifests,
+    Body, Response, blobs, failure, finish, header as header_text, lists, manifests, origin,
     rate::Limiter,
     reply, request,
     route::{self, Route},
@@ -37,6 +37,11 @@ pub struct Settings {
     /// The URL by which clients know this server, if it is not the one they ask.
     pub base: Option<String>,
     pub locations: Locations,
+    pub cleartext_http2: CleartextHttp2,
+    /// Entries on one page of the catalog, at most.
+    pub catalog_page: Option<usize>,
+    /// Whether `/metrics` is served on the debug address.
+    pub metrics_debug: bool,
     pub deletes: Deletes,
     pub writes: Writes,
     /// Whether blobs of an object store are fetched from there.
@@ -54,6 +59,16 @@ pub enum Locations {
     #[default]
     Absolute,
     Relative,
+}
+
+/// Whether HTTP/2 is spoken without TLS, to clients that begin with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CleartextHttp2 {
+    /// It is.
+    Allowed,
+    /// Such a client is refused.
+    #[default]
+    Refused,
 }
 
 /// Whether tags, manifests and blobs may be deleted.
@@ -121,17 +136,10 @@ impl Service {
 
     /// This server's URL as the client knows it; `None` if that cannot be told.
     pub fn base(&self, connection: &Connection, headers: &HeaderMap) -> Option<String> {
-        if let Some(base) = &self.settings.base {
-            return Some(base.clone());
+        match &self.settings.base {
+            Some(base) => Some(base.clone()),
+            None => origin::url(headers, if connection.is_tls { "https" } else { "http" }),
         }
-        let host = header_text(headers, header::HOST)?;
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
-        if host.is_empty() || !host.bytes().all(is_plain) {
-            return None;
-        }
-        let forwarded = header_text(headers, "x-forwarded-proto").filter(|scheme| ["http", "https"].contains(scheme));
-        let own = if connection.is_tls { "https" } else { "http" };
-        Some(format!("{}://{host}", forwarded.unwrap_or(own)))
     }
 
     /// What a `Location` header says for `path`.
@@ -143,8 +151,9 @@ impl Service {
     }
 
     /// Answers a request, whatever it is.
-    pub async fn handle(self: Arc<Self>, connection: Arc<Connection>, request: Request<Incoming>) -> Response {
+    pub async fn handle(self: Arc<Self>, connection: Arc<Connection>, mut request: Request<Incoming>) -> Response {
         let begun = Instant::now();
+        name_host(&mut request);
         self.metrics.in_flight.fetch_add(1, Relaxed);
         let in_flight = InFlight(&self.metrics);
         let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -167,8 +176,11 @@ impl Service {
         let headers = response.headers_mut();
         headers.insert("docker-distribution-api-version", HeaderValue::from_static("registry/2.0"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        for (name, _) in &self.settings.headers {
+            headers.remove(name);
+        }
         for (name, value) in &self.settings.headers {
-            headers.insert(name, value.clone());
+            headers.append(name, value.clone());
         }
         let (status, sent) = (response.status().as_u16(), response.body().len());
         self.metrics.request(word, method.as_str(), status, begun.elapsed());
@@ -196,16 +208,10 @@ impl Service {
         check_host(&parts)?;
         let base = self.base(connection, &parts.headers).unwrap_or_default();
         let query = route::query(parts.uri.query());
-        match &route {
-            Route::Health => {
-                return finish(reply(200).header(header::CONTENT_TYPE, "application/json"), b"{}\n".to_vec());
-            }
-            Route::Metrics if self.settings.metrics_here => return self.metrics(),
-            Route::Metrics => return Err(Error::new(Code::Unsupported, "there is no such endpoint").with_status(404)),
-            Route::Token => return self.token(&parts.method, &parts.headers, &query).await,
-            _ => {}
+        if let Some(response) = self.answer_anybody(&route, &parts, &query).await? {
+            return Ok(response);
         }
-        let need = need(&route, &parts.method)?;
+        let need = need(&route, &parts.method, &query)?;
         let identity = self.access.authorize(&parts.headers, &need, &base).await?;
         let origin = Origin {
             id: crate::upload::new_id(),
@@ -221,6 +227,35 @@ impl Service {
         let mut response = ORIGIN.scope(Arc::new(origin), dispatch(&request, &parts.method, route, body)).await?;
         self.warn(&identity, changed.as_ref(), response.headers_mut());
         Ok(response)
+    }
+
+    /// Answers the endpoints that need no rights; `None` for the others.
+    async fn answer_anybody(
+        &self,
+        route: &Route,
+        parts: &Parts,
+        query: &[(String, String)],
+    ) -> Result<Option<Response>, Error> {
+        let is_read = parts.method == Method::GET || parts.method == Method::HEAD;
+        let answered = match route {
+            // A browser asks so before a request of another site's page, and never sends credentials with it.
+            _ if parts.method == Method::OPTIONS => {
+                let allow = format!("OPTIONS, {}", methods(route));
+                finish(reply(200).header(header::ALLOW, allow).header(header::CONTENT_LENGTH, 0), Body::empty())
+            }
+            Route::Root if is_read => {
+                // Load balancers ask here whether the server is alive.
+                let builder = reply(200).header(header::CACHE_CONTROL, "no-cache");
+                finish(builder.header(header::CONTENT_LENGTH, 0), Body::empty())
+            }
+            Route::Root => Err(not_allowed(methods(route))),
+            Route::Health => finish(reply(200).header(header::CONTENT_TYPE, "application/json"), b"{}\n".to_vec()),
+            Route::Metrics if self.settings.metrics_here => self.metrics(),
+            Route::Metrics => Err(Error::new(Code::Unsupported, "there is no such endpoint").with_status(404)),
+            Route::Token => self.token(&parts.method, &parts.headers, query).await,
+            _ => return Ok(None),
+        };
+        answered.map(Some)
     }
 
     /// Warns of what will soon be refused; `changed` is the repository to which something was pushed.
@@ -272,6 +307,17 @@ impl Service {
     }
 }
 
+/// Writes the host that HTTP/2 names in `:authority` where HTTP/1 has it.
+fn name_host(request: &mut Request<Incoming>) {
+    if request.version() != Version::HTTP_2 || request.headers().contains_key(header::HOST) {
+        return;
+    }
+    let host = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(host) = host {
+        request.headers_mut().insert(header::HOST, host);
+    }
+}
+
 /// One host is named, as RFC 9112 (3.2) demands: of two, a proxy and this server might each believe another.
 fn check_host(parts: &Parts) -> Result<(), Error> {
     match (parts.headers.get_all(header::HOST).iter().count(), parts.version) {
@@ -297,29 +343,42 @@ fn changed(route: &Route, method: &Method) -> Option<RepoName> {
     }
 }
 
-/// What a request to an endpoint needs. Fails with `UNSUPPORTED` for a method that it does not take.
-fn need(route: &Route, method: &Method) -> Result<Need, Error> {
-    use Action::{Delete, Pull, Push};
-    let is_read = method == Method::GET || method == Method::HEAD;
-    let of = |name: &RepoName, actions| Ok(Need::Repository(name.clone(), actions));
+/// The methods that an endpoint takes, beside `OPTIONS`.
+fn methods(route: &Route) -> &'static str {
     match route {
-        Route::Base if is_read => Ok(Need::Known),
-        Route::Catalog if is_read => Ok(Need::Catalog),
-        Route::Tags(name) | Route::Referrers(name, _) if is_read => of(name, &[Pull]),
-        Route::Base | Route::Catalog | Route::Tags(_) | Route::Referrers(..) => Err(not_allowed("GET, HEAD")),
-        Route::Manifest(name, _) | Route::Blob(name, _) if is_read => of(name, &[Pull]),
-        Route::Manifest(name, _) | Route::Blob(name, _) if method == Method::DELETE => of(name, &[Delete]),
-        Route::Manifest(name, _) if method == Method::PUT => of(name, &[Pull, Push]),
-        Route::Manifest(..) => Err(not_allowed("GET, HEAD, PUT, DELETE")),
-        Route::Blob(..) => Err(not_allowed("GET, HEAD, DELETE")),
-        Route::Uploads(name) if method == Method::POST => of(name, &[Pull, Push]),
-        Route::Uploads(_) => Err(not_allowed("POST")),
-        Route::Upload(name, _) => match *method {
-            Method::GET | Method::HEAD | Method::PATCH | Method::PUT | Method::DELETE => of(name, &[Pull, Push]),
-            _ => Err(not_allowed("GET, HEAD, PATCH, PUT, DELETE")),
-        },
-        Route::Token | Route::Health | Route::Metrics => Ok(Need::Known),
+        Route::Token => "GET",
+        Route::Root | Route::Base | Route::Catalog | Route::Tags(_) | Route::Referrers(..) => "GET, HEAD",
+        Route::Health | Route::Metrics => "GET, HEAD",
+        Route::Manifest(..) => "GET, HEAD, PUT, DELETE",
+        Route::Blob(..) => "GET, HEAD, DELETE",
+        Route::Uploads(_) => "POST",
+        Route::Upload(..) => "GET, HEAD, PATCH, PUT, DELETE",
     }
+}
+
+/// The rights that a request needs. Fails with `UNSUPPORTED` for a method that the endpoint does not take.
+fn need(route: &Route, method: &Method, query: &[(String, String)]) -> Result<Need, Error> {
+    use Action::{Delete, Pull, Push};
+    if !methods(route).split(", ").any(|known| known == method.as_str()) {
+        return Err(not_allowed(methods(route)));
+    }
+    let of = |name: &RepoName, actions| Need::Repository(name.clone(), actions);
+    let need = match route {
+        Route::Root | Route::Base | Route::Token | Route::Health | Route::Metrics => Need::Known,
+        Route::Catalog => Need::Catalog,
+        Route::Tags(name) | Route::Referrers(name, _) => of(name, &[Pull]),
+        Route::Manifest(name, _) | Route::Blob(name, _) => match *method {
+            Method::GET | Method::HEAD => of(name, &[Pull]),
+            Method::DELETE => of(name, &[Delete]),
+            _ => of(name, &[Pull, Push]),
+        },
+        Route::Upload(name, _) => of(name, &[Pull, Push]),
+        Route::Uploads(into) => match route::param(query, "from").map(str::parse) {
+            Some(Ok(from)) if route::param(query, "mount").is_some() => Need::Mount { into: into.clone(), from },
+            _ => of(into, &[Pull, Push]),
+        },
+    };
+    Ok(need)
 }
 
 async fn dispatch(
@@ -344,7 +403,7 @@ async fn dispatch(
         (Route::Upload(name, id), &Method::PUT) => request.complete(name, &id, body).await,
         (Route::Upload(name, id), &Method::DELETE) => request.cancel(name, &id).await,
         (Route::Upload(name, id), _) => request.status(name, &id).await,
-        (Route::Base | Route::Token | Route::Health | Route::Metrics, _) => {
+        (Route::Base | Route::Root | Route::Token | Route::Health | Route::Metrics, _) => {
             let builder = reply(200).header(header::CONTENT_TYPE, "application/json");
             finish(builder, Body::from(b"{}".to_vec()))
         }

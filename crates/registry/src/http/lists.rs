@@ -65,7 +65,8 @@ pub async fn tags(service: &Arc<Service>, name: RepoName, query: &Query) -> Resu
 /// `GET` of the names of all repositories that the client may see.
 pub async fn catalog(service: &Arc<Service>, identity: &Identity, query: &Query) -> Result<Response, Error> {
     let mut page = page(query, Some(CATALOG_PAGE))?;
-    page.count = page.count.map(|count| count.min(100 * CATALOG_PAGE));
+    let most = service.settings.catalog_page.unwrap_or(100 * CATALOG_PAGE);
+    page.count = page.count.map(|count| count.min(most));
     let (store, wanted, identity) = (service.store.clone(), page.clone(), identity.clone());
     let (names, more) =
         blocking(move || store.catalog(&wanted, &mut |name| identity.may_list(name, Action::Pull))).await?;

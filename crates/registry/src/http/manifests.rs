@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{HeaderMap, Method, body::Incoming, header};
 use strata_spec::manifest::media_type;
@@ -71,6 +72,7 @@ fn tell(service: &Service, what: What, name: &RepoName, target: &Target, manifes
         media_type: manifest.document.media_type.clone(),
         size: manifest.bytes.len() as u64,
         actor: None,
+        manifest: Some(manifest.bytes.clone()),
     });
 }
 
@@ -133,6 +135,7 @@ pub async fn put(request: &Request<'_>, (name, target): (RepoName, Target), body
     service.may_write()?;
     let tags = wanted_tags(&target, query)?;
     let bytes = read_body(body, service.store.rules().manifest_size).await?;
+    let told_bytes = service.notify.includes_references().then(|| Bytes::copy_from_slice(&bytes));
     let declared = header_text(headers, header::CONTENT_TYPE).map(str::to_owned);
     let (store, repo, reference, size) = (service.store.clone(), name.clone(), target.clone(), bytes.len() as u64);
     let under = tags.clone();
@@ -153,6 +156,7 @@ pub async fn put(request: &Request<'_>, (name, target): (RepoName, Target), body
             media_type: published.media_type.clone(),
             size,
             actor: identity.user.clone(),
+            manifest: told_bytes.clone(),
         });
     }
     let location = service.url(connection, headers, &format!("/v2/{name}/manifests/{}", published.digest));
@@ -198,6 +202,7 @@ pub async fn delete(
         media_type: String::new(),
         size: 0,
         actor: identity.user.clone(),
+        manifest: None,
     });
     finish(reply(202).header(header::CONTENT_LENGTH, 0), Body::empty())
 }

@@ -7,6 +7,7 @@
 //! | [`handle`] | one request: rights, limits, endpoint, log |
 //! | [`blobs`], [`manifests`], [`uploads`], [`lists`] | the endpoints |
 //! | [`request`] | what the endpoints need of a request |
+//! | [`origin`] | the URL by which a client reaches the server, also through proxies |
 //! | [`range`] | `Range` and `Content-Range` |
 //! | [`body`], [`splice`] | what a response carries, and files by `sendfile` |
 //! | [`debug`] | numbers and health on their own address |
@@ -20,6 +21,7 @@ pub mod debug;
 pub mod handle;
 pub mod lists;
 pub mod manifests;
+pub mod origin;
 pub mod range;
 pub mod rate;
 pub mod request;

@@ -3,6 +3,9 @@
 //! Names of repositories may hold the words of endpoints (`a/blobs/uploads`), so that a path is read from its end. It is decoded once,
 //! and then must fit the grammar: no `..`, no empty part, nothing escaped twice.
 
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 use strata_spec::Digest;
 
 use crate::{
@@ -13,6 +16,8 @@ use crate::{
 /// An endpoint of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
+    /// `/`, which says that the server is alive.
+    Root,
     /// end-1
     Base,
     Catalog,
@@ -38,7 +43,8 @@ impl Route {
     /// Finds the endpoint of a path as it stands in the request line, without its query.
     pub fn parse(path: &str) -> Result<Self, Error> {
         let path = decode(path).ok_or_else(|| Error::new(Code::NameInvalid, "the path is not UTF-8 when decoded"))?;
-        match path.as_str() {
+        match path.as_ref() {
+            "/" => return Ok(Self::Root),
             "/v2/" | "/v2" => return Ok(Self::Base),
             "/v2/_catalog" => return Ok(Self::Catalog),
             "/token" | "/token/" => return Ok(Self::Token),
@@ -67,6 +73,7 @@ impl Route {
     /// A word for logs and metrics.
     pub fn word(&self) -> &'static str {
         match self {
+            Self::Root => "root",
             Self::Base => "base",
             Self::Catalog => "catalog",
             Self::Tags(_) => "tags",
@@ -85,35 +92,14 @@ fn nowhere() -> Error {
     Error::new(Code::Unsupported, "there is no such endpoint").with_status(404)
 }
 
-/// Takes `%XX` away, once. `None` if what comes out is no UTF-8, or an escape is none.
-fn decode(text: &str) -> Option<String> {
-    if !text.contains('%') {
-        return Some(text.to_owned());
-    }
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        if byte == b'%' {
-            let hex = after.get(..2)?;
-            out.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
-            rest = &after[2..];
-        } else {
-            out.push(byte);
-            rest = after;
-        }
-    }
-    String::from_utf8(out).ok()
+/// Decodes `%XX` once. `None` if the result is not UTF-8.
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(text).decode_utf8().ok()
 }
 
-/// The parameters of a query, decoded; those that cannot be are left out.
+/// The parameters of a query, decoded.
 pub fn query(text: Option<&str>) -> Vec<(String, String)> {
-    let parts = text.unwrap_or_default().split('&').filter(|part| !part.is_empty());
-    parts
-        .filter_map(|part| {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            Some((decode(&key.replace('+', " "))?, decode(&value.replace('+', " "))?))
-        })
-        .collect()
+    form_urlencoded::parse(text.unwrap_or_default().as_bytes()).into_owned().collect()
 }
 
 /// The first parameter `key`.
@@ -121,10 +107,13 @@ pub fn param<'a>(query: &'a [(String, String)], key: &str) -> Option<&'a str> {
     query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
 }
 
-/// Escapes what has a meaning in a query.
-pub fn encode(text: &str) -> String {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:/".contains(b);
-    text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+/// Characters that stand for themselves in the value of a parameter.
+const PLAIN: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'/');
+
+/// Encodes the value of a parameter.
+pub fn encode(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, PLAIN)
 }
 
 #[cfg(test)]
@@ -137,7 +126,8 @@ mod tests {
         let digest: Digest = format!("sha256:{hex}").parse().unwrap();
         let name = |text: &str| text.parse::<RepoName>().unwrap();
         for (path, route) in [
-            ("/v2/".to_owned(), Route::Base),
+            ("/".to_owned(), Route::Root),
+            ("/v2/".into(), Route::Base),
             ("/v2/_catalog".into(), Route::Catalog),
             ("/v2/a/b/tags/list".into(), Route::Tags(name("a/b"))),
             ("/v2/tags/list/tags/list".into(), Route::Tags(name("tags/list"))),
@@ -160,7 +150,7 @@ mod tests {
     #[test]
     fn what_is_outside_is_refused() {
         for (path, status) in [
-            ("/", 404),
+            ("//", 404),
             ("/v1/_ping", 404),
             ("/v2/x", 404),
             ("/v2/../etc/passwd/manifests/x", 400),
@@ -182,7 +172,7 @@ mod tests {
     fn queries() {
         let all = query(Some("n=10&last=a%2Fb+c&flag&bad=%zz"));
         assert_eq!((param(&all, "n"), param(&all, "last")), (Some("10"), Some("a/b c")));
-        assert_eq!((param(&all, "flag"), param(&all, "bad")), (Some(""), None));
-        assert_eq!(encode("a b&c/d"), "a%20b%26c/d");
+        assert_eq!((param(&all, "flag"), param(&all, "bad")), (Some(""), Some("%zz")));
+        assert_eq!(encode("a b&c/d").to_string(), "a%20b%26c/d");
     }
 }

@@ -4,28 +4,57 @@ use std::{path::PathBuf, sync::Arc, sync::Mutex};
 
 use rustls::{
     RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Where certificates are.
+/// What the configuration says of TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     /// The server's certificate and those between it and its root, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-    /// Roots of certificates that clients must have; none if clients need none.
+    /// Root certificates for client certificates, PEM; empty if clients show none.
     pub client_roots: Vec<PathBuf>,
+    /// Whether a client must show a certificate, where there are roots for them.
+    pub clients: Clients,
+    /// The oldest version that is spoken.
     pub minimum: Version,
+    /// Names of the cipher suites that are offered; empty for all.
+    pub cipher_suites: Vec<String>,
+    /// Protocols for ALPN, the preferred one first.
+    pub protocols: Vec<&'static str>,
 }
 
-/// The oldest version that is spoken.
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// They must.
+    MustProve,
+    /// They need not; a certificate that is shown must be good.
+    MayProve,
+}
+
+/// A version of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
+    /// TLS 1.2.
     Tls12,
+    /// TLS 1.3.
     Tls13,
+}
+
+/// The name of a cipher suite as Go has it: rustls writes `TLS13_` where the standard has `TLS_`.
+fn suite_name(suite: &rustls::SupportedCipherSuite) -> String {
+    format!("{:?}", suite.suite()).replacen("TLS13_", "TLS_", 1)
+}
+
+/// Names of all cipher suites that can be offered.
+pub fn cipher_suites() -> Vec<String> {
+    rustls::crypto::aws_lc_rs::default_provider().cipher_suites.iter().map(suite_name).collect()
 }
 
 /// What new connections are made with.
@@ -65,7 +94,11 @@ fn certificates(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn load(files: &Files) -> Result<TlsAcceptor, String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    if !files.cipher_suites.is_empty() {
+        provider.cipher_suites.retain(|suite| files.cipher_suites.contains(&suite_name(suite)));
+    }
+    let provider: Arc<CryptoProvider> = Arc::new(provider);
     let chain = certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| format!("{}: no private key in PEM: {error:?}", files.key.display()))?;
@@ -85,11 +118,16 @@ fn load(files: &Files) -> Result<TlsAcceptor, String> {
                 roots.add(certificate).map_err(|error| format!("{}: {error}", path.display()))?;
             }
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = match files.clients {
+            Clients::MustProve => verifier,
+            Clients::MayProve => verifier.allow_unauthenticated(),
+        };
+        let verifier = verifier.build();
         builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
     };
     let mut config =
         builder.with_single_cert(chain, key).map_err(|error| format!("{}: {error}", files.certificate.display()))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = files.protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

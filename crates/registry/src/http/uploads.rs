@@ -137,6 +137,7 @@ impl Request<'_> {
             media_type: "application/octet-stream".into(),
             size: size.unwrap_or(0),
             actor: self.identity.user.clone(),
+            manifest: None,
         });
         let builder = reply(201)
             .header(header::LOCATION, self.location(&format!("/v2/{name}/blobs/{digest}")))

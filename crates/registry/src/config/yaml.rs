@@ -1,14 +1,35 @@
-//! The configuration as a tree: YAML, with `REGISTRY_…` variables laid over it.
+//! The configuration as a YAML document, with `REGISTRY_…` variables laid over it.
 //!
-//! `REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=/srv` sets `storage.filesystem.rootdirectory`. The value is read as YAML, so that a
-//! list or a number is one. An underscore in a key is not told from the one between keys; known keys have none.
+//! `REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=/srv` sets `storage.filesystem.rootdirectory`. The value is read as YAML, so that it may
+//! be a list or a number. An underscore always stands between two keys; no key that is known has one.
 
 use serde_json::{Map, Value};
 
-/// Bytes of a configuration file.
+/// Maximum size of a configuration file, in bytes.
 const SIZE_MAX: usize = 1 << 20;
-/// How deep it may be.
+/// Maximum depth of its maps and lists.
 const DEPTH_MAX: usize = 32;
+/// Sections that a variable may set. Kubernetes sets `REGISTRY_PORT`, `REGISTRY_SERVICE_HOST` and the like for a service that is
+/// called `registry`.
+const SECTIONS: [&str; 17] = [
+    "version",
+    "log",
+    "loglevel",
+    "storage",
+    "auth",
+    "middleware",
+    "reporting",
+    "http",
+    "notifications",
+    "redis",
+    "health",
+    "catalog",
+    "proxy",
+    "compatibility",
+    "validation",
+    "policy",
+    "strata",
+];
 
 /// Reads a file's text. An empty one is an empty map.
 pub fn parse(text: &str) -> Result<Value, String> {
@@ -35,12 +56,17 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// Lays environment variables over `tree`, in the order of their names.
-pub fn overlay(tree: &mut Value, variables: impl Iterator<Item = (String, String)>) -> Result<(), String> {
+/// Lays environment variables over `tree`, in the order of their names; returns the names of those that name no section.
+pub fn overlay(tree: &mut Value, variables: impl Iterator<Item = (String, String)>) -> Result<Vec<String>, String> {
     let mut ours: Vec<(String, String)> = variables.filter(|(name, _)| name.starts_with("REGISTRY_")).collect();
     ours.sort();
+    let mut foreign = Vec::new();
     for (name, text) in ours {
         let path: Vec<String> = name["REGISTRY_".len()..].split('_').map(str::to_lowercase).collect();
+        if !SECTIONS.contains(&path[0].as_str()) {
+            foreign.push(name);
+            continue;
+        }
         if path.iter().any(String::is_empty) || path.len() > DEPTH_MAX {
             return Err(format!("the variable {name} names no key"));
         }
@@ -51,7 +77,7 @@ pub fn overlay(tree: &mut Value, variables: impl Iterator<Item = (String, String
         };
         set(tree, &path, value).map_err(|problem| format!("the variable {name}: {problem}"))?;
     }
-    Ok(())
+    Ok(foreign)
 }
 
 fn set(tree: &mut Value, path: &[String], value: Value) -> Result<(), String> {
@@ -75,55 +101,9 @@ fn set(tree: &mut Value, path: &[String], value: Value) -> Result<(), String> {
     set(map.entry(key).or_insert(Value::Null), rest, value)
 }
 
-/// Writes a tree as YAML.
+/// Writes a document as YAML.
 pub fn write(value: &Value) -> String {
-    let mut out = String::new();
-    write_at(value, 0, &mut out);
-    out
-}
-
-fn write_at(value: &Value, indent: usize, out: &mut String) {
-    let pad = " ".repeat(indent);
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                out.push_str(&format!("{pad}{}:", scalar(&Value::String(key.clone()))));
-                write_child(value, indent, out);
-            }
-        }
-        Value::Array(list) => {
-            for value in list {
-                out.push_str(&format!("{pad}-"));
-                write_child(value, indent, out);
-            }
-        }
-        other => out.push_str(&format!("{pad}{}\n", scalar(other))),
-    }
-}
-
-fn write_child(value: &Value, indent: usize, out: &mut String) {
-    let is_nested = matches!(value, Value::Object(map) if !map.is_empty())
-        || matches!(value, Value::Array(list) if !list.is_empty());
-    if is_nested {
-        out.push('\n');
-        write_at(value, indent + 2, out);
-    } else {
-        out.push_str(&format!(" {}\n", scalar(value)));
-    }
-}
-
-/// One value on a line: a plain word where YAML takes it for text, else as JSON, which is YAML too.
-fn scalar(value: &Value) -> String {
-    match value {
-        Value::String(text) => {
-            let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-@".contains(&b))
-                && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
-                    .contains(&text.to_lowercase().as_str());
-            if is_plain { text.clone() } else { Value::String(text.clone()).to_string() }
-        }
-        other => other.to_string(),
-    }
+    serde_saphyr::to_string(value).expect("a JSON value has a YAML form")
 }
 
 #[cfg(test)]
@@ -134,25 +114,30 @@ mod tests {
 
     #[test]
     fn variables_lie_over_the_file() {
-        let mut tree = parse("version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /a\nlist:\n- x: 1\n").unwrap();
+        let mut tree = parse("version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /a\nproxy:\n- x: 1\n").unwrap();
         let variables = [
             ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "/b"),
             ("REGISTRY_HTTP_ADDR", "127.0.0.1:1"),
             ("REGISTRY_HTTP_HEADERS", "{X-A: [b]}"),
-            ("REGISTRY_LIST_0_X", "2"),
+            ("REGISTRY_PROXY_0_X", "2"),
+            ("REGISTRY_PORT", "tcp://10.0.0.1:80"),
+            ("REGISTRY_SERVICE_PORT_HTTP", "80"),
             ("OTHER", "x"),
         ];
-        overlay(&mut tree, variables.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))).unwrap();
+        let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        let foreign = overlay(&mut tree, variables).unwrap();
+        assert_eq!(foreign, ["REGISTRY_PORT", "REGISTRY_SERVICE_PORT_HTTP"], "a service of Kubernetes");
         assert_eq!(tree["storage"]["filesystem"]["rootdirectory"], "/b");
         assert_eq!(tree["http"], json!({"addr": "127.0.0.1:1", "headers": {"X-A": ["b"]}}));
-        assert_eq!(tree["list"], json!([{"x": 2}]));
-        let bad = overlay(&mut tree, std::iter::once(("REGISTRY_LIST_7_X".to_owned(), "1".to_owned())));
-        assert!(bad.unwrap_err().contains("REGISTRY_LIST_7_X"));
+        assert_eq!(tree["proxy"], json!([{"x": 2}]));
+        let bad = overlay(&mut tree, std::iter::once(("REGISTRY_PROXY_7_X".to_owned(), "1".to_owned())));
+        assert!(bad.unwrap_err().contains("REGISTRY_PROXY_7_X"));
     }
 
     #[test]
     fn what_is_written_is_read() {
-        let tree = json!({"a": {"b c": [1, "x: y", {"d": null}], "e": []}, "f": "no", "g": "127.0.0.1:5000", "h": "@x", "i": "1.5"});
+        let tree = json!({"a": {"b c": [1, "x: y", {"d": null}], "e": []}, "f": "no", "g": "127.0.0.1:5000", "h": "@x", "i": "1.5",
+            "yes": "on", "j": "0x10", "k": "~", "l": "a: b # c", "m": "multi\nline\n", "n": "", "o": {}, "p": "0b1", "q": "1_000"});
         assert_eq!(parse(&write(&tree)).unwrap(), tree, "{}", write(&tree));
     }
 

@@ -1,20 +1,31 @@
-//! Taking a tree apart: every key must be known, and every mistake is named with its place.
+//! One map of keys of the configuration: every key must be known, and every mistake names its place.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Map, Value};
 
-/// All mistakes of a configuration, in the order they were found.
+/// What is wrong with a configuration, in the order it was found.
 #[derive(Debug, Default)]
-pub struct Mistakes(pub Vec<String>);
+pub struct Mistakes {
+    /// Mistakes, which keep the server from starting.
+    pub errors: Vec<String>,
+    /// Keys of distribution that are known and have no effect, with the reason.
+    pub warnings: Vec<String>,
+}
 
 impl Mistakes {
+    /// Notes a mistake at `place`, such as `http.addr`.
     pub fn add(&mut self, place: &str, problem: impl std::fmt::Display) {
-        self.0.push(format!("{place}: {problem}"));
+        self.errors.push(format!("{place}: {problem}"));
+    }
+
+    /// Notes that what stands at `place` has no effect.
+    pub fn warn(&mut self, place: &str, why: impl std::fmt::Display) {
+        self.warnings.push(format!("{place}: has no effect: {why}"));
     }
 }
 
-/// One map of the tree. [`Section::end`] names the keys that nobody asked for.
+/// One map of the configuration. [`Section::end`] names the keys that nobody asked for.
 pub struct Section<'a> {
     place: String,
     map: Option<&'a Map<String, Value>>,
@@ -22,6 +33,7 @@ pub struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
+    /// The whole configuration.
     pub fn root(value: &'a Value) -> Self {
         Self { place: String::new(), map: value.as_object(), asked: BTreeSet::new() }
     }
@@ -88,6 +100,7 @@ impl<'a> Section<'a> {
         sections
     }
 
+    /// A text or a number.
     pub fn text(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<String> {
         match self.get(key)? {
             Value::String(text) => Some(text.clone()),
@@ -99,15 +112,22 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A boolean, in YAML 1.1's words too.
     pub fn flag(&mut self, key: &'static str, default: bool, mistakes: &mut Mistakes) -> bool {
-        match self.get(key) {
-            None => default,
-            Some(Value::Bool(flag)) => *flag,
-            Some(_) => {
-                mistakes.add(&self.place(key), "is neither true nor false");
-                default
-            }
-        }
+        let found = match self.get(key) {
+            None => Some(default),
+            Some(Value::Bool(flag)) => Some(*flag),
+            Some(Value::String(text)) => match text.to_lowercase().as_str() {
+                "true" | "yes" | "on" | "y" => Some(true),
+                "false" | "no" | "off" | "n" => Some(false),
+                _ => None,
+            },
+            Some(_) => None,
+        };
+        found.unwrap_or_else(|| {
+            mistakes.add(&self.place(key), "is neither true nor false");
+            default
+        })
     }
 
     /// A number of bytes: `4194304`, `4MiB`, `1.5GB`.
@@ -115,7 +135,7 @@ impl<'a> Section<'a> {
         self.parsed(key, mistakes, bytes)
     }
 
-    /// A time as Go writes it: `90s`, `1h30m`; a bare number is of nanoseconds, as there.
+    /// A duration as Go writes it: `90s`, `1h30m`; a number alone counts nanoseconds, as in Go.
     pub fn duration(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<Duration> {
         self.parsed(key, mistakes, duration)
     }
@@ -149,22 +169,26 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// Passes over keys of distribution that have no meaning here.
-    pub fn ignore(&mut self, keys: &[&'static str]) {
-        self.asked.extend(keys);
+    /// Warns of keys of distribution that have no meaning here; each with the reason.
+    pub fn without_effect(&mut self, keys: &[(&'static str, &str)], mistakes: &mut Mistakes) {
+        for (key, why) in keys {
+            if self.get(key).is_some() {
+                mistakes.warn(&self.place(key), why);
+            }
+        }
     }
 
-    /// Names the keys that are not known.
+    /// Ends the section: a key that is not known is a mistake.
     pub fn end(self, mistakes: &mut Mistakes) {
         for key in self.map.into_iter().flat_map(Map::keys) {
             if !self.asked.contains(key.to_lowercase().as_str()) {
-                mistakes.add(&self.place(key), "is not a key that is known here");
+                mistakes.add(&self.place(key), "is not a known key");
             }
         }
     }
 }
 
-/// Reads a number of bytes.
+/// Reads a size in bytes: `4194304`, `4MiB`, `1.5GB`; `k` is 1000 and `Ki` is 1024.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let fail = || format!("{text:?} is not a number of bytes, such as 4194304, 4MiB or 10GB");
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -188,9 +212,9 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     if value.is_finite() && (0.0..1.8e19).contains(&value) { Ok(value as u64) } else { Err(fail()) }
 }
 
-/// Reads a time as Go writes it.
+/// Reads a duration as Go writes it; a number alone counts nanoseconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let fail = || format!("{text:?} is not a time, such as 30s, 5m or 1h30m");
+    let fail = || format!("{text:?} is not a duration, such as 30s, 5m or 1h30m");
     if let Ok(nanos) = text.parse::<u64>() {
         return Ok(Duration::from_nanos(nanos));
     }
@@ -223,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_times() {
+    fn sizes_and_durations_are_read_as_go_reads_them() {
         for (text, expected) in [
             ("0", Some(0)),
             ("4MiB", Some(4 << 20)),
