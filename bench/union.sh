@@ -21,7 +21,7 @@ union_mount() {
   case $1 in
     kernel) mount -t overlay o -o "lowerdir=$DISK/lower,upperdir=$at/up,workdir=$at/wk" "$at/m" ;;
     ours) "$strata" mount -t overlay --fuse -o "lowerdir=$DISK/lower,upperdir=$at/up,workdir=$at/wk" o "$at/m" ;;
-    asleep) "$strata" mount -t overlay --fuse -o "awake=off,lowerdir=$DISK/lower,upperdir=$at/up,workdir=$at/wk" o "$at/m" ;;
+    awake) "$strata" mount -t overlay --fuse -o "awake=on,lowerdir=$DISK/lower,upperdir=$at/up,workdir=$at/wk" o "$at/m" ;;
     fuse-overlayfs) fuse-overlayfs -o "lowerdir=$DISK/lower,upperdir=$at/up,workdir=$at/wk,allow_other" "$at/m" ;;
     fuse-overlayfs2) "$FUSE_OVERLAYFS2" -o "lowerdir=$DISK/lower,upperdir=$at/up,workdir=$at/wk,allow_other" "$at/m" ;;
     unionfs) unionfs -o cow,allow_other,use_ino,suid,dev "$at/up=RW:$DISK/lower=RO" "$at/m" ;;
@@ -60,7 +60,7 @@ drop_caches() { sync; echo 3 > /proc/sys/vm/drop_caches; }
 read -r -a UNION_PEERS <<< "${UNION_PEERS-fuse-overlayfs fuse-overlayfs2 unionfs mergerfs}"
 
 union() {
-  local kind work run peers=(kernel ours asleep)
+  local kind work run peers=(kernel ours awake)
   # Version 2 is another program, which `make bench` installs.
   FUSE_OVERLAYFS2=${FUSE_OVERLAYFS2:-$PWD/target/tools/bin/fuse-overlayfs}
   for kind in "${UNION_PEERS[@]}"; do
@@ -78,7 +78,7 @@ union() {
     for kind in "${peers[@]}"; do
       union_mount "$kind" "$run" || { say "union: $kind does not mount"; continue; }
       union_all "$kind" "$DISK/$kind-$run/m"
-      case $kind in ours | asleep) "$strata" umount "$DISK/$kind-$run/m" ;; *) umount "$DISK/$kind-$run/m" ;; esac
+      case $kind in ours | awake) "$strata" umount "$DISK/$kind-$run/m" ;; *) umount "$DISK/$kind-$run/m" ;; esac
       rm -rf "${DISK:?}/$kind-$run"
     done
   done
@@ -109,8 +109,8 @@ union_report() {
   local work ratio kind other
   while IFS='|' read -r ratio work; do
     result "union: $work" "$(middle "${times[ours $work]}")" "$(middle "${times[kernel $work]}")" "$ratio" "kernel overlayfs"
-    if [ -n "${times[asleep $work]:-}" ]; then
-      result "union, awake=off: $work" "$(middle "${times[asleep $work]}")" "$(middle "${times[kernel $work]}")" "$ratio" "kernel overlayfs"
+    if [ -n "${times[awake $work]:-}" ]; then
+      result "union, awake=on: $work" "$(middle "${times[awake $work]}")" "$(middle "${times[kernel $work]}")" "$ratio" "kernel overlayfs"
     fi
     case "$work" in tar* | untar | rm) ;; *) continue ;; esac
     other=$(for kind in "${UNION_PEERS[@]}"; do

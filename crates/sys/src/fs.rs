@@ -5,7 +5,7 @@ mod probe;
 
 use std::{
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
 };
 
@@ -21,6 +21,29 @@ pub use probe::{
 };
 
 use crate::{StepContext, retry};
+
+/// `struct fsxattr` of linux/fs.h: flags, extent size, number of extents, project, size of extents for copies on write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtendedFlags(pub [u8; 28]);
+
+/// Returns the extended flags of an open file or directory (`FS_IOC_FSGETXATTR`).
+#[allow(unsafe_code)]
+pub fn extended_flags(file: &impl AsFd) -> io::Result<ExtendedFlags> {
+    const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801c_581f;
+    let mut flags = ExtendedFlags([0; 28]);
+    // SAFETY: the kernel writes a `struct fsxattr` of 28 bytes, which `flags` has and which is ours for the call.
+    let result = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), FS_IOC_FSGETXATTR as _, flags.0.as_mut_ptr()) };
+    if result == 0 { Ok(flags) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets the extended flags of an open file or directory (`FS_IOC_FSSETXATTR`).
+#[allow(unsafe_code)]
+pub fn set_extended_flags(file: &impl AsFd, flags: &ExtendedFlags) -> io::Result<()> {
+    const FS_IOC_FSSETXATTR: libc::c_ulong = 0x401c_5820;
+    // SAFETY: the kernel reads a `struct fsxattr` of 28 bytes, which `flags` has and which lives until the call returns.
+    let result = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), FS_IOC_FSSETXATTR as _, flags.0.as_ptr()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
 
 /// A filesystem at the time it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

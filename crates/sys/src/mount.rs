@@ -61,11 +61,30 @@ fn bind_by_mount(source: &Path, target: &Path, access: Access) -> Result<(), Err
     Ok(())
 }
 
+/// Returns a private copy of the mount that `dir` is on, with `dir` as its root, attached nowhere: it shows what lies below
+/// `dir` on that filesystem alone, whatever is or will be mounted there. It ends with the descriptor.
+///
+/// This is how the kernel's overlayfs holds its layers. Fails with `EPERM` without the right to mount, and with `EINVAL` where
+/// the mount is unbindable, or where a more privileged user namespace has locked mounts below `dir`.
+pub fn private_copy(dir: &impl AsFd) -> io::Result<std::os::fd::OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = raw::open_tree(dir, c"", flags)?;
+    // A copy of a shared mount is its peer: what is mounted on the one appears in the other.
+    let attr = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    set_attributes(&tree, &attr, 0)?;
+    Ok(tree)
+}
+
 /// Makes a mount that is not attached yet, and all below it, read-only.
-#[allow(unsafe_code)]
 fn set_read_only(tree: &impl AsFd) -> Result<(), Errno> {
     let attr = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    set_attributes(tree, &attr, libc::AT_RECURSIVE)
+}
+
+/// `mount_setattr(2)` on an open mount.
+#[allow(unsafe_code)]
+fn set_attributes(tree: &impl AsFd, attr: &libc::mount_attr, flags: libc::c_int) -> Result<(), Errno> {
+    let flags = libc::AT_EMPTY_PATH | flags;
     // SAFETY: the kernel reads the NUL-terminated empty path and `size_of::<mount_attr>()` bytes of `attr`, a `struct mount_attr`;
     // both live until the call returns.
     let result = unsafe {
@@ -74,7 +93,7 @@ fn set_read_only(tree: &impl AsFd) -> Result<(), Errno> {
             tree.as_fd().as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     };

@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     io,
     os::{
-        fd::{AsFd, AsRawFd},
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
@@ -50,6 +50,28 @@ pub fn file_handle(dir: &impl AsFd, name: impl AsRef<Path>) -> io::Result<FileHa
     }
     let len = (raw.handle_bytes as usize).min(raw.bytes.len());
     Ok(FileHandle { kind: raw.handle_type, bytes: raw.bytes[..len].to_vec() })
+}
+
+/// Opens (`O_PATH`) what a handle names on the filesystem that `mount`, not an `O_PATH` descriptor itself, is on. `ESTALE` if it is
+/// gone, `EPERM` without the right to go past directories' permissions (`CAP_DAC_READ_SEARCH`).
+#[allow(unsafe_code)]
+pub fn open_by_handle(mount: &impl AsFd, handle: &FileHandle) -> io::Result<OwnedFd> {
+    let mut raw = RawHandle {
+        handle_bytes: handle.bytes.len() as libc::c_uint,
+        handle_type: handle.kind,
+        bytes: [0; libc::MAX_HANDLE_SZ as usize],
+    };
+    raw.bytes.get_mut(..handle.bytes.len()).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(&handle.bytes);
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: `raw` is laid out as `struct file_handle` with `handle_bytes` bytes, ours for the call.
+    let fd = unsafe {
+        libc::open_by_handle_at(mount.as_fd().as_raw_fd(), (&raw mut raw).cast::<libc::file_handle>(), flags)
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Returns the UUID of the filesystem that `file` (not `O_PATH`) is on; `ENOTTY` where it or the kernel (before 6.9) tells none.
@@ -106,6 +128,9 @@ mod tests {
         };
         assert_eq!(a, file_handle(&dir, "c").unwrap());
         assert_ne!(a, file_handle(&dir, "b").unwrap());
+        if let Ok(opened) = open_by_handle(&dir, &a) {
+            assert_eq!(a, file_handle(&opened, "").unwrap());
+        }
         assert_ne!(a, file_handle(&dir, "").unwrap());
         assert_eq!(file_handle(&dir, "none").unwrap_err().kind(), io::ErrorKind::NotFound);
     }

@@ -64,7 +64,7 @@ impl Union {
     }
 
     /// Sees to it that a node of any kind lies in the writable branch.
-    fn raise(&self, index: Index, data: Data) -> Result<()> {
+    pub(crate) fn raise(&self, index: Index, data: Data) -> Result<()> {
         if self.table().peek(index)?.kind != Kind::Dir {
             return self.ensure_upper(index, data).map(drop);
         }

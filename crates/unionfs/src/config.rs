@@ -139,11 +139,15 @@ pub enum OpenError {
     TooManyBranches { count: usize, max: usize },
     #[error("cannot use the branch {}: {source}", path.display())]
     Branch { path: PathBuf, source: io::Error },
+    #[error("cannot use the branch {}: its mount cannot be copied, since it is unbindable or holds mounts that belong to a more privileged user namespace ({source}); bind it elsewhere first", path.display())]
+    Locked { path: PathBuf, source: io::Error },
     #[error("the branch {} is not a directory", path.display())]
     NotADirectory { path: PathBuf },
+    #[error("the branch {} lies in this union itself", path.display())]
+    Itself { path: PathBuf },
     #[error("the branch {} is given twice", path.display())]
     Twice { path: PathBuf },
-    #[error("{} lies inside {}: branches and the work folder must not overlap", inner.display(), outer.display())]
+    #[error("{} lies inside {}, and only a writable branch and its work directory may lie inside a lower one", inner.display(), outer.display())]
     Overlap { inner: PathBuf, outer: PathBuf },
     #[error("the overlay dialect writes to its first branch alone, and {} is not the first", path.display())]
     WritableBelow { path: PathBuf },

@@ -14,6 +14,7 @@ use crate::{
     Union,
     attr::CAPABILITY,
     config::{Dialect, Durability, Metacopy},
+    flags::{check_copied_up, check_unprotected, keep_append_only},
     layer::{Layers, Temp, Work},
     raw::{self, Statx},
     share::origin_of,
@@ -25,6 +26,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Data {
     All,
+    /// All, for a file that is open to be appended to.
+    Append,
     /// The first bytes alone: the rest is about to be cut off.
     First(u64),
     /// None where files may hold attributes alone, else all: the data is not about to change.
@@ -73,6 +76,7 @@ impl Union {
                 check_above(&node, writer)?;
                 let (ns_work, spot) = (Arc::clone(work), self.spot(&ns, index, &node)?);
                 let lower = self.stat_node(&ns, index, &node)?;
+                check_copied_up(&lower, data)?;
                 let key = self.share_key(&ns, node.top, &spot.dir, &spot.name, &lower)?;
                 let origin = origin_of(ns.get(node.top)?, &spot.dir, &spot.name);
                 let data = self.data_wanted(data, &key);
@@ -112,6 +116,7 @@ impl Union {
         }
         let spot = self.spot(ns, index, &node)?;
         let lower = self.stat_node(ns, index, &node)?;
+        check_copied_up(&lower, data)?;
         let key = self.share_key(ns, node.top, &spot.dir, &spot.name, &lower)?;
         let origin = origin_of(ns.get(node.top)?, &spot.dir, &spot.name);
         let copy = if node.kind == Kind::File {
@@ -183,7 +188,7 @@ impl Union {
         })?;
         let file = file.ok_or(Errno::IO)?;
         let mut size = match data {
-            Data::All | Data::Below => lower.stx_size,
+            Data::All | Data::Append | Data::Below => lower.stx_size,
             Data::First(len) => len.min(lower.stx_size),
         };
         let whole = source.is_some();
@@ -282,10 +287,7 @@ impl Union {
         let (writer, work) = ns.writable()?;
         let link = node.link.clone().ok_or(Errno::STALE)?;
         let up = self.dir_up(ns, link.parent)?;
-        if !self.table().peek(link.parent)?.impure {
-            self.mark_impure(&up)?;
-            self.table().edit(link.parent)?.impure = true;
-        }
+        self.mark_impure(link.parent, &up)?;
         let before = self.keys().is_some().then(|| raw::stat_at(&*up, b"")).transpose()?;
         let Copy { temp, dressed, file, lower, shared } = copy;
         let real = self.inos.real(&dressed.stat)?;
@@ -311,6 +313,9 @@ impl Union {
             self.table().edit(index)?.ino = self.inos.number(real);
         } else {
             self.inos.give(real, node.ino);
+        }
+        if let Some(file) = &file {
+            keep_append_only(&lower, file)?;
         }
         self.move_up(index, writer, real, shared.clone(), file)?;
         self.table().edit(index)?.no_capability = dressed.no_capability;
@@ -338,8 +343,12 @@ impl Union {
         node.kept = false;
         node.shared = shared;
         let open = table.open.get(&index).and_then(std::sync::Weak::upgrade);
-        if let (Some(state), Some(file)) = (open, file) {
-            state.moved(Arc::new(file));
+        let Some(file) = file.map(Arc::new) else { return Ok(()) };
+        if let Some(state) = open {
+            state.moved(file);
+        } else if let Some(kept) = table.nameless.get_mut(&index) {
+            let below = std::mem::replace(kept, file);
+            table.released.push(below);
         }
         Ok(())
     }
@@ -388,11 +397,12 @@ impl Union {
             let link = node.link.clone().ok_or(Errno::NOENT)?;
             let spot = Self::dir_spot(self.dir_fd(ns, index, &node, node.top)?);
             let lower = raw::stat_at(&*spot, b"")?;
+            check_unprotected(&lower)?;
             let origin = origin_of(ns.get(node.top)?, &spot, b"");
             let copy = self.copy_other(work, &spot, b"", &lower, origin, None)?;
             let parent = self.known(link.parent)?;
             let up = self.dir_fd(ns, link.parent, &parent, writer)?;
-            self.mark_impure(&up)?;
+            self.mark_impure(link.parent, &up)?;
             let before = self.keys().is_some().then(|| raw::stat_at(&*up, b"")).transpose()?;
             let stat = copy.dressed.stat;
             copy.temp.rename_new(&*up, &link.name).map_err(taken)?;
@@ -434,12 +444,17 @@ impl Union {
     }
 
     /// Notes on a directory of the writable branch that copies are in it: the kernel looks up their inode numbers then.
-    pub(crate) fn mark_impure(&self, up: &OwnedFd) -> Result<()> {
+    pub(crate) fn mark_impure(&self, index: Index, up: &OwnedFd) -> Result<()> {
         let Some(keys) = self.keys() else { return Ok(()) };
-        match raw::set_xattr_at(up, b"", keys.impure, b"y", XattrFlags::CREATE) {
-            Err(Errno::EXIST | Errno::OPNOTSUPP | Errno::PERM) => Ok(()),
-            result => result,
+        if self.table().peek(index)?.impure == Some(true) {
+            return Ok(());
         }
+        match raw::set_xattr_at(up, b"", keys.impure, b"y", XattrFlags::CREATE) {
+            Err(Errno::EXIST | Errno::OPNOTSUPP | Errno::PERM) => {}
+            result => result?,
+        }
+        self.table().edit(index)?.impure = Some(true);
+        Ok(())
     }
 
     /// Copies a file that has no name any more and is open: the copy has none either.

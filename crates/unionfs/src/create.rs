@@ -369,6 +369,7 @@ impl Union {
         let node = table.edit(index)?;
         node.lookups = 1;
         node.no_capability = kind == Kind::File;
+        node.impure = (kind == Kind::Dir).then_some(false);
         table.attach(index, parent, name);
         table.edit(parent)?.version += 1;
         Ok((index, table.get(index)?))
@@ -437,7 +438,7 @@ impl Union {
             }
             result => result?,
         }
-        self.carry_impure(&ns, index, &node, &place.up)?;
+        self.carry_impure(&ns, index, &node, parent, &place.up)?;
         let stat = raw::stat_at(&*place.up, name)?;
         let mut table = self.table();
         table.edit(index)?.lookups += 1;
@@ -470,11 +471,18 @@ impl Union {
     }
 
     /// Marks a directory that a copied-up file was moved or linked into.
-    pub(crate) fn carry_impure(&self, ns: &Layers, index: Index, node: &Node, up: &OwnedFd) -> Result<()> {
+    pub(crate) fn carry_impure(
+        &self,
+        ns: &Layers,
+        index: Index,
+        node: &Node,
+        parent: Index,
+        up: &OwnedFd,
+    ) -> Result<()> {
         let Some(keys) = self.keys() else { return Ok(()) };
         let spot = self.spot(ns, index, node)?;
         if raw::xattr_at(&*spot.dir, &spot.name, keys.origin)?.is_some() {
-            self.mark_impure(up)?;
+            self.mark_impure(parent, up)?;
         }
         Ok(())
     }

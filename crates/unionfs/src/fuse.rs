@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `ops` | the kernel's requests |
 //! | `ids` | the kernel's numbers for nodes |
+//! | `ioctl` | inode flags |
 //! | `awake` | keeping processors from sleeping, if wanted |
 //! | `linger` | waiting for the next request before sleeping |
 //! | `files` | open files, and which of them the kernel reads and writes by itself |
@@ -17,6 +18,7 @@ mod control;
 mod convert;
 mod files;
 mod ids;
+mod ioctl;
 mod linger;
 mod ops;
 mod reply;

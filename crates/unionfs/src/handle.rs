@@ -114,7 +114,11 @@ impl Union {
             _ => return Err(Errno::NXIO),
         }
         if writes {
-            let data = if flags.contains(OFlags::TRUNC) { Data::First(0) } else { Data::All };
+            let data = match flags {
+                flags if flags.contains(OFlags::TRUNC) => Data::First(0),
+                flags if flags.contains(OFlags::APPEND) => Data::Append,
+                _ => Data::All,
+            };
             if self.ensure_upper(index, data)? == Raised::There {
                 self.complete_data(index, data)?;
             }
@@ -123,7 +127,12 @@ impl Union {
         let mut node = self.known(index)?;
         let access = flags & (OFlags::RWMODE | OFlags::TRUNC | OFlags::DIRECT);
         let fd = if writes {
-            self.spot(&ns, index, &node)?.open(access)?
+            let spot = self.spot(&ns, index, &node)?;
+            match spot.open(access) {
+                // An append-only file.
+                Err(Errno::PERM) if flags.contains(OFlags::APPEND) => spot.open(access | OFlags::APPEND)?,
+                result => result?,
+            }
         } else {
             self.open_to_read(&ns, index, &mut node, access)?
         };

@@ -73,6 +73,11 @@ impl Inos {
         (u64::from(real.dev) << OWN_BITS) | real.ino
     }
 
+    /// Whether the object shows a number that is not its own.
+    pub fn is_given(&self, real: Real) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).given.contains_key(&real)
+    }
+
     /// Shows `number` for the object from now on.
     pub fn give(&self, real: Real, number: u64) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).given.insert(real, number);

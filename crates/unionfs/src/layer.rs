@@ -1,16 +1,17 @@
 //! The branches as they are open, and the work folder.
 
 use std::{
+    collections::HashSet,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use rustix::fs::{self, AtFlags, FileType, FlockOperation, Mode, RenameFlags};
-use strata_sys::tree::Dir;
+use strata_sys::{tree::Dir, union::FileHandle};
 
 use crate::{
     config::{Access, Branch},
@@ -24,12 +25,28 @@ pub(crate) struct Layer {
     pub path: PathBuf,
     pub access: Access,
     pub root: Arc<OwnedFd>,
+    /// The root open for reading, once needed: handles are opened by it.
+    pub readable: OnceLock<OwnedFd>,
     /// Of its filesystem; `None` where that tells none.
     pub uuid: Option<[u8; 16]>,
     /// Whether marks in it count.
     pub marks: bool,
     /// Its root holds whiteouts that are attributes.
     pub attribute_whiteouts: bool,
+}
+
+impl Layer {
+    /// Opens what a handle names on the branch's filesystem.
+    pub fn open_by_handle(&self, handle: &FileHandle) -> Result<OwnedFd> {
+        let mount = match self.readable.get() {
+            Some(mount) => mount,
+            None => {
+                let opened = raw::open_readable(&*self.root)?;
+                self.readable.get_or_init(|| opened)
+            }
+        };
+        strata_sys::union::open_by_handle(mount, handle).map_err(|error| raw::errno(&error))
+    }
 }
 
 /// The branches from the top down. Changes under the lock on names alone.
@@ -39,9 +56,17 @@ pub(crate) struct Layers {
     /// The branch that changes go to.
     pub writer: Option<u16>,
     pub work: Option<Arc<Work>>,
+    /// Device and inode of each branch's root and of the work directory: a lower branch may hold them, and must not show them.
+    pub roots: HashSet<(u64, u64)>,
 }
 
 impl Layers {
+    /// Whether a directory is the root of a branch, or the work directory. Reached through another branch, it is `ELOOP`, as in
+    /// the kernel's overlayfs: what shows there would change with each write.
+    pub fn is_root(&self, stat: &raw::Statx) -> bool {
+        self.roots.contains(&(raw::dev_of(stat), stat.stx_ino))
+    }
+
     pub fn get(&self, layer: u16) -> Result<&Arc<Layer>> {
         self.list.get(usize::from(layer)).ok_or(Errno::STALE)
     }

@@ -30,6 +30,8 @@ pub(crate) struct Found {
     /// Branch of the topmost object.
     pub top: u16,
     pub stat: Statx,
+    /// The second part of a directory.
+    pub below: Option<Statx>,
     /// All parts of a directory.
     pub stack: Option<Vec<Below>>,
 }
@@ -127,6 +129,7 @@ impl Union {
             && (Some(found.top) == ns.writer || self.keeps_links(ns, kind));
         let shared = if shares { self.find_shared(ns, parent, name, &found, real)? } else { None };
         let mut stat = found.stat;
+        self.give_number_of_origin(ns, parent, name, &found, real, shared.is_some())?;
         let (top, real) = match &shared {
             Some((_, upper)) if Some(found.top) != ns.writer => {
                 stat = *upper;
@@ -177,6 +180,7 @@ impl Union {
         hint: Option<u16>,
     ) -> Result<Option<Found>> {
         let mut first: Option<(u16, Statx)> = None;
+        let mut below: Option<Statx> = None;
         let mut stack: Vec<Below> = Vec::new();
         let mut trail = Trail::Parent(name.to_vec());
         let parts = parent.dir()?;
@@ -191,9 +195,12 @@ impl Union {
                 Probe::Whiteout => break,
                 Probe::There(stat) => stat,
             };
+            if raw::kind_of(&stat) == Kind::Dir && ns.is_root(&stat) {
+                return Err(Errno::LOOP);
+            }
             if raw::kind_of(&stat) != Kind::Dir {
                 if first.is_none() {
-                    return Ok(Some(Found { top: part.layer, stat, stack: None }));
+                    return Ok(Some(Found { top: part.layer, stat, below: None, stack: None }));
                 }
                 if self.dialect == Dialect::Aufs {
                     continue;
@@ -211,7 +218,10 @@ impl Union {
                 Some(at.into_boxed_slice())
             };
             let marks = self.dir_marks(ns, layer, &dir, here)?;
-            first.get_or_insert((part.layer, stat));
+            match first {
+                None => first = Some((part.layer, stat)),
+                Some(_) => _ = below.get_or_insert(stat),
+            }
             let attribute_whiteouts = marks.attribute_whiteouts || ns.has_attribute_whiteouts(part.layer);
             stack.push(Below { layer: part.layer, attribute_whiteouts, at });
             if marks.opaque {
@@ -227,7 +237,7 @@ impl Union {
         if let Trail::Root(path) = trail {
             self.resolve_from_root(ns, &mut stack, path, name, turns)?;
         }
-        Ok(Some(Found { top, stat, stack: Some(stack) }))
+        Ok(Some(Found { top, stat, below, stack: Some(stack) }))
     }
 
     /// Follows an absolute redirect: adds the parts of the directory at `path` in the branches below the last one found.
@@ -253,6 +263,9 @@ impl Union {
             for part in here.split(|&byte| byte == b'/') {
                 let last = at + part.len() == here.len();
                 match self.probe(layer, attribute_whiteouts, &dir, part)? {
+                    Probe::There(stat) if raw::kind_of(&stat) == Kind::Dir && ns.is_root(&stat) => {
+                        return Err(Errno::LOOP);
+                    }
                     Probe::There(stat) if raw::kind_of(&stat) == Kind::Dir => {}
                     Probe::Absent => {
                         there = false;
@@ -313,7 +326,7 @@ impl Union {
         Ok(Some(redirect))
     }
 
-    /// Asks one branch for a name. `EIO` if it has both the name and its whiteout.
+    /// Asks one branch for a name. `EIO` if it has both the name and its whiteout, as in AUFS.
     pub(crate) fn probe(&self, layer: &Layer, attribute_whiteouts: bool, dir: &OwnedFd, name: &[u8]) -> Result<Probe> {
         let there = raw::find_at(dir, name)?;
         match self.dialect {

@@ -165,7 +165,7 @@ impl Union {
     fn fill(&self, found: &WithoutData, data: Data) -> Result<OwnedFd> {
         let size = match data {
             Data::First(len) => len.min(found.stat.stx_size),
-            Data::All | Data::Below => found.stat.stx_size,
+            Data::All | Data::Append | Data::Below => found.stat.stx_size,
         };
         copy_data(&found.source, &found.file, size)?;
         fs::ftruncate(&found.file, size)?;

@@ -34,9 +34,6 @@ use wire::Fields;
 /// The type of our mounts, as `mount` and `/proc/self/mountinfo` show it.
 pub const FILESYSTEM: &str = "fuse.strata";
 
-/// Up to so many processors, all may be kept awake without asking.
-const AWAKE: usize = 4;
-
 /// A union to mount.
 #[derive(Clone, Debug)]
 pub struct Mount {
@@ -47,8 +44,8 @@ pub struct Mount {
     pub flags: MountFlags,
     /// Whether the kernel may read and write files of the writable branch by itself, where it can.
     pub passthrough: Switch,
-    /// Keeps processors from sleeping while one request follows another, where the kernel lets us (`/dev/cpu_dma_latency`):
-    /// answers come sooner, and idle processors take power. On by default where there are few of them.
+    /// Holds `/dev/cpu_dma_latency`, a power setting of the whole machine, while one request follows another: answers come
+    /// sooner, and idle processors take power. Off by default.
     pub awake: Switch,
     /// Threads that answer the kernel; `None`: as many as there are processors, between 2 and 8.
     pub threads: Option<usize>,
@@ -64,7 +61,7 @@ impl Mount {
             source: "strata".into(),
             flags: MountFlags::empty(),
             passthrough: Switch::On,
-            awake: if strata_sys::process::cpus() <= AWAKE { Switch::On } else { Switch::Off },
+            awake: Switch::Off,
             threads: None,
             log: None,
         }
@@ -129,11 +126,21 @@ pub fn serve(mount: Mount, mountpoint: &Path, ready: impl FnOnce()) -> Result<()
     let union = Union::open(mount.union)?;
     let device =
         attach(&mount.source, &target, if read_only { mount.flags | MountFlags::RDONLY } else { mount.flags })?;
+    if let Ok(own) = device_of(&target) {
+        union.set_own_device(own);
+    }
     process::unmount_on_signal(&target)?;
     fuse::serve(union, settings, asked, device, ready).map_err(|source| {
         _ = rustix::mount::unmount(&target, rustix::mount::UnmountFlags::DETACH);
         MountError::Serve { path: target, source }
     })
+}
+
+/// The device number of what is mounted on `target`, from the kernel's own memory: nothing is asked of the filesystem.
+fn device_of(target: &Path) -> io::Result<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+    let stat = statx(CWD, target, AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT, StatxFlags::TYPE)?;
+    Ok(makedev(stat.stx_dev_major, stat.stx_dev_minor))
 }
 
 /// Mounts a new FUSE filesystem; the kernel asks it through the descriptor.

@@ -1,11 +1,14 @@
 //! Opening a union: what is checked, and what a killed one left behind.
 
 use std::{
-    fs::File,
     io,
-    os::fd::OwnedFd,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{self, FileType, FlockOperation, Mode, RenameFlags, XattrFlags};
@@ -16,7 +19,7 @@ use crate::{
     config::*,
     layer::{Abilities, InUse, Layer, Layers, Work},
     marks::aufs,
-    raw,
+    raw::{self, Statx},
     share::origin_of,
     table::Below,
     types::{Errno, OFlags},
@@ -24,6 +27,9 @@ use crate::{
 
 /// Branches at most: their numbers take 16 bits, and the lowest ones are kept free.
 const MAX_BRANCHES: usize = 32_000;
+
+/// How long a writable branch that another union holds is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 type Opened<T> = std::result::Result<T, OpenError>;
 
@@ -38,7 +44,7 @@ impl Union {
         let limit = strata_sys::union::allow_descriptors(5 * branches.len() as u64 + 2048).unwrap_or(1024);
         let mut list = Vec::with_capacity(branches.len());
         for branch in &branches {
-            list.push(Arc::new(open_layer(branch, dialect)?));
+            list.push(open_layer(branch, dialect)?);
         }
         let writer = branches.iter().position(|branch| branch.access == Access::ReadWrite);
         if let Dialect::Overlay { .. } = dialect
@@ -46,17 +52,24 @@ impl Union {
         {
             return Err(OpenError::WritableBelow { path: below.path.clone() });
         }
-        let mut places: Vec<PathBuf> = list.iter().map(|layer| layer.path.clone()).collect();
+        let mut places: Vec<Place> = list.iter().map(|layer| Place::of(layer, dialect)).collect();
+        let mut roots: Vec<Statx> = Vec::new();
         let mut opened_work = None;
         if let Some(writer) = writer {
-            let layer = &list[writer];
+            let layer = &mut list[writer];
             let new = match dialect {
                 Dialect::Aufs => open_aufs_work(layer)?,
                 Dialect::Overlay { xattrs } => {
                     let path = work.ok_or_else(|| OpenError::NoWork { path: layer.path.clone() })?;
-                    places.push(canonical(&path).map_err(|source| OpenError::Work { path: path.clone(), source })?);
+                    let fail = |source| OpenError::Work { path: path.clone(), source };
+                    if std::fs::symlink_metadata(&path).is_err() {
+                        std::fs::create_dir(&path).map_err(fail)?;
+                    }
+                    places.push(Place { path: canonical(&path).map_err(fail)?, may_lie_in_lower: true });
                     check_overlap(&places)?;
-                    open_overlay_work(layer, &path, xattrs, &mut options)?
+                    let base = open_beside(layer, &path)?;
+                    roots.push(raw::stat_at(&base, b"").map_err(|errno| fail(errno.into()))?);
+                    open_overlay_work(layer, base, &path, xattrs, &mut options)?
                 }
             };
             opened_work = Some(new);
@@ -65,7 +78,16 @@ impl Union {
         if list.iter().any(|layer| layer.uuid.is_none()) {
             options.index = Switch::Off;
         }
-        let layers = Layers { list, writer: writer.map(|writer| writer as u16), work: opened_work.map(Arc::new) };
+        for layer in list.iter().filter(|_| dialect != Dialect::Aufs) {
+            let fail = |errno: Errno| OpenError::Branch { path: layer.path.clone(), source: errno.into() };
+            roots.push(raw::stat_at(&*layer.root, b"").map_err(fail)?);
+        }
+        let layers = Layers {
+            list: list.into_iter().map(Arc::new).collect(),
+            writer: writer.map(|writer| writer as u16),
+            work: opened_work.map(Arc::new),
+            roots: roots.iter().map(|stat| (raw::dev_of(stat), stat.stx_ino)).collect(),
+        };
         settle_origin(&layers, dialect, &mut options);
         let union = Self::new(layers, dialect, options);
         union.dirs.make_room(branches.len(), limit);
@@ -126,6 +148,55 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
     std::fs::canonicalize(path)
 }
 
+/// Opens a directory as the union works in it: in a private copy of its mount, so that no mount below it is ever entered. One
+/// of those may be this union's own, which would wait for itself.
+///
+/// Without the right to mount (a union that is not to be mounted either) it is opened where it is.
+fn open_private(dir: &OwnedFd) -> io::Result<OwnedFd> {
+    match strata_sys::mount::private_copy(dir) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => {
+            Ok(raw::open_dir_at(dir, b".")?)
+        }
+        result => result,
+    }
+}
+
+/// Opens the work directory at `path` and the writable branch anew, both in one private copy: files are renamed within one
+/// mount alone.
+fn open_beside(layer: &mut Layer, path: &Path) -> Opened<OwnedFd> {
+    let fail = |source: io::Error| OpenError::Work { path: path.into(), source };
+    let fail_errno = |errno: Errno| fail(errno.into());
+    let elsewhere = || OpenError::WorkElsewhere { work: path.into(), branch: layer.path.clone() };
+    let work_path = canonical(path).map_err(fail)?;
+    let shared = layer.path.components().zip(work_path.components()).take_while(|(one, other)| one == other);
+    let common: PathBuf = shared.map(|(part, _)| part).collect();
+    let dir = |path: &Path| {
+        fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(fail_errno)
+    };
+    let (branch, work, common_dir) = (dir(&layer.path)?, dir(&work_path)?, dir(&common)?);
+    let identity = |fd: &OwnedFd| {
+        let stat = raw::stat_at(fd, b"").map_err(fail_errno)?;
+        Ok::<_, OpenError>((raw::dev_of(&stat), stat.stx_ino))
+    };
+    if identity(&branch)?.0 != identity(&work)?.0 || raw::mount_of(&branch) != raw::mount_of(&work) {
+        return Err(elsewhere());
+    }
+    let copy = match open_private(&common_dir) {
+        Err(source) if source.raw_os_error() == Some(libc::EINVAL) => {
+            return Err(OpenError::Locked { path: common, source });
+        }
+        result => result.map_err(fail)?,
+    };
+    let part = |full: &Path, was: &OwnedFd| {
+        let rest = full.strip_prefix(&common).unwrap_or(full).as_os_str().as_bytes();
+        let found = raw::open_dir_path(copy.as_fd(), rest).map_err(fail_errno)?;
+        if identity(&found)? == identity(was)? { Ok(found) } else { Err(fail_errno(Errno::STALE)) }
+    };
+    let base = part(&work_path, &work)?;
+    layer.root = Arc::new(part(&layer.path, &branch)?);
+    Ok(base)
+}
+
 /// Opens a branch; its path becomes absolute and free of links.
 pub(crate) fn open_layer(branch: &Branch, dialect: Dialect) -> Opened<Layer> {
     let fail = |source: io::Error| OpenError::Branch { path: branch.path.clone(), source };
@@ -135,7 +206,12 @@ pub(crate) fn open_layer(branch: &Branch, dialect: Dialect) -> Opened<Layer> {
         Err(Errno::NOTDIR) => return Err(OpenError::NotADirectory { path: branch.path.clone() }),
         result => result.map_err(|errno| fail(errno.into()))?,
     };
-    let root = raw::open_dir_at(&readable, b".").map_err(|errno| fail(errno.into()))?;
+    let root = match open_private(&readable) {
+        Err(source) if source.raw_os_error() == Some(libc::EINVAL) => {
+            return Err(OpenError::Locked { path: branch.path.clone(), source });
+        }
+        result => result.map_err(fail)?,
+    };
     let attribute_whiteouts = match dialect {
         Dialect::Overlay { xattrs } => {
             let opaque = raw::xattr_at(&root, b"", xattrs.keys().opaque).map_err(|errno| fail(errno.into()))?;
@@ -147,33 +223,61 @@ pub(crate) fn open_layer(branch: &Branch, dialect: Dialect) -> Opened<Layer> {
         path,
         access: branch.access,
         root: Arc::new(root),
+        readable: OnceLock::new(),
         uuid: strata_sys::union::filesystem_uuid(&readable).ok(),
         marks: dialect != Dialect::Aufs || branch.access != Access::ReadOnly,
         attribute_whiteouts,
     })
 }
 
-/// Refuses folders of which one is, or lies in, another.
-pub(crate) fn check_overlap(places: &[PathBuf]) -> Opened<()> {
-    let mut sorted: Vec<&PathBuf> = places.iter().collect();
-    // Component by component, so that a folder comes right before what lies in it.
+/// A branch or the work directory, by its path.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    path: PathBuf,
+    /// The overlay dialect's writable branch and work directory.
+    may_lie_in_lower: bool,
+}
+
+impl Place {
+    pub fn of(layer: &Layer, dialect: Dialect) -> Self {
+        let may_lie_in_lower = dialect != Dialect::Aufs && layer.access == Access::ReadWrite;
+        Self { path: layer.path.clone(), may_lie_in_lower }
+    }
+}
+
+/// Refuses directories of which one is, or lies in, another. As in the kernel's overlayfs, the writable branch and the work
+/// directory may lie in a lower branch.
+pub(crate) fn check_overlap(places: &[Place]) -> Opened<()> {
+    let mut sorted: Vec<&Place> = places.iter().collect();
+    // Paths compare component by component: a directory comes right before all that lies in it.
     sorted.sort();
-    for pair in sorted.windows(2) {
-        let [outer, inner] = pair else { continue };
-        if outer == inner {
-            return Err(OpenError::Twice { path: outer.to_path_buf() });
+    let mut around: Vec<&Place> = Vec::new();
+    for inner in sorted {
+        around.retain(|outer| inner.path.starts_with(&outer.path));
+        if let Some(same) = around.iter().find(|outer| outer.path == inner.path) {
+            return Err(OpenError::Twice { path: same.path.clone() });
         }
-        if inner.starts_with(outer) {
-            return Err(OpenError::Overlap { inner: inner.to_path_buf(), outer: outer.to_path_buf() });
+        if let Some(outer) = around.iter().find(|outer| !inner.may_lie_in_lower || outer.may_lie_in_lower) {
+            return Err(OpenError::Overlap { inner: inner.path.clone(), outer: outer.path.clone() });
         }
+        around.push(inner);
     }
     Ok(())
 }
 
-fn lock(path: &Path) -> Opened<InUse> {
-    let file = File::open(path).map_err(|source| OpenError::Work { path: path.into(), source })?;
-    match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(InUse(file.into())),
+/// Locks a directory of the writable branch's filesystem against other unions.
+fn lock(dir: &OwnedFd, path: &Path) -> Opened<InUse> {
+    let file = raw::open_readable(dir).map_err(|errno| OpenError::Work { path: path.into(), source: errno.into() })?;
+    // umount(8) returns before the process behind a mount has ended.
+    let end = Instant::now() + PATIENCE;
+    let locked = loop {
+        match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+            result => break result,
+        }
+    };
+    match locked {
+        Ok(()) => Ok(InUse(file)),
         Err(Errno::WOULDBLOCK) => Err(OpenError::InUse { path: path.into() }),
         Err(errno) => Err(OpenError::Work { path: path.into(), source: errno.into() }),
     }
@@ -207,17 +311,9 @@ fn scratch(base: &OwnedFd, name: &str, path: &Path, fresh: Switch) -> Opened<Own
     Ok(dir)
 }
 
-fn open_overlay_work(layer: &Layer, path: &Path, xattrs: Xattrs, options: &mut Options) -> Opened<Work> {
+fn open_overlay_work(layer: &Layer, base: OwnedFd, path: &Path, xattrs: Xattrs, options: &mut Options) -> Opened<Work> {
     let fail = |source: io::Error| OpenError::Work { path: path.into(), source };
-    if std::fs::symlink_metadata(path).is_err() {
-        std::fs::create_dir(path).map_err(fail)?;
-    }
-    let held = lock(path)?;
-    let base = raw::open_dir_at(&held.0, b".").map_err(|errno| fail(errno.into()))?;
-    let dev = |fd: &OwnedFd| raw::stat_at(fd, b"").map(|stat| raw::dev_of(&stat)).map_err(|errno| fail(errno.into()));
-    if dev(&base)? != dev(&layer.root)? {
-        return Err(OpenError::WorkElsewhere { work: path.into(), branch: layer.path.clone() });
-    }
+    let held = lock(&base, path)?;
     let dir = scratch(&base, "work", path, Switch::On)?;
     let keys = xattrs.keys();
     let namespace = if xattrs == Xattrs::Trusted { "trusted" } else { "user" };
@@ -247,7 +343,7 @@ pub(crate) fn open_aufs_work(layer: &Layer) -> Opened<Work> {
         Errno::ROFS => OpenError::ReadOnlyFilesystem { path: layer.path.clone() },
         errno => OpenError::Branch { path: layer.path.clone(), source: errno.into() },
     };
-    let held = lock(&layer.path)?;
+    let held = lock(&layer.root, &layer.path)?;
     match fs::mknodat(&*layer.root, aufs::BASE, FileType::RegularFile, Mode::from_raw_mode(0o444), 0) {
         Ok(()) => crate::copyup::set_mode(&layer.root, aufs::BASE, 0o444).map_err(fail)?,
         Err(Errno::EXIST) => {}

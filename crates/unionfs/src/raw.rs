@@ -22,6 +22,12 @@ pub(crate) fn stat_at(dir: impl AsFd, name: &[u8]) -> Result<Statx> {
     fs::statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)
 }
 
+/// The number of the mount that a descriptor is on; `None` before Linux 5.8.
+pub(crate) fn mount_of(fd: impl AsFd) -> Option<u64> {
+    let stat = fs::statx(fd, b"".as_slice(), AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    (stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(stat.stx_mnt_id)
+}
+
 /// As [`stat_at`]; `None` if the name is not there.
 pub(crate) fn find_at(dir: impl AsFd, name: &[u8]) -> Result<Option<Statx>> {
     match stat_at(dir, name) {

@@ -2,8 +2,11 @@
 
 use std::{
     collections::HashSet,
-    ffi::OsString,
-    os::{fd::OwnedFd, unix::ffi::OsStringExt},
+    ffi::{OsStr, OsString},
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     sync::Arc,
 };
 
@@ -43,13 +46,13 @@ impl Union {
         Ok(())
     }
 
-    /// As [`Union::read_dir`], and looks each name up: an entry taken counts as one lookup. Names that are gone by now, or
-    /// that cannot be looked up, are left out.
+    /// As [`Union::read_dir`], and looks each name up: an entry taken counts as one lookup. Names that are gone by now are left
+    /// out; one whose lookup fails otherwise has no [`Entry`].
     pub fn read_dir_plus(
         &self,
         node: NodeId,
         offset: u64,
-        fill: &mut dyn FnMut(&DirEntry, &Entry) -> Fill,
+        fill: &mut dyn FnMut(&DirEntry, Option<&Entry>) -> Fill,
     ) -> Result<()> {
         let ns = self.look();
         let index = index_of(node)?;
@@ -57,12 +60,22 @@ impl Union {
         let unchanged = self.table().peek(index)?.version == listing.version;
         for item in listing.from(offset) {
             let hint = unchanged.then_some(item.layer);
-            let Ok((found, node, stat)) = self.lookup_in(&ns, index, &item.name, hint) else { continue };
+            let (found, node, stat) = match self.lookup_in(&ns, index, &item.name, hint) {
+                Ok(found) => found,
+                Err(Errno::NOENT) => continue,
+                Err(errno) => {
+                    tracing::debug!(name = %OsStr::from_bytes(&item.name).display(), %errno, "a name is listed that cannot be looked up");
+                    if fill(&entry(item), None) == Fill::Full {
+                        break;
+                    }
+                    continue;
+                }
+            };
             let full = self.entry_of(&ns, found, &node, &stat);
             self.listed.put(&ns, found, &node, &full.attr);
             let mut shown = entry(item);
             (shown.ino, shown.kind) = (full.attr.ino, full.attr.kind);
-            if fill(&shown, &full) == Fill::Full {
+            if fill(&shown, Some(&full)) == Fill::Full {
                 self.table().forget(found, 1);
                 break;
             }
@@ -76,7 +89,8 @@ impl Union {
         let index = index_of(node)?;
         let node = self.known(index)?;
         let Ok((writer, _)) = ns.writable() else { return Ok(()) };
-        let volatile = self.options.durability == crate::config::Durability::Volatile;
+        let is_gone = node.link.is_none() && index != ROOT;
+        let volatile = is_gone || self.options.durability == crate::config::Durability::Volatile;
         if volatile || !node.dir()?.iter().any(|part| part.layer == writer) {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use crate::{
     Union,
     config::*,
     layer::Layers,
-    open::{check_number, check_overlap, open_aufs_work, open_layer, root_stack},
+    open::{Place, check_number, check_overlap, open_aufs_work, open_layer, root_stack},
     raw,
     table::{Index, Link, ROOT, id_of},
     types::*,
@@ -19,10 +19,14 @@ impl Union {
     /// The notifier hears of every known name that shows something else now.
     pub fn add_branch(&self, index: usize, branch: Branch) -> std::result::Result<(), OpenError> {
         let layer = self.fixed().and_then(|()| open_layer(&branch, self.dialect))?;
+        let stat = raw::stat_at(&*layer.root, b"");
+        if stat.is_ok_and(|stat| self.own_device.get() == Some(&raw::dev_of(&stat))) {
+            return Err(OpenError::Itself { path: layer.path });
+        }
         let mut ns = self.change();
         check_number(ns.list.len() + 1)?;
-        let mut places: Vec<_> = ns.list.iter().map(|layer| layer.path.clone()).collect();
-        places.push(layer.path.clone());
+        let mut places: Vec<_> = ns.list.iter().map(|layer| Place::of(layer, self.dialect)).collect();
+        places.push(Place::of(&layer, self.dialect));
         check_overlap(&places)?;
         let mut list = ns.list.clone();
         let index = if index == usize::MAX { list.len() } else { index };

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    sync::Arc,
 };
 
 use rustix::fs::{self, AtFlags, RenameFlags, XattrFlags};
@@ -11,11 +12,13 @@ use strata_sys::tree::Kind;
 use crate::{
     Union,
     copyup::Data,
+    flags::check_unprotected,
     layer::{Layers, Temp, Work},
     marks::aufs,
     raw,
-    table::{Index, Node, index_of},
+    table::{Index, NAMELESS, Node, index_of},
     types::*,
+    union::Spot,
 };
 
 impl Union {
@@ -36,6 +39,7 @@ impl Union {
         let (index, node, stat) = self.lookup_in(&ns, parent, name, None)?;
         let result = match (what, node.kind) {
             (Removal::File, Kind::Dir) => Err(Errno::ISDIR),
+            _ if Some(node.top) != ns.writer && check_unprotected(&stat).is_err() => Err(Errno::PERM),
             (Removal::File, _) => self.remove_file(&ns, parent, name, index, &node, stat.stx_nlink),
             (Removal::Dir, Kind::Dir) => self.remove_dir(&ns, parent, name, index, &node),
             (Removal::Dir, _) => Err(Errno::NOTDIR),
@@ -86,22 +90,39 @@ impl Union {
         self.removed(ns, parent, name, index, &node, last)
     }
 
-    /// Opens a node that is about to lose its last name and is open, so that it stays known.
+    /// Opens a node that is about to lose its last name, so that those who hold it still get answers: an open file, a working
+    /// directory, what is open by `O_PATH`.
     pub(crate) fn keep_open(&self, ns: &Layers, index: Index, node: &Node) -> Result<()> {
-        let state = {
+        let (state, is_kept) = {
             let table = self.table();
-            let state = table.open.get(&index).and_then(std::sync::Weak::upgrade);
-            state.filter(|state| table.links(index).len() < 2 && state.real().is_none())
+            if table.links(index).len() > 1 {
+                return Ok(());
+            }
+            let is_kept = table.nameless.contains_key(&index) || table.nameless.len() >= NAMELESS;
+            (table.open.get(&index).and_then(std::sync::Weak::upgrade), is_kept)
         };
-        let Some(state) = state else { return Ok(()) };
-        // Without a name its data would not be found any more.
-        self.complete_data_in(ns, index)?;
+        let open = |spot: &Spot| {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            if spot.name.is_empty() {
+                rustix::io::dup(&*spot.dir)
+            } else {
+                fs::openat(&*spot.dir, &*spot.name, flags, fs::Mode::empty())
+            }
+        };
+        let Some(state) = state else {
+            if !is_kept && let Ok(fd) = self.spot(ns, index, node).and_then(|spot| open(&spot)) {
+                self.table().nameless.insert(index, Arc::new(fd));
+            }
+            return Ok(());
+        };
         if state.real().is_some() {
             return Ok(());
         }
-        let spot = self.spot(ns, index, node)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        state.keep(fs::openat(&*spot.dir, &*spot.name, flags, fs::Mode::empty())?);
+        // Without a name its data would not be found any more.
+        self.complete_data_in(ns, index)?;
+        if state.real().is_none() {
+            state.keep(open(&self.spot(ns, index, node)?)?);
+        }
         Ok(())
     }
 
@@ -145,6 +166,7 @@ impl Union {
         if !self.is_empty(ns, index, node)? {
             return Err(Errno::NOTEMPTY);
         }
+        self.keep_open(ns, index, node)?;
         let parent_node = self.known(parent)?;
         let lower = self.lower_has(ns, parent, &parent_node, name)?;
         if node.top == writer {

@@ -14,6 +14,7 @@ use crate::{
     config::{Dialect, RedirectDir},
     copyup::Data,
     create::{Mark, RENAMES},
+    flags::check_unprotected,
     layer::{Layers, Work},
     marks::{Keys, Redirect, aufs},
     raw,
@@ -74,7 +75,13 @@ impl Union {
     /// Finds both names; each found counts as a lookup.
     fn sides(&self, ns: &Layers, from: (Index, &[u8]), to: (Index, &[u8])) -> Result<(Side, Option<Side>)> {
         let find = |(parent, name): (Index, &[u8])| {
-            let (index, node, _) = self.lookup_in(ns, parent, name, None)?;
+            let (index, node, stat) = self.lookup_in(ns, parent, name, None)?;
+            if Some(node.top) != ns.writer
+                && let Err(errno) = check_unprotected(&stat)
+            {
+                self.table().forget(index, 1);
+                return Err(errno);
+            }
             Ok(Side { parent, name: name.to_vec(), index, node })
         };
         let old = find(from)?;
@@ -173,7 +180,11 @@ impl Union {
         // What a removal of the target would do first.
         let target_links = match new {
             Some(new) if !is_dir => Some(self.prepare_target(ns, new)?),
-            _ => None,
+            Some(new) => {
+                self.keep_open(ns, new.index, &new.node)?;
+                None
+            }
+            None => None,
         };
         self.copy_up(ns, old.index, Data::All)?;
         let up = self.dir_up(ns, old.parent)?;
@@ -192,7 +203,7 @@ impl Union {
         let lower = self.lower_has(ns, old.parent, &parent_node, &old.name)?;
         self.own_whiteout(ns, &new_up, new_name)?;
         let target = self.target(ns, &new_up, new_name)?;
-        self.carry_impure(ns, old.index, &node, &new_up)?;
+        self.carry_impure(ns, old.index, &node, new_parent, &new_up)?;
         match self.dialect {
             Dialect::Overlay { .. } => {
                 self.move_overlay(work, (&up, &old.name), (&new_up, new_name), target, is_dir, lower)?;
@@ -444,8 +455,8 @@ impl Union {
             });
         }
         let (up, new_up) = (self.dir_up(ns, old.parent)?, self.dir_up(ns, new.parent)?);
-        self.carry_impure(ns, old.index, &self.known(old.index)?, &new_up)?;
-        self.carry_impure(ns, new.index, &self.known(new.index)?, &up)?;
+        self.carry_impure(ns, old.index, &self.known(old.index)?, new.parent, &new_up)?;
+        self.carry_impure(ns, new.index, &self.known(new.index)?, old.parent, &up)?;
         Self::exchange(&up, &old.name, &new_up, &new.name)?;
         let mut table = self.table();
         for (side, places) in [old, new].into_iter().zip(places) {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// `version`, `magic`, length, flags, handle type, UUID.
-const HANDLE_HEAD: usize = 21;
+pub(crate) const HANDLE_HEAD: usize = 21;
 
 impl Union {
     /// Whether lower files with several names are one node.
@@ -78,9 +78,11 @@ impl Union {
         if in_upper && upper_real != real || raw::kind_of(&upper) != raw::kind_of(&found.stat) {
             return Ok(None);
         }
-        if !in_upper {
+        if !in_upper && self.keys().is_none() {
             let number = self.inos.number(upper_real);
             self.inos.give(real, number);
+        } else if !in_upper && !self.inos.is_given(upper_real) {
+            self.inos.give(upper_real, self.inos.number(real));
         }
         if !self.table().shared.contains_key(&key) {
             let Some(keys) = self.keys() else { return Ok(None) };

@@ -6,6 +6,7 @@ use std::{
     borrow::Borrow,
     collections::HashMap,
     hash::{Hash, Hasher},
+    os::fd::OwnedFd,
     sync::{Arc, Weak},
 };
 
@@ -20,6 +21,9 @@ use crate::{
 pub(crate) type Index = u32;
 
 pub(crate) const ROOT: Index = 0;
+
+/// Objects without a name that are held at most.
+pub(crate) const NAMELESS: usize = 1024;
 
 pub(crate) fn id_of(index: Index) -> NodeId {
     NodeId(u64::from(index) + 1)
@@ -67,8 +71,8 @@ pub(crate) struct Node {
     pub version: u32,
     /// A file's content was given to a [`Keep`](crate::Keep).
     pub kept: bool,
-    /// A directory's part in the writable branch is known to be marked so.
-    pub impure: bool,
+    /// Whether a directory's part in the writable branch is marked as one that holds copies; `None`: not known yet.
+    pub impure: Option<bool>,
     /// It is known to have no `security.capability`, which the kernel asks for before many a change.
     pub no_capability: bool,
     /// A way to it; `None` if it has no name any more. Further ones are in [`Table::extra`].
@@ -92,6 +96,22 @@ impl Node {
     pub fn has_lower(&self, writer: Option<u16>) -> bool {
         self.stack.as_ref().is_some_and(|stack| stack.iter().any(|below| Some(below.layer) != writer))
     }
+}
+
+/// How a directory's part in a branch is reached from a descriptor at hand.
+pub(crate) struct Way {
+    /// An ancestor; `None`: the branch's root.
+    pub base: Option<Arc<OwnedFd>>,
+    /// Where to begin below `base`.
+    pub at: Vec<u8>,
+    /// The directories on the way, the last of them the one that is wanted.
+    pub steps: Vec<Step>,
+}
+
+/// A directory on the way, and the name that leads to it from the one before; empty if [`Way::at`] is its path.
+pub(crate) struct Step {
+    pub key: (Index, u32, u16),
+    pub name: Arc<[u8]>,
 }
 
 /// A lower file with several names that has been copied up: all of them show the copy.
@@ -170,6 +190,11 @@ pub(crate) struct Table {
     /// Keys of [`Table::shared`] by the copy.
     pub by_upper: HashMap<Real, Arc<[u8]>>,
     pub open: HashMap<Index, Weak<FileState>>,
+    /// Objects of nodes that have lost their last name and are not open, while somebody holds the node: as a working directory,
+    /// by `O_PATH`, or by a watch. At most [`NAMELESS`].
+    pub nameless: HashMap<Index, Arc<OwnedFd>>,
+    /// Descriptors of nodes that are released, to be closed without the lock on the table.
+    pub released: Vec<Arc<OwnedFd>>,
     /// Stacks of directories that lie in one branch at their own name: one copy each.
     plain: HashMap<u16, Arc<[Below]>>,
 }
@@ -248,7 +273,7 @@ impl Table {
             generation: 0,
             version: 0,
             kept: false,
-            impure: false,
+            impure: None,
             no_capability: false,
             link: None,
             stack,
@@ -279,6 +304,7 @@ impl Table {
             }
             self.unlink_node(old, parent, &name);
         }
+        self.released.extend(self.nameless.remove(&index));
         let link = Link { parent, name };
         let node = &mut self.nodes[index as usize];
         if node.link.is_none() {
@@ -344,6 +370,7 @@ impl Table {
             }
             self.extra.remove(&index);
             self.open.remove(&index);
+            self.released.extend(self.nameless.remove(&index));
             let node = &mut self.nodes[index as usize];
             node.used = false;
             node.link = None;
@@ -357,6 +384,40 @@ impl Table {
             }
             self.free.push(index);
         }
+    }
+
+    /// The way to directory `index` in branch `layer` from the nearest ancestor that `at_hand` has a descriptor of.
+    /// `ENOENT` if it does not lie there, or has no name any more.
+    pub fn way(
+        &self,
+        index: Index,
+        layer: u16,
+        at_hand: impl Fn((Index, u32, u16)) -> Option<Arc<OwnedFd>>,
+    ) -> Result<Way> {
+        let mut steps = Vec::new();
+        let mut at = index;
+        let (base, start) = loop {
+            if at == ROOT {
+                break (None, Vec::new());
+            }
+            let node = self.peek(at)?;
+            let key = (at, node.generation, layer);
+            if at != index
+                && let Some(fd) = at_hand(key)
+            {
+                break (Some(fd), Vec::new());
+            }
+            let below = node.dir()?.iter().find(|below| below.layer == layer).ok_or(Errno::NOENT)?;
+            if let Some(base) = &below.at {
+                steps.push(Step { key, name: Arc::default() });
+                break (None, base.to_vec());
+            }
+            let link = node.link.as_ref().ok_or(Errno::NOENT)?;
+            steps.push(Step { key, name: Arc::clone(&link.name) });
+            at = link.parent;
+        };
+        steps.reverse();
+        Ok(Way { base, at: start, steps })
     }
 
     /// The place of directory `index` in branch `layer`, from the branch's root on; `""` is the root.

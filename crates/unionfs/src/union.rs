@@ -6,7 +6,9 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::ffi::{OsStrExt, OsStringExt},
     },
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool,
+    },
 };
 
 use strata_sys::tree::Kind;
@@ -22,12 +24,16 @@ use crate::{
     listing::Listings,
     marks::{Keys, aufs, check_name, mixed},
     raw::{self, Statx},
-    table::{Index, Node, ROOT, Table, id_of, index_of},
+    table::{Index, Node, ROOT, Table, Way, id_of, index_of},
     types::*,
 };
 
 /// Called with what the front must drop from its caches, from whichever thread noticed it.
 pub type Notifier = Box<dyn Fn(Invalidation) + Send + Sync>;
+
+/// On the way to a directory far from any descriptor at hand, one is kept each so many levels. So the way up through a deep
+/// tree costs no more than the way down.
+const STRIDE: usize = 32;
 
 /// Locks for copy-ups that run beside each other.
 const STRIPES: usize = 64;
@@ -54,6 +60,8 @@ pub struct Union {
     pub(crate) keeping: [Mutex<()>; STRIPES],
     /// Of the folder that something was made in last. Written under `ns` taken alone, dropped under it shared.
     pub(crate) folder: Mutex<Option<Folder>>,
+    /// `st_dev` of the mount that shows this union: no branch of it may lie there.
+    pub(crate) own_device: OnceLock<u64>,
     notify: RwLock<Option<Notifier>>,
 }
 
@@ -94,6 +102,7 @@ impl Union {
             copying: [const { Mutex::new(()) }; STRIPES],
             keeping: [const { Mutex::new(()) }; STRIPES],
             folder: Mutex::default(),
+            own_device: OnceLock::new(),
             notify: RwLock::new(None),
         }
     }
@@ -147,6 +156,11 @@ impl Union {
         *self.notify.write().unwrap_or_else(PoisonError::into_inner) = Some(notify);
     }
 
+    /// Sets the device number of the mount that shows this union, once.
+    pub(crate) fn set_own_device(&self, device: u64) {
+        _ = self.own_device.set(device);
+    }
+
     pub(crate) fn tell(&self, what: Invalidation) {
         if let Some(notify) = &*self.notify.read().unwrap_or_else(PoisonError::into_inner) {
             notify(what);
@@ -178,17 +192,30 @@ impl Union {
         if let Some(fd) = self.dirs.get(key) {
             return Ok(fd);
         }
-        let path = self.table().place(index, layer)?;
-        let fd = match raw::open_dir_path(branch.root.as_fd(), &path) {
-            Ok(fd) => Arc::new(fd),
-            Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV)) => {
-                tracing::warn!(branch = %branch.path.display(), path = %OsStr::from_bytes(&path).display(), %errno,
-                    "a directory is gone from under the union");
-                return Err(Errno::STALE);
+        let Way { base, at, steps } = self.table().way(index, layer, |key| self.dirs.get(key))?;
+        let mut fd = base.unwrap_or_else(|| Arc::clone(&branch.root));
+        let mut path = at;
+        for (number, step) in steps.iter().enumerate() {
+            if !path.is_empty() && !step.name.is_empty() {
+                path.push(b'/');
             }
-            Err(errno) => return Err(errno),
-        };
-        self.dirs.put(key, Arc::clone(&fd));
+            path.extend_from_slice(&step.name);
+            let is_last = number + 1 == steps.len();
+            if !is_last && number % STRIDE != 0 {
+                continue;
+            }
+            fd = match raw::open_dir_path(fd.as_fd(), &path) {
+                Ok(fd) => Arc::new(fd),
+                Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV)) => {
+                    tracing::warn!(branch = %branch.path.display(), path = %OsStr::from_bytes(&path).display(), %errno,
+                        "a directory is gone from under the union");
+                    return Err(Errno::STALE);
+                }
+                Err(errno) => return Err(errno),
+            };
+            path.clear();
+            self.dirs.put(step.key, Arc::clone(&fd));
+        }
         Ok(fd)
     }
 
@@ -198,8 +225,10 @@ impl Union {
             if index == ROOT {
                 return Ok(Spot::of(Arc::clone(&ns.get(node.top)?.root)));
             }
-            let state = self.table().open.get(&index).and_then(std::sync::Weak::upgrade).ok_or(Errno::STALE)?;
-            return state.real().map(Spot::of).ok_or(Errno::STALE);
+            let table = self.table();
+            let open = table.open.get(&index).and_then(std::sync::Weak::upgrade).and_then(|state| state.real());
+            let fd = open.or_else(|| table.nameless.get(&index).cloned());
+            return fd.map(Spot::of).ok_or(Errno::STALE);
         };
         if let Some(name) = &node.shared {
             let (_, work) = ns.writable()?;
@@ -284,7 +313,7 @@ impl Union {
                 _ => self.spot(ns, index, &node)?.stat()?,
             };
             let mut attr = self.attr_of(&node, &stat);
-            if node.shared.is_none() && Some(node.top) != ns.writer {
+            if node.kind == Kind::Dir || node.shared.is_none() && Some(node.top) != ns.writer {
                 attr.nlink = 0;
             }
             return Ok(attr);
@@ -302,9 +331,14 @@ impl Union {
 
     /// Gives back `count` lookups of `node`.
     pub fn forget(&self, node: NodeId, count: u64) {
-        if let Ok(index) = index_of(node) {
-            self.table().forget(index, count);
-        }
+        let Ok(index) = index_of(node) else { return };
+        let released = {
+            let mut table = self.table();
+            table.forget(index, count);
+            std::mem::take(&mut table.released)
+        };
+        // Closing what was the last name's file may take as long as removing it.
+        drop(released);
     }
 
     /// Returns the text of a symbolic link.

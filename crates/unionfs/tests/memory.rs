@@ -20,6 +20,7 @@ fn walk(union: &Union, dir: NodeId, seen: &mut usize) {
     union
         .read_dir_plus(dir, 0, &mut |_, entry| {
             *seen += 1;
+            let entry = entry.unwrap();
             if entry.attr.kind == Kind::Dir {
                 below.push(entry.node);
             }

@@ -114,7 +114,7 @@ pub(super) fn set_time(time: Option<TimeOrNow>) -> Option<SetTime> {
 
 /// Flags of an open call, without what the kernel sees to itself. `O_DIRECT` is one: our buffers need not be aligned.
 pub(super) fn open_flags(flags: i32) -> OFlags {
-    let kept = OFlags::RWMODE | OFlags::TRUNC | OFlags::EXCL;
+    let kept = OFlags::RWMODE | OFlags::TRUNC | OFlags::EXCL | OFlags::APPEND;
     OFlags::from_bits_truncate(flags as u32) & kept
 }
 

@@ -7,6 +7,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use fuser::INodeNo;
+
 use crate::NodeId;
 
 /// Numbers from here on are made up, for nodes whose own number another node has.
@@ -95,6 +97,13 @@ impl Ids {
         let slot = &mut state.slots[index];
         slot.count += 1;
         Name { id: slot.id, generation: slot.generation.into() }
+    }
+
+    /// A number that names no node, for a name whose lookup fails.
+    pub fn placeholder(&self) -> INodeNo {
+        let mut state = self.state();
+        state.made_up += 1;
+        INodeNo(MADE_UP | state.made_up)
     }
 
     /// The node of a number.

@@ -20,6 +20,7 @@ use super::{
     Front, OPENED, control,
     convert::{self, errno},
     files::Way,
+    ioctl,
     reply::{empty, value},
 };
 use crate::{
@@ -426,6 +427,17 @@ impl Filesystem for Front {
                 return Ok(());
             }
             self.union.read_dir_plus(node, offset.saturating_sub(DOTS), &mut |shown, entry| {
+                let Some(entry) = entry else {
+                    // The kernel believes this for no time at all: who asks for the name gets the error of its lookup.
+                    let attr = FileAttr {
+                        ino: self.ids.placeholder(),
+                        kind: convert::file_type(shown.kind),
+                        ..convert::nothing()
+                    };
+                    let full =
+                        reply.add(attr.ino, shown.next + DOTS, &shown.name, &Duration::ZERO, &attr, Generation(0));
+                    return if full { Fill::Full } else { Fill::Taken };
+                };
                 let name = self.enter(entry);
                 let (keep, attr) = (convert::keep(entry.cache), convert::attr(&entry.attr, name.id));
                 let generation = Generation(name.generation);
@@ -518,15 +530,18 @@ impl Filesystem for Front {
     fn ioctl(
         &self,
         _: &Request,
-        _: INodeNo,
+        id: INodeNo,
         _: FileHandle,
         _: IoctlFlags,
-        _: u32,
-        _: &[u8],
-        _: u32,
+        command: u32,
+        input: &[u8],
+        room: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(fuser::Errno::ENOTTY);
+        match self.node(id).and_then(|node| ioctl::answer(&self.union, node, command, input, room)) {
+            Ok(output) => reply.ioctl(0, &output),
+            Err(error) => reply.error(errno(error)),
+        }
     }
 
     fn poll(

@@ -17,7 +17,7 @@ use super::{
     wire::Fields,
 };
 use crate::{
-    Branch, Dialect, Options,
+    Branch, Dialect, OpenError, Options,
     fuse::{ASKED, CHANGE, DESCRIPTION, PIECE},
 };
 
@@ -117,7 +117,11 @@ fn info(line: Line) -> MountInfo {
 }
 
 fn state(mountpoint: &Path) -> State {
-    match describe(mountpoint) {
+    let answer = match ask(mountpoint) {
+        Some(answer) => answer,
+        None => return State::Unknown,
+    };
+    match answer {
         Ok(fields) => {
             let read = || {
                 let union = mounted(&fields)?.union;
@@ -135,6 +139,16 @@ fn state(mountpoint: &Path) -> State {
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => State::Dead,
         Err(_) => State::Unknown,
     }
+}
+
+/// Asks a mounted union for its description; `None` if it does not answer in time. Asked on a thread of its own, which the
+/// kernel keeps for as long as the union hangs.
+fn ask(mountpoint: &Path) -> Option<io::Result<Fields>> {
+    let target = mountpoint.to_path_buf();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let asking = std::thread::Builder::new().name("ask".into()).spawn(move || sender.send(describe(&target)));
+    asking.ok()?;
+    receiver.recv_timeout(PATIENCE).ok()
 }
 
 /// Asks a mounted union for its description.
@@ -161,6 +175,11 @@ pub fn change(mountpoint: &Path, changes: &[Change]) -> Result<(), MountError> {
     }
     for change in changes {
         let change = absolute(change).map_err(fail)?;
+        if let Change::Insert { branch, .. } | Change::Append { branch } = &change
+            && lies_in(&branch.path, &target)
+        {
+            return Err(OpenError::Itself { path: branch.path.clone() }.into());
+        }
         if let Err(source) = strata_sys::xattr::set(&target, CHANGE, &change.encode()) {
             let reason = describe(&target).ok().and_then(|told| told.text("refused").map(str::to_owned));
             return Err(match reason {
@@ -210,6 +229,11 @@ pub fn remount(mountpoint: &Path, wanted: &Remount) -> Result<(), MountError> {
     rustix::mount::mount_remount(&target, new, "").map_err(|errno| fail(errno.into()))
 }
 
+/// Whether a directory lies on what is mounted on `target`.
+fn lies_in(path: &Path, target: &Path) -> bool {
+    super::device_of(target).is_ok_and(|own| super::device_of(path).is_ok_and(|device| device == own))
+}
+
 /// The mount as it was asked for, with the branches it has now.
 fn mounted(told: &Fields) -> Option<Mount> {
     let mut mount = mount_of(&told.under(ASKED))?;
@@ -229,26 +253,28 @@ fn absolute(change: &Change) -> io::Result<Change> {
 }
 
 /// Unmounts a union of ours, alive or dead, or a kernel's overlayfs, and waits until its process has let go of the branches.
+///
+/// A union that answers is [`MountError::Busy`] while somebody uses it. One that does not answer is cut off from the kernel:
+/// whoever waits for it gets `ENOTCONN`.
 pub fn unmount(mountpoint: &Path) -> Result<(), MountError> {
     let target = resolve(mountpoint)?;
-    let found = find(&target)?;
-    if found.is_none() && !is_kernel_overlay(&target)? {
+    let line = lines()?.into_iter().rev().find(|line| line.mountpoint == target);
+    let Some(line) = line.filter(|line| [FILESYSTEM, "overlay"].contains(&&*line.filesystem)) else {
         return Err(MountError::NotMounted { path: target });
-    }
-    let state = found.map(|found| found.state);
-    let process = match &state {
-        Some(State::Alive { pid, .. }) if is_union(*pid) => process_of(*pid),
-        _ => None,
     };
+    let is_ours = line.filesystem == FILESYSTEM;
+    // Found by its command line: a union that hangs could not be asked.
+    let process = if is_ours { process_of_mount(&target) } else { None };
+    let fail = |errno: rustix::io::Errno| MountError::Unmount { path: target.clone(), source: errno.into() };
     match rustix::mount::unmount(&target, UnmountFlags::NOFOLLOW) {
         Ok(()) => {}
-        // Nothing that uses a dead mount gets an answer from it.
-        Err(rustix::io::Errno::BUSY) if matches!(state, Some(State::Dead)) => {
-            rustix::mount::unmount(&target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
-                .map_err(|errno| MountError::Unmount { path: target, source: errno.into() })?;
+        Err(rustix::io::Errno::BUSY) if is_ours && !answers(&target) => {
+            // `MNT_FORCE` aborts the connection, as `/sys/fs/fuse/connections/N/abort` does.
+            let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH | UnmountFlags::FORCE;
+            rustix::mount::unmount(&target, flags).map_err(fail)?;
         }
         Err(rustix::io::Errno::BUSY) => return Err(MountError::Busy { path: target }),
-        Err(errno) => return Err(MountError::Unmount { path: target, source: errno.into() }),
+        Err(errno) => return Err(fail(errno)),
     }
     if let Some(process) = process {
         wait(&process);
@@ -256,9 +282,21 @@ pub fn unmount(mountpoint: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
-fn is_union(pid: u32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|line| line.split(|&byte| byte == 0).next() == Some(NAME.as_bytes()))
+/// Whether a union answers at all.
+fn answers(target: &Path) -> bool {
+    ask(target).is_some_and(|answer| !answer.is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN)))
+}
+
+/// Finds the process that serves the union on `target`, by what it was started as.
+fn process_of_mount(target: &Path) -> Option<std::os::fd::OwnedFd> {
+    let wanted = [NAME.as_bytes(), target.as_os_str().as_bytes()].join(&0);
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let mut own = pids.filter(|pid| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.strip_suffix(&[0]) == Some(&wanted))
+    });
+    // The one that was started last serves the topmost mount.
+    own.by_ref().max().and_then(process_of)
 }
 
 fn process_of(pid: u32) -> Option<std::os::fd::OwnedFd> {

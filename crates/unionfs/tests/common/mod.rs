@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod base;
+pub mod mounted;
 
 use std::{
     collections::BTreeMap,
@@ -205,6 +206,8 @@ impl View {
     fn walk(&self, dir: NodeId, path: &str, tree: &mut Tree) -> Result<()> {
         let mut entries = Vec::new();
         self.union.read_dir_plus(dir, 0, &mut |entry, found| {
+            // As `find` does with what it cannot look up.
+            let Some(found) = found else { return Fill::Taken };
             assert_eq!((entry.ino, entry.kind), (found.attr.ino, found.attr.kind));
             entries.push((entry.name.to_string_lossy().into_owned(), found.node));
             Fill::Taken
