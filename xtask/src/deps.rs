@@ -5,11 +5,12 @@ use anyhow::{Result, bail};
 use crate::metadata::{self, Package};
 
 /// The crates, from the one that uses none to the one that may use all.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "spec",
     "sys",
     "durable",
     "content",
+    "tree",
     "archive",
     "unionfs",
     "graphdriver",
@@ -28,7 +29,7 @@ const ORDER: [&str; 18] = [
 
 /// Crates that may use these alone, whatever stands above them.
 const ONLY: [(&str, &[&str]); 2] =
-    [("registry", &["spec", "durable"]), (TESTKIT, &["spec", "sys", "durable", "archive"])];
+    [("registry", &["spec", "durable"]), (TESTKIT, &["spec", "sys", "durable", "tree", "archive"])];
 
 /// The crate that others use in tests only.
 const TESTKIT: &str = "testkit";

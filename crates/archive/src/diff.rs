@@ -15,7 +15,9 @@ use std::{
 use strata_durable::Context;
 use strata_sys::tree::Dir;
 
-use crate::{Error, Marks, marks::WHITEOUT_PREFIX};
+use strata_tree::marks::{Marks, aufs};
+
+use crate::Error;
 
 /// What happened to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,9 +91,7 @@ pub fn write<W: Write>(view: &Path, changes: &[Change], out: W) -> Result<(), Er
         let name = entry.file_name().unwrap_or(OsStr::new(""));
         let parent = entry.parent().unwrap_or(Path::new(""));
         if *kind == ChangeKind::Deleted {
-            let mut mark = std::ffi::OsString::from(WHITEOUT_PREFIX);
-            mark.push(name);
-            exporter.mark(&parent.join(mark), 0o600, 0, 0)?;
+            exporter.mark(&parent.join(aufs::whiteout_name(name)), 0o600, 0, 0)?;
             continue;
         }
         let path = view.join(entry);

@@ -6,7 +6,6 @@
 //! | `gzip` | streams of gzip members, by the fastest decoder there is |
 //! | [`tar`] | one reader (raw bytes and entries) and one writer (Go-compatible headers) |
 //! | [`split`] | tar-split: what rebuilds a layer's tar byte for byte |
-//! | [`marks`] | whiteouts and opaque directories, in tars and on disk |
 //! | [`apply`] | a tar onto a folder |
 //! | [`diff`] | a folder back to a tar |
 //! | [`pipe`](mod@pipe) | from one of these to the next, in memory |
@@ -19,7 +18,6 @@ pub mod diff;
 pub mod error;
 mod gzip;
 pub mod limits;
-pub mod marks;
 mod piece;
 pub mod pipe;
 pub mod split;
@@ -27,5 +25,5 @@ pub mod tar;
 
 pub use error::Error;
 pub use limits::Limits;
-pub use marks::Marks;
 pub use pipe::pipe;
+pub use strata_tree::Marks;

@@ -25,6 +25,8 @@ use strata_sys::{
     xattr,
 };
 
+use strata_tree::marks::overlay::TRUSTED;
+
 use crate::{Error, Feature};
 
 /// How files come into the new tree.
@@ -48,8 +50,7 @@ const LONG: usize = 2048;
 const SMALL: u64 = 64 * 1024;
 
 /// Of overlayfs's attributes, those that say what is seen; the others are notes of one mount.
-const OVERLAY: &[u8] = b"trusted.overlay.";
-const SEEN: [&[u8]; 3] = [b"trusted.overlay.opaque", b"trusted.overlay.redirect", b"trusted.overlay.metacopy"];
+const SEEN: [&str; 3] = [TRUSTED.opaque, TRUSTED.redirect, TRUSTED.metacopy];
 
 /// Makes the directory `to`, which is there and empty, like the directory `from`.
 pub(crate) fn tree(from: &Path, to: &Path, how: How) -> Result<(), Error> {
@@ -316,7 +317,7 @@ impl Roots<'_> {
 
 fn keeps(how: How, name: &OsStr) -> bool {
     let name = name.as_bytes();
-    how != How::Upper || !name.starts_with(OVERLAY) || SEEN.contains(&name)
+    how != How::Upper || !name.starts_with(TRUSTED.prefix.as_bytes()) || SEEN.iter().any(|seen| name == seen.as_bytes())
 }
 
 /// Sets an attribute; one that this filesystem cannot have is left out, as Docker does.

@@ -26,7 +26,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -36,7 +36,12 @@ use strata_archive::{
 };
 use strata_durable::{Context, trace::content};
 use strata_spec::CacheId;
-use strata_sys::{mount as kernel, xattr};
+use strata_sys::{
+    mount as kernel,
+    tree::{Kind, Stat},
+    xattr,
+};
+use strata_tree::marks::overlay::{TRUSTED, is_whiteout};
 
 use crate::names::overlay::{LOWER_ID, MERGED, ROOT, UPPER, WORK};
 use crate::{
@@ -194,25 +199,20 @@ fn gone_of(init: &Path, upper: &Path, root: &Path, at: &Path, gone: &mut Vec<Pat
     for entry in fs::read_dir(&here).context("list", &here)? {
         let entry = entry.context("list", &here)?;
         let path = at.join(entry.file_name());
-        let meta = entry.metadata().context("look at", entry.path())?;
+        let stat = Stat::of_path(entry.path()).context("look at", entry.path())?;
         match fs::symlink_metadata(upper.join(&path)) {
-            Ok(now) if now.is_dir() && meta.is_dir() => {
-                let opaque = xattr::get(upper.join(&path), "trusted.overlay.opaque");
+            Ok(now) if now.is_dir() && stat.kind == Kind::Dir => {
+                let opaque = xattr::get(upper.join(&path), TRUSTED.opaque);
                 if opaque.context("read the marks of", upper.join(&path))?.as_deref() != Some(b"y") {
                     gone_of(init, upper, root, &path, gone)?;
                 }
             }
             Ok(_) => {}
-            Err(_) if is_whiteout(&meta) || fs::symlink_metadata(root.join(&path)).is_ok() => {}
+            Err(_) if is_whiteout(&stat) || fs::symlink_metadata(root.join(&path)).is_ok() => {}
             Err(_) => gone.push(Path::new("/").join(path)),
         }
     }
     Ok(())
-}
-
-fn is_whiteout(meta: &fs::Metadata) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    meta.file_type().is_char_device() && meta.rdev() == 0
 }
 
 impl GraphDriver for Overlay {

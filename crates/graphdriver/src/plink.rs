@@ -17,14 +17,17 @@ use strata_sys::{
     tree::{Dir, Stat},
     xattr,
 };
+pub(crate) use strata_tree::marks::aufs::PSEUDO_LINKS;
+use strata_tree::marks::{
+    aufs::META_PREFIX,
+    overlay::{TRUSTED, USER},
+};
 
-/// AUFS's folder of copies, in the root of a writable branch.
-pub(crate) const PSEUDO_LINKS: &str = ".wh..wh.plnk";
 /// Overlay's, in the work folder.
 pub(crate) const INDEX: &str = "index";
 
 /// How many names a copy has, relative to what its inode says: of use with an index alone.
-const NLINK: [&str; 2] = ["trusted.overlay.nlink", "user.overlay.nlink"];
+const NLINK: [&str; 2] = [TRUSTED.nlink, USER.nlink];
 
 /// The copies of a branch, and the names that are no links yet.
 pub(crate) struct Links {
@@ -115,7 +118,7 @@ fn each(root: &Path, mut visit: impl FnMut(&Path, &fs::Metadata) -> io::Result<(
             };
             if !meta.is_dir() {
                 visit(&path, &meta)?;
-            } else if !entry.file_name().to_string_lossy().starts_with(".wh..wh.") {
+            } else if !entry.file_name().to_string_lossy().starts_with(META_PREFIX) {
                 left.push(path);
             }
         }

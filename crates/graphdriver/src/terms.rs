@@ -8,11 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use strata_archive::marks::{Mark, WHITEOUT_PREFIX};
 use strata_sys::{
     fs,
     tree::{Device, Dir, Entry, Kind, Stat, proc_path},
     xattr,
+};
+use strata_tree::marks::{
+    Mark,
+    aufs::{ORPHANS, PREFIX, PSEUDO_LINKS},
+    mixed::{OPAQUE, OPAQUE_DEVICE},
+    overlay::{TRUSTED, USER},
 };
 
 use crate::{
@@ -72,17 +77,9 @@ pub(crate) enum Whose {
     All,
 }
 
-const OPAQUE: [&str; 3] = ["trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque"];
-const REDIRECT: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
-const METACOPY: [&str; 2] = ["trusted.overlay.metacopy", "user.overlay.metacopy"];
-const WHITEOUT: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"];
-
-/// The program fuse-overlayfs's, beside its other marks of an opaque directory.
-const OPAQUE_DEVICE: &str = ".wh..opq";
-
-/// AUFS's own folders in the root of a branch.
-const PSEUDO_LINKS: &str = ".wh..wh.plnk";
-const ORPHANS: &str = ".wh..wh.orph";
+const REDIRECT: [&str; 2] = [TRUSTED.redirect, USER.redirect];
+const METACOPY: [&str; 2] = [TRUSTED.metacopy, USER.metacopy];
+const WHITEOUT: [&str; 2] = [TRUSTED.whiteout, USER.whiteout];
 
 #[derive(Default)]
 struct Marks {
@@ -121,7 +118,7 @@ impl Marks {
     fn names(&mut self, dir: &Dir, entries: &mut Vec<Entry>) -> io::Result<bool> {
         let mut opaque = false;
         let (marks, plain): (Vec<Entry>, _) =
-            entries.drain(..).partition(|entry| entry.name.as_bytes().starts_with(WHITEOUT_PREFIX.as_bytes()));
+            entries.drain(..).partition(|entry| entry.name.as_bytes().starts_with(PREFIX.as_bytes()));
         *entries = plain;
         for entry in marks {
             let inside = || Ok::<_, io::Error>(dir.open_dir(&entry.name)?.entries()?.len() as u64);

@@ -108,7 +108,7 @@ pub(crate) fn overlay(lower: Vec<PathBuf>, upper: Option<(PathBuf, PathBuf)>, ta
 
 /// Where marks on the filesystem of `work` can be attributes: in a user namespace none are trusted.
 fn namespace(work: &Path) -> Xattrs {
-    const PROBE: &str = "trusted.overlay.opaque";
+    const PROBE: &str = strata_tree::marks::overlay::TRUSTED.opaque;
     let tried = xattr::set(work, OsStr::new(PROBE), b"y").and_then(|()| xattr::remove(work, OsStr::new(PROBE)));
     if tried.is_ok() { Xattrs::Trusted } else { Xattrs::User }
 }

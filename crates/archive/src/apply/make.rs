@@ -18,12 +18,13 @@ use strata_sys::{
     tree::{self, Device, Dir, Kind, Stat, Time},
     xattr,
 };
+use strata_tree::marks::{
+    Marks, aufs,
+    overlay::{TRUSTED, is_whiteout},
+};
 
 use super::{acl, name::display};
-use crate::{
-    Error,
-    marks::{Marks, OPAQUE, OVERLAY_OPAQUE, OVERLAY_PREFIX},
-};
+use crate::Error;
 
 /// Bytes of the blocks that are left out of a large file when they are zero.
 pub(super) const HOLE: usize = 64 * 1024;
@@ -228,8 +229,8 @@ impl Maker {
     /// Hides what the layers below have in `dir`; there are none in one folder with it.
     pub fn mark_opaque(&self, dir: &Dir) -> Result<(), Failed> {
         match self.marks {
-            Marks::Overlay => xattr::set_of(dir, OVERLAY_OPAQUE, b"y").during("mark as opaque"),
-            Marks::Aufs => self.create(dir, OsStr::new(OPAQUE), 0o644).map(drop),
+            Marks::Overlay => xattr::set_of(dir, TRUSTED.opaque, b"y").during("mark as opaque"),
+            Marks::Aufs | Marks::Mixed => self.create(dir, OsStr::new(aufs::OPAQUE), 0o644).map(drop),
             Marks::None => Ok(()),
         }
     }
@@ -308,7 +309,7 @@ impl Maker {
     ) -> Result<(), Failed> {
         for (name, value) in xattrs {
             // Overlayfs would take these from a stranger's tar for its own.
-            if name.starts_with(OVERLAY_PREFIX) {
+            if name.starts_with(TRUSTED.prefix.as_bytes()) {
                 tracing::warn!(name = %String::from_utf8_lossy(name), "an attribute of overlayfs in a layer was left out");
                 continue;
             }
@@ -399,11 +400,6 @@ impl Gone {
             self.bytes += stat.size;
         }
     }
-}
-
-/// Whether overlayfs takes this for a deletion mark.
-pub(crate) fn is_whiteout(stat: &Stat) -> bool {
-    stat.kind == Kind::CharDevice && stat.rdev == Device::default()
 }
 
 /// The process's umask, read without changing it; as if all bits were set if it cannot be read.

@@ -1,9 +1,8 @@
 //! From the names in a tar to paths inside the folder.
 
-use crate::{
-    Error,
-    marks::{Mark, Marks, WHITEOUT_PREFIX},
-};
+use strata_tree::marks::{Mark, Marks, aufs};
+
+use crate::Error;
 
 /// A path inside the folder: components joined by `/`, none empty, `.` or `..`; empty for the folder itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,7 +80,7 @@ impl Inside {
 
     /// The path of the whiteout of this name, as it stands in a tar and in AUFS.
     pub fn whiteout(&self) -> Self {
-        self.sibling(&[WHITEOUT_PREFIX.as_bytes(), self.split().1].concat())
+        self.sibling(&aufs::whiteout(self.split().1))
     }
 }
 
@@ -119,7 +118,7 @@ impl Wish {
             Mark::Invalid => return Err(refuse("it is a whiteout of nothing, `.` or `..`")),
             Mark::Meta => Self::Skip,
             Mark::Plain => Self::Make(path),
-            Mark::Opaque if marks == Marks::Aufs => Self::Make(path),
+            Mark::Opaque if marks.are_names() => Self::Make(path),
             Mark::Whiteout(name) => Self::Delete(path.sibling(name)),
             Mark::Opaque => Self::Clear(path.parent()),
         })

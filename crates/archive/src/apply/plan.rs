@@ -6,20 +6,20 @@
 use std::{collections::BTreeSet, ffi::OsStr, io::Write, os::unix::ffi::OsStrExt, sync::Arc};
 
 use strata_sys::tree::{Device, Dir, Kind as FileKind, Time};
+use strata_tree::marks::{Marks, overlay::is_whiteout};
 
 use super::{
     Options, acl,
     batch::{Crew, DATA, Op, What},
     feed::Feed,
     folder::{Folder, Lost},
-    make::{During, Failed, Late, Maker, Meta, is_whiteout},
+    make::{During, Failed, Late, Maker, Meta},
     name::{Inside, Wish, display},
     plinks::{PLINKS, Plinks},
     seen::Seen,
 };
 use crate::{
     Error,
-    marks::Marks,
     split::Packer,
     tar::{self, Entry, Kind, Reader},
 };
@@ -221,7 +221,7 @@ impl<'a, W: Write> Plan<'a, W> {
         }
         match self.options.marks {
             Marks::Overlay => self.put(entry, &path, dir, false, |meta| What::Whiteout { meta }),
-            Marks::Aufs => {
+            Marks::Aufs | Marks::Mixed => {
                 let mark = path.whiteout();
                 let old = self.seen.insert(&mark);
                 let empty = |meta| What::File { meta, content: 0..0, size: 0, sparse: None };
@@ -533,7 +533,7 @@ impl<'a, W: Write> Plan<'a, W> {
     /// Returns whether there was one.
     fn unhide(&mut self, entry: &Entry, dir: &Dir, path: &Inside) -> Result<bool, Error> {
         let mark = path.whiteout();
-        if self.options.marks != Marks::Aufs || !self.seen.may_have(&mark) {
+        if !self.options.marks.are_names() || !self.seen.may_have(&mark) {
             return Ok(false);
         }
         self.settle(true)?;

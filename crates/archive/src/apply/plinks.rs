@@ -7,14 +7,12 @@
 use std::{ffi::OsStr, io::Write, os::unix::ffi::OsStrExt};
 
 use strata_sys::tree::Dir;
+pub(super) use strata_tree::marks::aufs::PSEUDO_LINKS as PLINKS;
 
 use super::{
     make::{During, Failed, Maker, Meta},
     name::Inside,
 };
-
-/// The folder of pseudo-links, in the root of a layer.
-pub(super) const PLINKS: &str = ".wh..wh.plnk";
 
 #[derive(Default)]
 pub(super) struct Plinks {

@@ -24,10 +24,9 @@ use super::{
     Change, ChangeKind,
     layers::{DirMarks, Found, Layers, Under, is_deletion, metacopy},
 };
-use crate::{
-    Error,
-    marks::{Mark, Marks},
-};
+use strata_tree::marks::{Mark, Marks};
+
+use crate::Error;
 
 const CAPABILITY: &str = "security.capability";
 

@@ -14,11 +14,15 @@ use strata_sys::{
     tree::{Device, Dir, Kind, Stat, proc_path},
     xattr,
 };
+use strata_tree::marks::{
+    Mark, Marks,
+    aufs::{self, OPAQUE},
+    overlay::TRUSTED,
+};
 
 use super::layers::{DirMarks, Layers, Under, is_deletion, metacopy};
 use crate::{
     Error,
-    marks::{Mark, Marks, OPAQUE, OVERLAY_PREFIX, WHITEOUT_PREFIX},
     tar::{self, Header, Writer},
 };
 
@@ -189,7 +193,7 @@ fn attributes(
     let mut found = Vec::new();
     for name in names {
         let bytes = name.as_bytes();
-        if bytes.starts_with(OVERLAY_PREFIX) || LOCAL.contains(&bytes) {
+        if bytes.starts_with(TRUSTED.prefix.as_bytes()) || LOCAL.contains(&bytes) {
             continue;
         }
         if let Some(value) = get(name)? {
@@ -350,9 +354,7 @@ impl<'a, W: Write> Walk<'a, W> {
     }
 
     fn whiteout(&mut self, dir: &Path, name: &OsStr) -> Result<(), Error> {
-        let mut mark = OsString::from(WHITEOUT_PREFIX);
-        mark.push(name);
-        self.out.mark(&dir.join(mark), 0o600, 0, 0)
+        self.out.mark(&dir.join(aufs::whiteout_name(name)), 0o600, 0, 0)
     }
 
     /// Follows metacopy files down to the one that has the bytes.

@@ -18,13 +18,13 @@ use strata_sys::{
     xattr,
 };
 
-use crate::{
-    Error,
-    apply::make::is_whiteout,
-    marks::{
-        Mark, Marks, OPAQUE, OVERLAY_METACOPY, OVERLAY_OPAQUE, OVERLAY_REDIRECT, OVERLAY_WHITEOUT, WHITEOUT_PREFIX,
-    },
+use strata_tree::marks::{
+    Mark, Marks,
+    aufs::{self, OPAQUE},
+    overlay::{TRUSTED, is_whiteout},
 };
+
+use crate::Error;
 
 /// A directory in one layer.
 #[derive(Clone, Debug)]
@@ -204,7 +204,7 @@ impl Layers {
                 .context("read the marks of", self.path(place, name))
                 .map_err(Error::from),
             (Marks::Aufs, None) => {
-                let mark = whiteout_name(name);
+                let mark = aufs::whiteout_name(name);
                 place.dir.exists(&mark).context("look at", self.path(place, &mark)).map_err(Error::from)
             }
             _ => Ok(false),
@@ -242,10 +242,10 @@ impl DirMarks {
     pub fn among(attributes: &[OsString], dir: &Dir, marks: Marks) -> std::io::Result<Self> {
         match marks {
             Marks::None => Ok(Self::default()),
-            Marks::Aufs => Ok(Self { opaque: dir.exists(OPAQUE)?, ..Self::default() }),
+            Marks::Aufs | Marks::Mixed => Ok(Self { opaque: dir.exists(OPAQUE)?, ..Self::default() }),
             Marks::Overlay => {
-                let opaque = get_listed(dir, attributes, OVERLAY_OPAQUE)?;
-                let redirect = get_listed(dir, attributes, OVERLAY_REDIRECT)?;
+                let opaque = get_listed(dir, attributes, TRUSTED.opaque)?;
+                let redirect = get_listed(dir, attributes, TRUSTED.redirect)?;
                 Ok(Self {
                     opaque: opaque.as_deref() == Some(b"y"),
                     second_form: opaque.as_deref() == Some(b"x"),
@@ -267,10 +267,10 @@ fn get_listed(file: &impl AsFd, names: &[OsString], name: &str) -> std::io::Resu
 /// Where a file's content lies, if not in the file itself: `Some(None)` at the same path below, `Some(Some(_))` elsewhere.
 /// `attributes` are the names of those it has.
 pub(super) fn metacopy(file: &impl AsFd, attributes: &[OsString]) -> std::io::Result<Option<Option<PathBuf>>> {
-    if get_listed(file, attributes, OVERLAY_METACOPY)?.is_none() {
+    if get_listed(file, attributes, TRUSTED.metacopy)?.is_none() {
         return Ok(None);
     }
-    let redirect = get_listed(file, attributes, OVERLAY_REDIRECT)?;
+    let redirect = get_listed(file, attributes, TRUSTED.redirect)?;
     Ok(Some(redirect.filter(|text| is_redirect(text)).map(|text| OsString::from_vec(text).into())))
 }
 
@@ -282,13 +282,7 @@ pub(super) fn is_deletion(dir: &Dir, second_form: bool, name: &OsStr, stat: &Sta
     if !second_form || stat.kind != Kind::File || stat.size != 0 {
         return Ok(false);
     }
-    Ok(xattr::get_of(&dir.open_handle(name)?, OVERLAY_WHITEOUT)?.is_some())
-}
-
-fn whiteout_name(name: &OsStr) -> OsString {
-    let mut mark = OsString::from(WHITEOUT_PREFIX);
-    mark.push(name);
-    mark
+    Ok(xattr::get_of(&dir.open_handle(name)?, TRUSTED.whiteout)?.is_some())
 }
 
 /// A redirect is a path from the root, or one name; anything else the kernel refuses too.

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     io::{self, Read},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -12,13 +12,17 @@ use std::{
 
 use strata_archive::{
     Limits, Marks,
-    marks::{Mark, OPAQUE, WHITEOUT_PREFIX},
     split::{Record, Unpacker},
     tar::{Header, Kind as Entry, Reader},
 };
 use strata_sys::{
     tree::{Device, Dir, Kind, Stat},
     xattr,
+};
+use strata_tree::marks::{
+    Mark,
+    aufs::{self, OPAQUE},
+    overlay::{TRUSTED, is_whiteout},
 };
 
 /// What is told of one layer, at most; more of the same says nothing new.
@@ -143,9 +147,8 @@ fn hard_link(root: &Dir, path: &Path, header: &Header) -> Option<String> {
 fn whiteout(root: &Dir, path: &Path, marks: Marks) -> Option<String> {
     let gone = || Some("the whiteout is gone: what it deleted shows again".to_owned());
     match marks {
-        Marks::Aufs => {
-            let mut name = OsString::from(WHITEOUT_PREFIX);
-            name.push(path.file_name().unwrap_or_default());
+        Marks::Aufs | Marks::Mixed => {
+            let name = aufs::whiteout_name(path.file_name().unwrap_or_default());
             if stat(root, &path.with_file_name(name)).is_ok() { None } else { gone() }
         }
         Marks::None => match stat(root, path) {
@@ -153,7 +156,7 @@ fn whiteout(root: &Dir, path: &Path, marks: Marks) -> Option<String> {
             Err(_) => None,
         },
         Marks::Overlay => match stat(root, path) {
-            Ok(found) if found.kind == Kind::CharDevice && found.rdev == Device::default() => None,
+            Ok(found) if is_whiteout(&found) => None,
             // Of the second form, which other tools write.
             Ok(found) if found.kind == Kind::File && found.size == 0 => None,
             Ok(_) => Some("is no whiteout any more: what it deleted shows again".to_owned()),
@@ -167,9 +170,9 @@ fn opaque(root: &Dir, path: &Path, marks: Marks) -> Option<String> {
     let marked = match marks {
         // What it hid is not there; what is, other entries tell.
         Marks::None => true,
-        Marks::Aufs => stat(root, &path.join(OPAQUE)).is_ok(),
+        Marks::Aufs | Marks::Mixed => stat(root, &path.join(OPAQUE)).is_ok(),
         Marks::Overlay => {
-            let mark = dir().and_then(|dir| xattr::get_of(&dir, "trusted.overlay.opaque"));
+            let mark = dir().and_then(|dir| xattr::get_of(&dir, TRUSTED.opaque));
             mark.is_ok_and(|mark| mark.as_deref() == Some(b"y"))
         }
     };

@@ -10,9 +10,9 @@ use std::{
 };
 
 use serde::Serialize;
-use strata_archive::{Marks, marks::Mark};
 use strata_graphdriver::names::{self, aufs, overlay, overlay2};
 use strata_spec::{CacheId, ChainId, ContainerId, ImageId};
+use strata_tree::marks::{Mark, overlay::is_whiteout};
 
 use super::facts::{FileFacts, folder_of, is_link, link_owner};
 use crate::{
@@ -346,13 +346,10 @@ impl Draft<'_> {
             let inside = Path::new("/").join(self.path.iter().skip(skip).collect::<PathBuf>());
             self.inside = Some(super::facts::lossy(inside.as_os_str()));
             let stat = strata_sys::tree::Stat::of_path(self.stores.root.join(&self.path));
-            let is_whiteout = |stat: strata_sys::tree::Stat| {
-                stat.kind == strata_sys::tree::Kind::CharDevice && stat.rdev == Default::default()
-            };
-            if stat.is_ok_and(is_whiteout) {
+            if stat.is_ok_and(|stat| is_whiteout(&stat)) {
                 self.what = format!("a whiteout, which deletes {} of the layers below, in {whose}", inside.display());
             }
-            if self.stores.layers.driver().folder(id).is_ok_and(|folder| folder.marks == Marks::Aufs) {
+            if self.stores.layers.driver().folder(id).is_ok_and(|folder| folder.marks.are_names()) {
                 self.mark_of_aufs(&inside, &whose);
             }
         }

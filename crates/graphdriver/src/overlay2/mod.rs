@@ -251,7 +251,7 @@ impl GraphDriver for Overlay2 {
         self.require(id)?;
         let marks = match self.by {
             By::Kernel => Marks::Overlay,
-            By::Union => Marks::Aufs,
+            By::Union => Marks::Mixed,
         };
         Ok(Folder { path: self.layout.diff(id), marks })
     }

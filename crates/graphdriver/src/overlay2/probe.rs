@@ -12,6 +12,8 @@ use strata_sys::{
     xattr,
 };
 
+use strata_tree::marks::overlay::TRUSTED;
+
 use super::{DOCKER_DEPTH, KERNEL_DEPTH, layout::Link, mount::options};
 use crate::{Feature, home::has_d_type};
 
@@ -94,14 +96,14 @@ fn native_diff(tmp: &Path) -> io::Result<&'static str> {
     )?;
     debug_assert!(below.exists());
     if fs::rename(merged.join("dir"), merged.join("moved")).is_ok() {
-        return match xattr::get(above.join("moved"), "trusted.overlay.redirect")? {
+        return match xattr::get(above.join("moved"), TRUSTED.redirect)? {
             None => Ok("a renamed directory is copied up"),
             Some(_) => Err(io::Error::other("the kernel redirects renamed directories against redirect_dir=off")),
         };
     }
     fs::remove_dir_all(merged.join("dir"))?;
     fs::create_dir(merged.join("dir"))?;
-    match xattr::get(above.join("dir"), "trusted.overlay.opaque")?.as_deref() {
+    match xattr::get(above.join("dir"), TRUSTED.opaque)?.as_deref() {
         Some(b"y") => Ok("what changed is read from the upper directory alone"),
         _ => Err(io::Error::other("a replaced directory is not marked opaque")),
     }

@@ -13,11 +13,11 @@ use std::{
     rc::Rc,
 };
 
-use strata_archive::marks::{OPAQUE as AUFS_OPAQUE, WHITEOUT_PREFIX};
 use strata_sys::{
     tree::{Device, Dir, Kind, Stat},
     xattr,
 };
+use strata_tree::marks::{aufs, overlay::TRUSTED};
 
 use super::{
     super::facts::{FileFacts, lossy},
@@ -41,11 +41,6 @@ pub(super) enum Here {
     Unreadable(String),
 }
 
-const OPAQUE: &str = "trusted.overlay.opaque";
-const WHITEOUT: &str = "trusted.overlay.whiteout";
-const REDIRECT: &str = "trusted.overlay.redirect";
-const METACOPY: &str = "trusted.overlay.metacopy";
-
 impl Here {
     pub fn facts(&self) -> Result<Option<FileFacts>, String> {
         let facts = || -> io::Result<Option<FileFacts>> {
@@ -62,9 +57,9 @@ impl Here {
                         Kind::Symlink => facts.target = Some(lossy(&parent.read_link(name)?)),
                         Kind::File => {
                             let handle = parent.open_handle(name)?;
-                            facts.metadata_only = xattr::get_of(&handle, METACOPY)?.is_some();
+                            facts.metadata_only = xattr::get_of(&handle, TRUSTED.metacopy)?.is_some();
                             facts.redirect =
-                                xattr::get_of(&handle, REDIRECT)?.map(|text| lossy(&OsString::from_vec(text)));
+                                xattr::get_of(&handle, TRUSTED.redirect)?.map(|text| lossy(&OsString::from_vec(text)));
                         }
                         _ => {}
                     }
@@ -88,10 +83,10 @@ pub(super) struct DirMarks {
 }
 
 pub(super) fn open_dir(dir: Dir) -> io::Result<Here> {
-    let opaque = xattr::get_of(&dir, OPAQUE)?;
-    let redirect = xattr::get_of(&dir, REDIRECT)?.filter(|text| is_redirect(text));
+    let opaque = xattr::get_of(&dir, TRUSTED.opaque)?;
+    let redirect = xattr::get_of(&dir, TRUSTED.redirect)?.filter(|text| is_redirect(text));
     let marks = DirMarks {
-        opaque: opaque.as_deref() == Some(b"y") || dir.exists(AUFS_OPAQUE)?,
+        opaque: opaque.as_deref() == Some(b"y") || dir.exists(aufs::OPAQUE)?,
         second_form: opaque.as_deref() == Some(b"x"),
         redirect: redirect.map(|text| OsString::from_vec(text).into()),
     };
@@ -102,8 +97,7 @@ pub(super) fn open_dir(dir: Dir) -> io::Result<Here> {
 pub(super) fn look(dir: &Rc<Dir>, second_form: bool, name: &OsStr) -> io::Result<Here> {
     let stat = match dir.stat(name) {
         Err(error) if is_absent(&error) => {
-            let mut mark = OsString::from(WHITEOUT_PREFIX);
-            mark.push(name);
+            let mark = aufs::whiteout_name(name);
             let is_deleted =
                 dir.exists(&mark).or_else(|error| if is_absent(&error) { Ok(false) } else { Err(error) })?;
             return Ok(if is_deleted { Here::Whiteout } else { Here::Absent });
@@ -115,7 +109,7 @@ pub(super) fn look(dir: &Rc<Dir>, second_form: bool, name: &OsStr) -> io::Result
     }
     let is_device = stat.kind == Kind::CharDevice && stat.rdev == Device::default();
     let is_file = second_form && stat.kind == Kind::File && stat.size == 0;
-    if is_device || (is_file && xattr::get_of(&dir.open_handle(name)?, WHITEOUT)?.is_some()) {
+    if is_device || (is_file && xattr::get_of(&dir.open_handle(name)?, TRUSTED.whiteout)?.is_some()) {
         return Ok(Here::Whiteout);
     }
     Ok(Here::Other { stat, parent: dir.clone(), name: name.to_owned() })
@@ -123,7 +117,7 @@ pub(super) fn look(dir: &Rc<Dir>, second_form: bool, name: &OsStr) -> io::Result
 
 /// Whether a file's content lies in a layer below.
 pub(super) fn is_metadata_only(dir: &Dir, name: &OsStr) -> io::Result<bool> {
-    Ok(xattr::get_of(&dir.open_handle(name)?, METACOPY)?.is_some())
+    Ok(xattr::get_of(&dir.open_handle(name)?, TRUSTED.metacopy)?.is_some())
 }
 
 /// What the layer in `folder` has at `path`, by its own names alone.
