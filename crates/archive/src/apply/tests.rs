@@ -262,7 +262,7 @@ fn pseudo_links_of_aufs_become_hard_links() {
         Tar::default().dir(".wh..wh.plnk").file(".wh..wh.plnk/7.7", "several names").file(".wh..wh.plnk/8.8", "none");
     let tar =
         tar.dir("d").link(Kind::HardLink, "d/a", ".wh..wh.plnk/7.7").link(Kind::HardLink, "b", "/.wh..wh.plnk/7.7");
-    for marks in [Marks::Overlay, Marks::Aufs, Marks::None] {
+    for marks in [Marks::Overlay, Marks::Aufs, Marks::Mixed, Marks::None] {
         let unpacked = unpack_with(&tar.bytes(), marks, Limits::default(), |_| {});
         let applied = unpacked.ok();
         assert_eq!((unpacked.read("d/a"), unpacked.read("b")), ("several names".into(), "several names".into()));
@@ -344,7 +344,7 @@ fn a_whiteout_hides_nothing_of_its_own_layer() {
         .file("first/deep/x", "x")
         .file(".wh.g", "")
         .file("g", "g");
-    for marks in [Marks::Overlay, Marks::Aufs, Marks::None] {
+    for marks in [Marks::Overlay, Marks::Aufs, Marks::Mixed, Marks::None] {
         let unpacked = unpack_with(&tar.bytes(), marks, Limits::default(), |layer| {
             if marks == Marks::None {
                 below(layer);
@@ -357,7 +357,7 @@ fn a_whiteout_hides_nothing_of_its_own_layer() {
         for dir in ["d", "implied", "first"] {
             let opaque = match marks {
                 Marks::Overlay => xattr::get(unpacked.path(dir), "trusted.overlay.opaque").unwrap().is_some(),
-                Marks::Aufs => unpacked.path(&format!("{dir}/.wh..wh..opq")).exists(),
+                Marks::Aufs | Marks::Mixed => unpacked.path(&format!("{dir}/.wh..wh..opq")).exists(),
                 Marks::None => !unpacked.path(&format!("{dir}/old")).exists(),
             };
             assert!(opaque, "{marks:?}: what lies below {dir} is hidden");
@@ -438,7 +438,7 @@ fn an_absolute_name_lies_inside() {
 
 /// Unpacks `tar` under every kind of marks, and has the tar rebuilt from what lies there.
 fn everywhere(tar: &Tar, check: impl Fn(&Unpacked, Marks)) {
-    for marks in [Marks::Overlay, Marks::Aufs, Marks::None] {
+    for marks in [Marks::Overlay, Marks::Aufs, Marks::Mixed, Marks::None] {
         let unpacked = unpack_with(&tar.bytes(), marks, Limits::default(), |_| {});
         unpacked.ok();
         check(&unpacked, marks);
