@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use strata_engine::{Engines, Options, Purpose};
+use strata_engine::{Options, Purpose, Root};
 use strata_spec::ErrorKind;
 
 use crate::args::Global;
@@ -25,35 +25,30 @@ impl Context {
 
     /// Opens the root, with all drivers in use or the one that was asked for, to look at it: works beside a live dockerd, on a read-only
     /// disk and without rights, as far as files can be read.
-    pub fn read(&self) -> anyhow::Result<Engines> {
-        Ok(Engines::open(&self.options, Purpose::Read)?)
+    pub fn read(&self) -> anyhow::Result<Root> {
+        Ok(Root::open(&self.options, Purpose::Read)?)
     }
 
-    /// The same for what shows the whole root: says what cannot be shown.
-    pub fn read_all(&self) -> anyhow::Result<Engines> {
-        let engines = self.read()?;
-        self.tell_of_closed(&engines);
-        Ok(engines)
-    }
-
-    /// Says which drivers in use cannot be looked at, and why.
-    pub fn tell_of_closed(&self, engines: &Engines) {
-        for (driver, why) in engines.closed() {
-            eprintln!("WARNING: what lies under the storage driver {driver} is not shown: {why}");
+    /// The same for what reads the layers' own files: says of which drivers only the records can be read, and why.
+    pub fn read_layers(&self) -> anyhow::Result<Root> {
+        let root = self.read()?;
+        for error in root.stores().iter().filter_map(|stores| stores.usable().err()) {
+            eprintln!("WARNING: {error}; only its records are read");
         }
+        Ok(root)
     }
 
     /// Opens the root to look at it for a while: what is read is held against removal, where the root allows that.
-    pub fn hold(&self) -> anyhow::Result<Engines> {
-        match Engines::open(&self.options, Purpose::Write) {
+    pub fn hold(&self) -> anyhow::Result<Root> {
+        match Root::open(&self.options, Purpose::Write) {
             Err(error) if matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::PermissionDenied) => self.read(),
             result => Ok(result?),
         }
     }
 
     /// Opens the root to change it.
-    pub fn write(&self) -> anyhow::Result<Engines> {
-        Ok(Engines::open(&self.options, Purpose::Write)?)
+    pub fn write(&self) -> anyhow::Result<Root> {
+        Ok(Root::open(&self.options, Purpose::Write)?)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 use strata_archive::Limits;
-use strata_layer::{Lease, RwLayer, Unpacked};
+use strata_layer::{Lease, RwLayer};
 use strata_spec::{
     ContainerId, DiffId, ErrorKind, ImageConfig, ImageId, Platform, Reference, chain_id,
     config::{Document, History, RootFs, RunConfig},
@@ -57,14 +57,14 @@ impl Store {
         change::apply(&mut config, &request.changes)?;
         plan::merge(&mut config, &container.record.config);
 
-        let layer = self.layer(container)?;
+        let (layer, layers) = self.layer(container)?;
         let (parent_id, parent) = parent_of(images, container, &layer)?;
-        let mut lease = self.layers.lease()?;
+        let mut lease = layers.lease()?;
         let new_layer = match request.meanwhile {
             Meanwhile::Paused if container.record.state.running => {
-                self.paused(&container.id, || self.changed(&mut lease, &layer))?
+                self.paused(&container.id, || changed(layers, &mut lease, &layer))?
             }
-            _ => self.changed(&mut lease, &layer)?,
+            _ => changed(layers, &mut lease, &layer)?,
         };
         let document = document(container, &parent, config, new_layer, request);
         let id = images.create_named(&ImageConfig::from_document(document), parent_id, request.name.as_ref())?;
@@ -86,26 +86,21 @@ impl Store {
         intent.done()?;
         done
     }
+}
 
-    /// Registers what the container changed; `None` if that is nothing.
-    fn changed(&self, lease: &mut Lease<'_>, layer: &RwLayer) -> Result<Option<DiffId>, Error> {
-        if let Some(parent) = layer.parent {
-            lease.hold(parent)?;
-        }
-        let unpacked = self.repack(layer)?;
-        let diff_id = unpacked.diff_id;
-        if diff_id.to_string() == EMPTY {
-            return Ok(None);
-        }
-        self.layers.register(lease, layer.parent, vec![unpacked])?;
-        Ok(Some(diff_id))
+/// Registers what the container changed; `None` if that is nothing.
+fn changed(layers: &strata_layer::Store, lease: &mut Lease<'_>, layer: &RwLayer) -> Result<Option<DiffId>, Error> {
+    if let Some(parent) = layer.parent {
+        lease.hold(parent)?;
     }
-
-    /// Takes the container's own layer apart and puts it together as a new one, in one pass.
-    fn repack(&self, layer: &RwLayer) -> Result<Unpacked, Error> {
-        let limits = Limits::default();
-        Ok(self.layers.unpack_from(layer.parent, &limits, |out| layer.diff(&self.layers, out))?)
+    // The diff of the read-write layer is unpacked as a new layer in one pass.
+    let unpacked = layers.unpack_from(layer.parent, &Limits::default(), |out| layer.diff(layers, out))?;
+    let diff_id = unpacked.diff_id;
+    if diff_id.to_string() == EMPTY {
+        return Ok(None);
     }
+    layers.register(lease, layer.parent, vec![unpacked])?;
+    Ok(Some(diff_id))
 }
 
 /// The image that the container is of. Its layers must be those that the container stands on.

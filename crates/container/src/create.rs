@@ -55,6 +55,15 @@ pub struct Request {
     pub storage_opt: Vec<String>,
 }
 
+/// The image that a container is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Base<'a> {
+    /// The storage driver that has the image's layers, and is to have the container's.
+    pub driver: &'a str,
+    pub id: ImageId,
+    pub config: &'a ImageConfig,
+}
+
 /// A new container, and what the user should know about it.
 #[derive(Clone, Debug)]
 pub struct Created {
@@ -66,12 +75,12 @@ pub struct Created {
 const NAME_ATTEMPTS: u32 = 6;
 
 impl Store {
-    /// Creates a container of the image `image_id`, whose layers the caller holds.
+    /// Creates a container of `image`, whose layers the caller holds.
     ///
     /// The appearance of its folder is the commit point: after a crash there is a whole container, or the journal says what of
     /// it must go.
-    pub fn create(&self, image_id: ImageId, image: &ImageConfig, request: &Request) -> Result<Created, Error> {
-        let (created, intent, _) = self.begin(image_id, image, request, false)?;
+    pub fn create(&self, image: Base<'_>, request: &Request) -> Result<Created, Error> {
+        let (created, intent, _) = self.begin(image, request, false)?;
         end(intent, &created.container);
         Ok(created)
     }
@@ -81,28 +90,28 @@ impl Store {
     /// Otherwise all of it is on disk when this returns.
     pub(crate) fn begin(
         &self,
-        image_id: ImageId,
-        image: &ImageConfig,
+        image: Base<'_>,
         request: &Request,
         passing: bool,
     ) -> Result<(Created, Intent, Deferred), Error> {
         let random = strata_sys::process::random().context("get random bytes for", "a container's ID")?;
         let id = ContainerId::from_random(random);
-        let driver = self.layers.driver().name();
-        let (mut container, warnings) = plan::container(&id, image_id, image, request, driver)?;
+        let (mut container, warnings) = plan::container(&id, image.id, image.config, request, image.driver)?;
+        let layers = self.layers_of(&container)?;
         let (name, mut intent) = self.reserve_name(&id, request.name.as_deref(), passing)?;
         container.record.name = format!("/{name}");
         container.record.network_settings.is_anonymous_endpoint = request.name.is_none();
 
         let mut syncs = Deferred::when(true);
-        let made = self.make(&mut container, image, &mut intent, &mut syncs).and_then(|folder| match passing {
-            true => syncs.during(|| self.name_folder(&container, folder)),
-            false => {
-                self.put_on_disk()?;
-                syncs = Deferred::default();
-                self.name_folder(&container, folder)
-            }
-        });
+        let made =
+            self.make(layers, &mut container, image.config, &mut intent, &mut syncs).and_then(|folder| match passing {
+                true => syncs.during(|| self.name_folder(&container, folder)),
+                false => {
+                    self.put_on_disk(layers)?;
+                    syncs = Deferred::default();
+                    self.name_folder(&container, folder)
+                }
+            });
         if let Err(error) = made {
             // If that fails too, the intent stays, and whoever settles the journal tries again.
             if syncs.during(|| self.undo(&container)).is_ok() && syncs.finish().is_ok() {
@@ -110,7 +119,7 @@ impl Store {
             }
             return Err(error);
         }
-        tracing::info!(container = %id, name, image = %image_id, "container created");
+        tracing::info!(container = %id, name, image = %image.id, "container created");
         Ok((Created { container, warnings }, intent, syncs))
     }
 
@@ -149,15 +158,16 @@ impl Store {
     /// Makes the container's layers, its volumes, and last its folder, without its name.
     fn make(
         &self,
+        layers: &strata_layer::Store,
         container: &mut Container,
         image: &ImageConfig,
         intent: &mut Intent,
         syncs: &mut Deferred,
     ) -> Result<NewDir, Error> {
         let (id, parent) = (&container.id, chain_id(image.diff_ids()));
-        let layer = syncs.during(|| self.layers.create_mount(id, parent, init_layer::fill))?;
+        let layer = syncs.during(|| layers.create_mount(id, parent, init_layer::fill))?;
         if let Some(bytes) = container.host.storage_opt.get("size").and_then(|text| size::parse(text)) {
-            layer.limit(&self.layers, bytes)?;
+            layer.limit(layers, bytes)?;
         }
         // Volumes are on disk, and noted before, as ever: their names are not the container's.
         self.prepare_root(container, intent)?;
@@ -165,8 +175,8 @@ impl Store {
     }
 
     /// Puts all that [`Self::make`] made on disk at once: what it is made of lies under three folders, as a rule of one filesystem.
-    fn put_on_disk(&self) -> Result<(), Error> {
-        let (folders, records) = (self.layers.driver().home(), self.layers.layout().mounts());
+    fn put_on_disk(&self, layers: &strata_layer::Store) -> Result<(), Error> {
+        let (folders, records) = (layers.driver().home(), layers.layout().mounts());
         Ok(sync_filesystems(&[folders, &records, &self.layout.tmp()])?)
     }
 
@@ -215,7 +225,7 @@ impl Store {
 
     /// Removes what [`Self::make`] had made.
     fn undo(&self, container: &Container) -> Result<(), Error> {
-        self.layers.remove_mount(&container.id)?;
+        self.layers_of(container)?.remove_mount(&container.id)?;
         for point in container.record.mount_points.values().filter(|point| point.is_anonymous_volume()) {
             self.remove_volume(&point.name)?;
         }

@@ -26,6 +26,9 @@ pub enum Error {
     /// This build, machine or image cannot do it.
     #[error("{0}")]
     Unsupported(String),
+    /// The root has no layer store of the driver that the container's record names.
+    #[error("container {container} was made with the storage driver {driver}, which has nothing on this root")]
+    NoStore { container: String, driver: String },
     #[error("No command specified")]
     NoCommand,
     #[error("Could not find the file {path} in container {container}")]
@@ -56,7 +59,7 @@ impl Error {
             Self::NotFound(_) | Self::NoSuchPath { .. } => ErrorKind::NotFound,
             Self::Ambiguous(_) | Self::InvalidName(_) | Self::Invalid(_) | Self::NoCommand => ErrorKind::Invalid,
             Self::NameInUse { .. } | Self::Conflict(_) => ErrorKind::Conflict,
-            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Unsupported(_) | Self::NoStore { .. } => ErrorKind::Unsupported,
             Self::ReadOnlyRoot | Self::VolumeReadOnly => ErrorKind::PermissionDenied,
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Io(error) => error.kind(),

@@ -11,7 +11,8 @@ impl Store {
     /// Lists what the container changed over its image, as `docker diff` does.
     pub fn changes(&self, container: &Container) -> Result<Vec<Change>, Error> {
         let _used = self.use_lock(&container.id)?;
-        Ok(self.layer(container)?.changes(&self.layers)?)
+        let (layer, layers) = self.layer(container)?;
+        Ok(layer.changes(layers)?)
     }
 
     /// Writes the container's whole tree as a tar, as `docker export` does: without what is mounted into it.

@@ -133,8 +133,12 @@ pub struct InspectNetwork {
 impl Store {
     /// Returns what `docker inspect` shows of `container`, with its sizes where `size` is set.
     pub fn inspect(&self, container: &Container, size: bool) -> Result<Inspect, Error> {
-        let layer = self.layer(container)?;
-        let data: BTreeMap<_, _> = self.layers.driver().metadata(&layer.mount_id)?.into_iter().collect();
+        let data: BTreeMap<_, _> = match self.layer(container) {
+            Ok((layer, layers)) => layers.driver().metadata(&layer.mount_id)?.into_iter().collect(),
+            // The record is readable on a root of any driver.
+            Err(Error::NoStore { .. }) => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
         let mut inspect = self.inspect_record(container, Some(data).filter(|data| !data.is_empty()));
         if size {
             let sizes = self.size(container)?;

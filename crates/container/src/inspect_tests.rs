@@ -17,7 +17,8 @@ fn store(scratch: &Path) -> Store {
     let layers = strata_layer::Config { root: scratch, driver, journal: journal.clone(), locks: &locks };
     Store::open(Config {
         root: Path::new("/tmp/strata-records/root"),
-        layers: Arc::new(strata_layer::Store::open(layers).unwrap()),
+        layers: vec![Arc::new(strata_layer::Store::open(layers).unwrap())],
+        only: None,
         journal,
         locks: &locks,
         exec_root: scratch.join("exec"),

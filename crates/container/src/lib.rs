@@ -78,7 +78,7 @@ mod volumes;
 
 pub use commit::{CommitRequest, Meanwhile};
 pub use cp::CopyOptions;
-pub use create::{Created, Request};
+pub use create::{Base, Created, Request};
 pub use error::Error;
 pub use host_config::HostConfig;
 pub use layout::{ContainerDir, Layout};

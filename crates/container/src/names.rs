@@ -1,4 +1,41 @@
-//! Names of containers: which are allowed, and the ones that are made up.
+//! Names of containers: which are allowed, which are made up, and which container a text names.
+
+use strata_spec::ContainerId;
+
+/// The containers whose IDs begin with a text that is no whole ID and no name: two or more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ambiguous<'a>(pub Vec<&'a ContainerId>);
+
+/// Finds which of `known`, IDs with their names (`None` if the record cannot be read), `text` names: by full ID, by name with or without
+/// its slash, or by the beginning of its ID, in this order.
+///
+/// Source: moby 20.10, `daemon/container.go`, `GetContainer`.
+pub fn find<'a>(
+    text: &str,
+    known: impl Iterator<Item = (&'a ContainerId, Option<&'a str>)>,
+) -> Result<Option<&'a ContainerId>, Ambiguous<'a>> {
+    let name = text.strip_prefix('/').unwrap_or(text);
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let (mut named, mut starting) = (None, Vec::new());
+    for (id, short_name) in known {
+        if id.as_str() == text {
+            return Ok(Some(id));
+        }
+        if short_name == Some(name) {
+            named = named.or(Some(id));
+        }
+        if id.as_str().starts_with(text) {
+            starting.push(id);
+        }
+    }
+    match named {
+        None if starting.len() > 1 => Err(Ambiguous(starting)),
+        None => Ok(starting.pop()),
+        named => Ok(named),
+    }
+}
 
 /// Whether `name`, without a slash before it, may name a container: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
 ///

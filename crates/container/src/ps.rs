@@ -35,6 +35,8 @@ pub struct Summary {
     pub mounts: Vec<InspectMount>,
     /// Names, sorted.
     pub networks: Vec<String>,
+    /// The storage driver that has its layers.
+    pub driver: String,
     pub size: Option<Size>,
 }
 
@@ -73,16 +75,17 @@ impl Store {
             labels: record.config.labels.clone().unwrap_or_default(),
             mounts: record.mount_points.values().map(|point| self.mount_of(point)).collect(),
             networks: record.network_settings.networks.keys().cloned().collect(),
+            driver: record.driver.clone(),
             size: None,
         }
     }
 
     /// Adds up what a container takes. Walks what it wrote.
     pub fn size(&self, container: &Container) -> Result<Size, Error> {
-        let layer = self.layer(container)?;
-        let rw = layer.size(&self.layers)?;
+        let (layer, layers) = self.layer(container)?;
+        let rw = layer.size(layers)?;
         let image = match layer.parent {
-            Some(parent) => self.layers.chain(parent)?.iter().map(|layer| layer.size).sum(),
+            Some(parent) => layers.chain(parent)?.iter().map(|layer| layer.size).sum(),
             None => 0,
         };
         Ok(Size { rw, root: rw + image })

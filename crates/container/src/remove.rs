@@ -32,6 +32,8 @@ impl Store {
             Err(error) => return Err(error),
         };
         if let Some(container) = &container {
+            // Its record must not go while its layers cannot.
+            self.layers_of(container).map_or(Ok(()), |layers| layers.driver().usable())?;
             self.stop_for_removal(container, options.force)?;
         }
         let Some(lock) = self.run_lock(id)? else {
@@ -129,7 +131,7 @@ impl Store {
 
     /// Removes what belongs to a container whose folder is gone.
     pub(crate) fn remove_rest(&self, id: &ContainerId, volumes: &[String]) -> Result<(), Error> {
-        self.layers.remove_mount(id)?;
+        self.usable_layers().try_for_each(|layers| layers.remove_mount(id))?;
         for name in volumes {
             self.remove_volume(name)?;
         }

@@ -48,17 +48,15 @@ impl Store {
     /// Undoes or finishes what the notes of a dead operation say. Notes of other stores are passed over. Doing it twice, or
     /// being killed in between, is no harm.
     ///
-    /// For `Journal::settle`, which calls this under the dead operation's lock. To be called for every driver of the root: a container
-    /// that is there is its own driver's concern; what is left of one that is gone may lie under any.
+    /// For `Journal::settle`, which calls this under the dead operation's lock. What is left of a container that is gone may lie under
+    /// any driver, so the store must have the layers of all.
     pub fn settle(&self, notes: &[serde_json::Value]) -> Result<(), Error> {
         let notes: Vec<Note> = notes.iter().map(Note::of).filter(|note| *note != Note::Other).collect();
         for note in &notes {
             match note {
-                Note::Create { container, .. } | Note::Run { container }
-                    if self.exists(container) && !self.owns(container) => {}
                 Note::Create { container, passing: true, .. } => self.settle_passing(container, &notes)?,
                 Note::Create { container, .. } if !self.exists(container) => {
-                    self.layers.remove_unfinished_mount(container)?;
+                    self.remove_unfinished_layers(container)?;
                     self.remove_volumes(&notes)?;
                     self.forget_locks(container);
                 }
@@ -96,7 +94,7 @@ impl Store {
             }
             self.remove_locked(id, lock, container.as_ref(), true)?;
         }
-        self.layers.remove_unfinished_mount(id)?;
+        self.remove_unfinished_layers(id)?;
         self.remove_volumes(notes)?;
         self.forget_locks(id);
         Ok(())
@@ -137,11 +135,14 @@ impl Store {
         if self.read(id)?.record.state.running {
             return Ok(());
         }
-        if let Ok(layer) = self.layers.mount(id) {
-            self.layers.driver().unmount(&layer.mount_id)?;
-        }
+        self.unmount(id)?;
         self.remove_bundle(id);
         Ok(())
+    }
+
+    /// Removes what a creation that died left of the container's layers, under whatever driver.
+    fn remove_unfinished_layers(&self, id: &ContainerId) -> Result<(), Error> {
+        self.usable_layers().try_for_each(|layers| Ok(layers.remove_unfinished_mount(id)?))
     }
 
     /// Removes the volumes that an operation noted.
@@ -171,9 +172,7 @@ impl Store {
             return Ok(container);
         }
         tracing::warn!(container = %container.id, "its end went unseen; recorded as killed");
-        if let Ok(layer) = self.layers.mount(&container.id) {
-            self.layers.driver().unmount(&layer.mount_id)?;
-        }
+        self.unmount(&container.id)?;
         self.remove_bundle(&container.id);
         container.record.state.set_exited(KILLED, jiff::Timestamp::now());
         self.save(&container)?;

@@ -15,11 +15,11 @@ use jiff::Timestamp;
 use strata_durable::{Context, Deferred, Intent, Lock, create_dir_all};
 use strata_graphdriver::Access;
 use strata_runtime::{Exit, Runtime, Stdin, Task};
-use strata_spec::{ContainerId, ImageConfig, ImageId};
+use strata_spec::ContainerId;
 
 use crate::{
     Container, Created, Error, Note, Request, State, Store, bundle,
-    create::{end, unsupported},
+    create::{Base, end, unsupported},
     files, plan,
 };
 
@@ -50,12 +50,11 @@ impl Store {
     /// its end goes even if this process dies. `ready` is called in between.
     pub fn create_and_run(
         &self,
-        image_id: ImageId,
-        image: &ImageConfig,
+        image: Base<'_>,
         request: &Request,
         ready: impl FnOnce(&Created),
     ) -> Result<Exit, Error> {
-        let (created, mut intent, syncs) = self.begin(image_id, image, request, request.auto_remove)?;
+        let (created, mut intent, syncs) = self.begin(image, request, request.auto_remove)?;
         let id = &created.container.id;
         let lock = self
             .run_lock(id)?

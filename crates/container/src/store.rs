@@ -14,7 +14,7 @@ use strata_graphdriver::{Access, Mounted};
 use strata_layer::RwLayer;
 use strata_spec::{ContainerId, Digest, ErrorKind};
 
-use crate::{ContainerDir, Error, HostConfig, Layout, Record};
+use crate::{ContainerDir, Error, HostConfig, Layout, Record, names};
 
 /// How long an operation waits for another one on the same container to end.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,7 +23,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Config<'a> {
     /// The data root.
     pub root: &'a Path,
-    pub layers: Arc<strata_layer::Store>,
+    /// The layer stores of the root's drivers, best first; at least one.
+    pub layers: Vec<Arc<strata_layer::Store>>,
+    /// If given, only containers of this driver are found, as dockerd finds no others.
+    pub only: Option<String>,
     /// `strata/journal`.
     pub journal: Journal,
     /// `strata/locks`.
@@ -40,14 +43,13 @@ pub fn default_exec_root(root: &Path) -> PathBuf {
     Path::new("/run/strata").join(&digest[..12])
 }
 
-/// The containers that one data root has under one storage driver, as dockerd sees no others.
+/// The containers of one data root.
 ///
-/// `containers/` is shared by all drivers: a record names its own. Names are given once for all of them.
+/// `containers/` is shared by all drivers: each record names its own, and the layers of a container lie in that driver's layer store.
 pub struct Store {
     pub(crate) layout: Layout,
-    /// `image`, with a folder for each driver.
-    drivers: PathBuf,
-    pub(crate) layers: Arc<strata_layer::Store>,
+    layers: Vec<Arc<strata_layer::Store>>,
+    only: Option<String>,
     pub(crate) journal: Journal,
     pub(crate) locks: PathBuf,
     pub(crate) exec_root: PathBuf,
@@ -103,8 +105,8 @@ impl Store {
         }
         Ok(Self {
             layout,
-            drivers: config.root.join("image"),
             layers: config.layers,
+            only: config.only,
             journal: config.journal,
             locks: config.locks.to_owned(),
             exec_root: config.exec_root,
@@ -116,14 +118,35 @@ impl Store {
         &self.layout
     }
 
-    pub fn layers(&self) -> &Arc<strata_layer::Store> {
+    /// The layer stores of the root's drivers, best first.
+    pub fn layers(&self) -> &[Arc<strata_layer::Store>] {
         &self.layers
     }
 
-    /// The IDs of this driver's containers, damaged or not, sorted. Reads every record.
-    pub fn ids(&self) -> Result<Vec<ContainerId>, Error> {
+    /// The layer store that has the container's layers: that of the driver which its record names.
+    pub fn layers_of(&self, container: &Container) -> Result<&Arc<strata_layer::Store>, Error> {
+        let driver = container.record.driver.as_str();
+        let found = match driver {
+            "" => self.layers.iter().find(|layers| layers.layout().mount(&container.id).exists()),
+            driver => self.layers_under(driver),
+        };
+        found.ok_or_else(|| Error::NoStore { container: container.id.to_string(), driver: driver.to_owned() })
+    }
+
+    /// The layer store of `driver`.
+    pub(crate) fn layers_under(&self, driver: &str) -> Option<&Arc<strata_layer::Store>> {
+        self.layers.iter().find(|layers| layers.driver().name() == driver)
+    }
+
+    /// The layer stores whose drivers work here.
+    pub(crate) fn usable_layers(&self) -> impl Iterator<Item = &Arc<strata_layer::Store>> {
+        self.layers.iter().filter(|layers| layers.driver().usable().is_ok())
+    }
+
+    /// The IDs of the containers under `driver`, damaged or not, sorted. Reads every record.
+    pub fn ids_under(&self, driver: &str) -> Result<Vec<ContainerId>, Error> {
         let mut ids = self.all_ids()?;
-        ids.retain(|id| self.owns(id));
+        ids.retain(|id| self.is_under(id, driver));
         Ok(ids)
     }
 
@@ -143,33 +166,40 @@ impl Store {
         Ok(ids)
     }
 
-    /// Whether a container is of this driver.
-    pub fn owns(&self, id: &ContainerId) -> bool {
-        self.is_own(id, self.brief(id).map(|brief| brief.driver).as_deref())
+    /// Whether the container `id` is under `driver`: the one that its record names; without a name there, the one that has its layers.
+    /// One whose layers are nowhere is under every driver, so that its damage is reported.
+    pub fn is_under(&self, id: &ContainerId, driver: &str) -> bool {
+        self.is_named_or_noted(id, self.brief(id).map(|brief| brief.driver).as_deref(), driver)
     }
 
-    /// The same, by the driver that its record names. One that names none belongs where its layers are noted; if they are nowhere, to
-    /// every driver: somebody has to tell of it.
-    fn is_own(&self, id: &ContainerId, named: Option<&str>) -> bool {
+    fn is_named_or_noted(&self, id: &ContainerId, named: Option<&str>, driver: &str) -> bool {
         if let Some(named) = named.filter(|name| !name.is_empty()) {
-            return named == self.layers.driver().name();
+            return named == driver;
         }
-        let noted = |image: &Path| image.join("layerdb/mounts").join(id.as_str()).exists();
-        self.layers.layout().mount(id).exists()
-            || !fs::read_dir(&self.drivers).is_ok_and(|all| all.flatten().any(|driver| noted(&driver.path())))
+        let mut noted = self.layers.iter().filter(|layers| layers.layout().mount(id).exists()).peekable();
+        noted.peek().is_none() || noted.any(|layers| layers.driver().name() == driver)
     }
 
-    /// Reads all containers of this driver. One that is damaged is told with the reason, and does not keep the others from being read.
+    /// Whether a container is to be found, by the driver that its record names.
+    fn is_visible(&self, id: &ContainerId, named: Option<&str>) -> bool {
+        self.only.as_deref().is_none_or(|only| self.is_named_or_noted(id, named, only))
+    }
+
+    fn is_found(&self, id: &ContainerId) -> bool {
+        self.only.as_deref().is_none_or(|only| self.is_under(id, only))
+    }
+
+    /// Reads all containers, the newest first. A damaged one is reported with the reason, and does not keep the others from being read.
     pub fn list(&self) -> Result<Listing, Error> {
         let mut listing = Listing::default();
         for id in self.all_ids()? {
             match self.load(&id) {
                 Ok(container) => listing.containers.push(container),
-                Err(Error::Damaged { path, reason }) if self.owns(&id) => {
+                Err(Error::Damaged { path, reason }) if self.is_found(&id) => {
                     listing.damaged.push(Damage { id, path, reason })
                 }
                 Err(Error::Damaged { .. }) => {}
-                // Another driver's, or it went while we were reading.
+                // Hidden, or removed while we were reading.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -187,33 +217,28 @@ impl Store {
     pub fn resolve(&self, text: &str) -> Result<ContainerId, Error> {
         let not_found = || Error::NotFound(text.to_owned());
         if let Ok(id) = text.parse::<ContainerId>() {
-            let there = self.layout.container(&id).path().is_dir() && self.owns(&id);
+            let there = self.layout.container(&id).path().is_dir() && self.is_found(&id);
             return if there { Ok(id) } else { Err(not_found()) };
         }
-        if text.is_empty() {
-            return Err(not_found());
-        }
-        let ids = self.all_ids()?;
-        let name = text.strip_prefix('/').unwrap_or(text);
-        for id in &ids {
-            if let Some(brief) = self.brief(id).filter(|brief| brief.short_name() == name)
-                && self.is_own(id, Some(&brief.driver))
-            {
-                return Ok(id.clone());
+        let mut known = Vec::new();
+        for id in self.all_ids()? {
+            let brief = self.brief(&id);
+            if self.is_visible(&id, brief.as_ref().map(|brief| brief.driver.as_str())) {
+                known.push((id, brief));
             }
         }
-        let mut starting = ids.into_iter().filter(|id| id.as_str().starts_with(text) && self.owns(id));
-        match (starting.next(), starting.next()) {
-            (Some(id), None) => Ok(id),
-            (Some(_), Some(_)) => Err(Error::Ambiguous(text.to_owned())),
-            (None, _) => Err(not_found()),
+        let known = known.iter().map(|(id, brief)| (id, brief.as_ref().map(Brief::short_name)));
+        match names::find(text, known) {
+            Ok(Some(id)) => Ok(id.clone()),
+            Ok(None) => Err(not_found()),
+            Err(_) => Err(Error::Ambiguous(text.to_owned())),
         }
     }
 
-    /// Reads the container `id`, and settles its state if it is recorded as running and is not. Another driver's is not found.
+    /// Reads the container `id`, and settles its state if it is recorded as running and is not.
     pub fn load(&self, id: &ContainerId) -> Result<Container, Error> {
         let container = self.read(id)?;
-        if !self.is_own(id, Some(&container.record.driver)) {
+        if !self.is_visible(id, Some(&container.record.driver)) {
             return Err(Error::NotFound(id.to_string()));
         }
         if container.record.state.running && self.access == Access::ReadWrite {
@@ -288,14 +313,26 @@ impl Store {
         Ok(strata_durable::replace(&path, &container.record.to_bytes(), 0o600)?)
     }
 
-    /// The container's layers.
-    pub fn layer(&self, container: &Container) -> Result<RwLayer, Error> {
-        Ok(self.layers.mount(&container.id)?)
+    /// The container's read-write layer, with the store that has it.
+    pub fn layer(&self, container: &Container) -> Result<(RwLayer, &Arc<strata_layer::Store>), Error> {
+        let layers = self.layers_of(container)?;
+        Ok((layers.mount(&container.id)?, layers))
     }
 
     /// Mounts the container's root, or shares the mount that is there.
     pub fn mount(&self, container: &Container, access: Access) -> Result<Mounted, Error> {
-        Ok(self.layer(container)?.mount(&self.layers, access)?)
+        let (layer, layers) = self.layer(container)?;
+        Ok(layer.mount(layers, access)?)
+    }
+
+    /// Unmounts the container's root, whoever mounted it.
+    pub(crate) fn unmount(&self, id: &ContainerId) -> Result<(), Error> {
+        for layers in self.usable_layers() {
+            if let Ok(layer) = layers.mount(id) {
+                layers.driver().unmount(&layer.mount_id)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where the container's runtime bundle is.

@@ -7,7 +7,7 @@ mod common;
 use std::{fs, path::Path};
 
 use common::*;
-use strata_container::{CommitRequest, Container, RemoveOptions, Request};
+use strata_container::{Base, CommitRequest, Container, RemoveOptions, Request};
 use strata_graphdriver::Access;
 use strata_layer::Depth;
 use strata_testkit::crash;
@@ -32,10 +32,10 @@ fn survive(
                 stores.containers.mount(container, Access::ReadOnly).unwrap_or_else(|e| panic!("after {disk}: {e}"));
             assert!(root.path().join(".dockerenv").exists(), "after {disk}");
         }
-        let mounts = stores.containers.layers().list_mounts().expect("list");
+        let mounts = stores.images.layers().list_mounts().expect("list");
         assert_eq!(mounts.len(), listing.containers.len(), "after {disk}: a layer a container");
-        let layers = stores.containers.layers().list().expect("list").len();
-        let folders = stores.containers.layers().driver().list().expect("list").len();
+        let layers = stores.images.layers().list().expect("list").len();
+        let folders = stores.images.layers().driver().list().expect("list").len();
         assert_eq!(folders, layers + 2 * mounts.len(), "after {disk}: no folder is left over");
         let left = fs::read_dir(disk.root().join("strata/journal")).into_iter().flatten().count();
         assert_eq!(left, 0, "after {disk}: the journal is settled");
@@ -83,7 +83,7 @@ fn removing_survives_a_crash_at_any_write() {
         |bench| {
             let image = bench.stores.import(&bench.scratch.join("tree"), "vol", &["CMD [\"sh\"]", "VOLUME /data"]);
             let container = bench.stores.create(image, &request("one", &[])).expect("create");
-            bench.stores.containers.layers().driver().sync().expect("sync");
+            bench.stores.images.layers().driver().sync().expect("sync");
             Some(container)
         },
         |bench, container| {
@@ -107,7 +107,7 @@ fn committing_survives_a_crash_at_any_write() {
             let mounted = bench.stores.containers.mount(&container, Access::ReadWrite).expect("mount");
             fs::write(mounted.path().join("made"), "x").expect("write");
             drop(mounted);
-            bench.stores.containers.layers().driver().sync().expect("sync");
+            bench.stores.images.layers().driver().sync().expect("sync");
             Some(container)
         },
         |bench, container| {
@@ -117,7 +117,7 @@ fn committing_survives_a_crash_at_any_write() {
         },
         |stores, _, disk| {
             let images = stores.images.list().expect("list").len();
-            let layers = stores.containers.layers();
+            let layers = stores.images.layers();
             assert_eq!(layers.list().expect("list").len(), images, "after {disk}: a layer an image");
             assert!(images == 2 || !disk.is_after("committed"), "after {disk}: lost");
             let findings = layers.verify(Depth::Contents);
@@ -139,14 +139,15 @@ fn a_passing_container_survives_no_crash_at_any_write() {
             let reference = strata_spec::Reference::parse("vol").unwrap();
             let id = bench.stores.images.tags().read().unwrap().get(&reference).unwrap();
             let image = bench.stores.images.get(id).unwrap();
+            let base = Base { driver: "overlay2", id, config: &image };
             let asked =
                 Request { auto_remove: true, user: Some("nobody-here".to_owned()), ..request("one", &["true"]) };
-            let ran = bench.stores.containers.create_and_run(id, &image, &asked, |_| ());
+            let ran = bench.stores.containers.create_and_run(base, &asked, |_| ());
             ran.expect_err("there is no such user");
             crash::mark(&bench.root(), "gone");
         },
         |stores, root, disk| {
-            assert!(stores.containers.ids().expect("list").is_empty(), "after {disk}: a container is left");
+            assert!(stores.containers.all_ids().expect("list").is_empty(), "after {disk}: a container is left");
             assert_eq!(volumes(root), 0, "after {disk}: a volume is left");
             let links = fs::read_dir(root.join("overlay2/l")).expect("list");
             for link in links.map(|entry| entry.expect("entry").path()) {
@@ -180,7 +181,7 @@ fn a_passing_container_goes_whatever_a_power_cut_kept_of_it() {
     for (at, (what, lost, emptied)) in torn.into_iter().enumerate() {
         let id = strata_spec::ContainerId::from_random([at as u8 + 1; 32]);
         let path = |name: &str| bench.root().join(name.replace("ID", id.as_str()));
-        bench.stores.containers.layers().create_mount(&id, parent, |_| Ok(())).expect("make the layers");
+        bench.stores.images.layers().create_mount(&id, parent, |_| Ok(())).expect("make the layers");
         let dir = path("containers/ID");
         fs::create_dir(&dir).expect("mkdir");
         fs::write(dir.join("config.v2.json"), if at % 2 == 0 { "" } else { "{\"ID\":" }).expect("write");

@@ -115,7 +115,7 @@ fn commits_alike(bench: &Bench, container: &Container, theirs: &str, history: &s
     };
     assert_eq!(last(&own), last(&their), "{history}");
     assert_eq!(own.document().author, their.document().author);
-    let layers = bench.stores.containers.layers();
+    let layers = bench.stores.images.layers();
     let size =
         |config: &strata_spec::ImageConfig| layers.get(strata_spec::chain_id(config.diff_ids()).unwrap()).unwrap().size;
     assert_eq!(size(&own), size(&their));

@@ -211,7 +211,7 @@ fn changes_are_told_and_committed_without_the_init_layer() {
     assert!(!mounted.path().join("data").exists() && mounted.path().join("new/n").exists());
     drop(mounted);
     // The image's own hosts is not the init layer's.
-    let layers = store.layers();
+    let layers = bench.stores.images.layers();
     let top = layers.chain(strata_spec::chain_id(config.diff_ids()).unwrap()).unwrap();
     let own = layers.driver().folder(&top[0].cache_id).unwrap().path;
     assert!(!own.join("etc").exists() && !own.join(".dockerenv").exists());

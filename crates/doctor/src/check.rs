@@ -20,7 +20,7 @@ mod left;
 mod remedy;
 mod stores;
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 use strata_layer::Depth;
@@ -108,23 +108,16 @@ impl Report {
 
 /// Checks one driver's stores: [`check_all`] of them alone.
 pub fn check(stores: &Stores<'_>, depth: Depth) -> Report {
-    check_all(std::slice::from_ref(stores), &[], depth)
+    check_all(std::slice::from_ref(stores), depth)
 }
 
 /// Checks everything under all of these drivers, which are of one root, at least one: the stores' records against each other and against
 /// the driver's files; with [`Depth::Contents`] also each layer's files against what was unpacked, on all cores.
 ///
-/// One damaged thing hides no other. `closed` are drivers in use whose stores cannot be opened, each with the reason: an error each.
-pub fn check_all(all: &[Stores<'_>], closed: &[(String, String)], depth: Depth) -> Report {
+/// One damaged thing hides no other. A driver that cannot be opened here is an error; only its records are checked.
+pub fn check_all(all: &[Stores<'_>], depth: Depth) -> Report {
     let mut findings: Vec<Finding> = all.iter().flat_map(|stores| findings(stores, depth)).collect();
-    findings.extend(closed.iter().map(|(driver, why)| Finding {
-        severity: Severity::Error,
-        object: Object::Driver(driver.clone()),
-        path: strata_image::Layout::new(Path::new(""), driver).root().display().to_string(),
-        reason: why.clone(),
-        remedy: remedy::CLOSED.to_owned(),
-        affects: Vec::new(),
-    }));
+    findings.extend(all.iter().filter_map(closed));
     findings
         .sort_by(|a, b| (a.severity, &a.object, &a.path, &a.reason).cmp(&(b.severity, &b.object, &b.path, &b.reason)));
     // What all drivers share is looked at with each.
@@ -138,9 +131,25 @@ pub fn check_all(all: &[Stores<'_>], closed: &[(String, String)], depth: Depth) 
         },
         layers: all.iter().map(|stores| stores.layers.list().map_or(0, |layers| layers.len())).sum(),
         images: all.iter().map(|stores| stores.images.list().map_or(0, |images| images.len())).sum(),
-        containers: all.iter().map(|stores| stores.containers.ids().map_or(0, |containers| containers.len())).sum(),
+        containers: all
+            .iter()
+            .map(|stores| stores.containers.ids_under(stores.driver_name()).map_or(0, |containers| containers.len()))
+            .sum(),
         findings,
     }
+}
+
+/// Reports a driver that cannot be opened here.
+fn closed(stores: &Stores<'_>) -> Option<Finding> {
+    let error = stores.layers.driver().usable().err()?;
+    Some(Finding {
+        severity: Severity::Error,
+        object: Object::Driver(stores.driver_name().to_owned()),
+        path: stores.show(stores.images.layout().root()),
+        reason: error.to_string(),
+        remedy: remedy::CLOSED.to_owned(),
+        affects: Vec::new(),
+    })
 }
 
 /// What is not as it should be under one driver.

@@ -130,7 +130,7 @@ impl Survey {
 
 /// All containers that have a folder in `containers` or a mount in layerdb.
 fn containers(stores: &Stores<'_>, problems: &mut Vec<Problem>) -> Vec<ContainerUse> {
-    let mut ids = stores.containers.ids().unwrap_or_else(|error| {
+    let mut ids = stores.containers.ids_under(stores.driver_name()).unwrap_or_else(|error| {
         problems.push(Problem { path: "containers".into(), reason: error.to_string() });
         Vec::new()
     });

@@ -1,25 +1,27 @@
 //! `create`: an image by name becomes a container.
 
-use strata_container::{Created, Request};
+use strata_container::{Base, CommitRequest, Container, Created, Request};
 use strata_runtime::Exit;
 use strata_spec::{ImageConfig, ImageId, Platform};
 
-use crate::{Engine, Error};
+use crate::{Error, Root, resolve::Image};
 
-impl Engine {
-    /// Creates a container of the image that `request.image` names. What the user should know stands in its warnings.
+impl Root {
+    /// Creates a container of the image that `request.image` names. Its warnings are for the user.
     pub fn create_container(&self, request: &Request) -> Result<Created, Error> {
-        let (id, image) = self.image_of(request)?;
-        let mut created = self.containers().create(id, &image, request)?;
-        created.warnings.extend(platform_warning(&image, request.platform.as_ref()));
+        let (image, config) = self.image_of(request)?;
+        let base = Base { driver: image.stores.driver(), id: image.id, config: &config };
+        let mut created = self.containers().create(base, request)?;
+        created.warnings.extend(platform_warning(&config, request.platform.as_ref()));
         Ok(created)
     }
 
     /// Creates a container and runs it to its end in the foreground; `ready` is called in between.
     pub fn run_container(&self, request: &Request, ready: impl FnOnce(&Created)) -> Result<Exit, Error> {
-        let (id, image) = self.image_of(request)?;
-        let warning = platform_warning(&image, request.platform.as_ref());
-        let exit = self.containers().create_and_run(id, &image, request, |created| {
+        let (image, config) = self.image_of(request)?;
+        let base = Base { driver: image.stores.driver(), id: image.id, config: &config };
+        let warning = platform_warning(&config, request.platform.as_ref());
+        let exit = self.containers().create_and_run(base, request, |created| {
             let mut created = created.clone();
             created.warnings.extend(warning);
             ready(&created);
@@ -27,15 +29,25 @@ impl Engine {
         Ok(exit)
     }
 
+    /// Makes an image of `container` under its driver, and returns its ID.
+    pub fn commit(&self, container: &Container, request: &CommitRequest) -> Result<ImageId, Error> {
+        let layers = self.containers().layers_of(container)?;
+        layers.driver().usable()?;
+        let stores = self.stores_under(layers.driver().name()).ok_or_else(|| {
+            Error::Conflict(format!("the images of the storage driver {} are not open", layers.driver().name()))
+        })?;
+        Ok(self.containers().commit(stores.images(), container, request)?)
+    }
+
     /// Its layers need no hold from here: making the container's own layer looks them up and holds them in one step.
-    fn image_of(&self, request: &Request) -> Result<(ImageId, ImageConfig), Error> {
+    fn image_of(&self, request: &Request) -> Result<(Image<'_>, ImageConfig), Error> {
         let mut tries = 8;
         loop {
-            let id = self.images().resolve(&request.image)?;
-            match self.images().get(id) {
+            let image = self.image(&request.image)?;
+            match image.stores.images().get(image.id) {
                 // It was removed in between: the name tells what there is now.
                 Err(strata_image::Error::NotFound(_)) if tries > 0 => tries -= 1,
-                image => return Ok((id, image?)),
+                config => return Ok((image, config?)),
             }
         }
     }

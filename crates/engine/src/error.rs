@@ -21,12 +21,10 @@ pub enum Error {
         "{} has images or containers of the storage drivers {found}; say with --storage-driver which one is meant", root.display()
     )]
     SeveralDrivers { root: PathBuf, found: String },
-    #[error("{kind} {name} is found under the storage drivers {drivers}; say with --storage-driver which one is meant")]
-    InSeveral { kind: &'static str, name: String, drivers: String },
+    #[error("image {name} is found under the storage drivers {drivers}; say with --storage-driver which one is meant")]
+    InSeveral { name: String, drivers: String },
     #[error("the images lie under different storage drivers: {0}; take those of each driver by themselves")]
     Apart(String),
-    #[error("{said}; under the storage driver {driver} it could not be looked for: {why}")]
-    Nowhere { said: String, driver: String, why: String },
     #[error("{} holds images of the driver {found}, which this build cannot open", root.display())]
     ForeignDriver { root: PathBuf, found: String },
     #[error(
@@ -60,7 +58,6 @@ impl Error {
             Self::SeveralDrivers { .. } | Self::InSeveral { .. } | Self::Apart(_) | Self::Invalid(_) => {
                 ErrorKind::Invalid
             }
-            Self::Nowhere { .. } => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Io(error) => error.kind(),
             Self::Driver(error) => error.kind(),

@@ -6,7 +6,7 @@ use strata_graphdriver::{
     choose::{Look, candidates},
 };
 
-use crate::{Engine, Engines, Error, Purpose, Root, root};
+use crate::{DriverStores, Error, Purpose, Root, data_root};
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -54,7 +54,7 @@ pub struct DriverContent {
     pub driver: String,
     pub images: usize,
     pub containers: usize,
-    /// Why it cannot be opened, if so; then nothing is counted.
+    /// Why it cannot be opened, if so: then its records alone can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
 }
@@ -69,17 +69,12 @@ pub struct Feature {
     pub detail: String,
 }
 
-impl Engines {
-    /// Gathers what there is to tell about the root and the machine: counts of all drivers, and the rest of that of
-    /// [`Engines::main`].
+impl Root {
+    /// Gathers what there is to tell about the root and the machine: counts of all drivers, and the rest of that of [`Root::main`].
     pub fn info(&self) -> Result<Info, Error> {
-        let mut info = self.main().info()?;
-        for other in self.iter().filter(|engine| engine.driver() != self.main().driver()) {
-            info.count(other);
-        }
-        for (driver, error) in self.closed() {
-            let closed = Some(error.to_string());
-            info.drivers_on_root.push(DriverContent { driver: driver.clone(), images: 0, containers: 0, closed });
+        let mut info = self.info_without_counts()?;
+        for stores in self.stores() {
+            info.count(self, stores);
         }
         let rank = |content: &DriverContent| DRIVERS.iter().position(|name| *name == content.driver);
         info.drivers_on_root.sort_by_key(|content| (rank(content).unwrap_or(usize::MAX), content.driver.clone()));
@@ -88,15 +83,17 @@ impl Engines {
         }
         Ok(info)
     }
-}
 
-impl Engine {
-    fn counts(&self) -> Result<Counts, Error> {
-        let users = self.users()?;
-        let listing = self.images().images()?;
+    /// Whether the root can be changed by this process.
+    pub fn is_writable(&self) -> bool {
+        self.data().purpose() == Purpose::Write
+    }
+
+    fn counts(&self, stores: &DriverStores) -> Result<Counts, Error> {
+        let users = self.users_of(stores)?;
+        let listing = stores.images().images()?;
         let damaged = listing.damaged.iter().map(|d| format!("image {} is damaged: {}", d.id.short(), d.reason));
         Ok(Counts {
-            driver: self.driver().to_owned(),
             containers: users.len(),
             running: users.iter().filter(|user| user.running).count(),
             images: listing.images.len(),
@@ -104,20 +101,19 @@ impl Engine {
         })
     }
 
-    /// Gathers what there is to tell about the root under this driver, and the machine.
-    pub fn info(&self) -> Result<Info, Error> {
-        let driver = self.layers().driver();
+    fn info_without_counts(&self) -> Result<Info, Error> {
+        let driver = self.main().layers().driver();
         let features: Vec<Feature> = driver
             .probe()
             .into_iter()
             .map(|probe| Feature { name: probe.name.to_owned(), works: probe.works, detail: probe.why })
             .collect();
-        let storage_drivers = candidates(self.root().path(), &self.root().tmp(), Look::Try).into_iter();
-        let daemon = root::live_daemon(self.root().path())?;
+        let storage_drivers = candidates(self.path(), &self.data().tmp(), Look::Try).into_iter();
+        let daemon = data_root::live_daemon(self.path())?;
         let warnings = daemon
             .iter()
             .map(|holder| format!("a live dockerd ({holder}) is on this root: it can be read, not changed"));
-        let mut info = Info {
+        Ok(Info {
             containers: 0,
             containers_running: 0,
             containers_paused: 0,
@@ -139,19 +135,16 @@ impl Engine {
             cpus: strata_sys::process::cpus(),
             mem_total: strata_sys::process::total_memory(),
             name: strata_sys::process::hostname(),
-            docker_root_dir: self.root().path().display().to_string(),
+            docker_root_dir: self.path().display().to_string(),
             server_version: VERSION.to_owned(),
             warnings: warnings.collect(),
             daemon,
-        };
-        info.count(self);
-        Ok(info)
+        })
     }
 }
 
 /// What a driver has.
 struct Counts {
-    driver: String,
     containers: usize,
     running: usize,
     images: usize,
@@ -160,32 +153,27 @@ struct Counts {
 }
 
 impl Info {
-    /// Adds what lies under a driver, or says why that cannot be read.
-    fn count(&mut self, engine: &Engine) {
-        let of = match engine.counts() {
+    /// Adds what lies under the driver of `stores`, or says why that cannot be read.
+    fn count(&mut self, root: &Root, stores: &DriverStores) {
+        let driver = stores.driver().to_owned();
+        let counts = match root.counts(stores) {
             Ok(counts) => counts,
             Err(error) => {
-                let (driver, closed) = (engine.driver().to_owned(), Some(error.to_string()));
                 self.warnings.push(format!("what lies under the storage driver {driver} is not counted: {error}"));
+                let closed = Some(error.to_string());
                 return self.drivers_on_root.push(DriverContent { driver, images: 0, containers: 0, closed });
             }
         };
-        self.containers += of.containers;
-        self.containers_running += of.running;
-        self.containers_stopped += of.containers - of.running;
-        self.images += of.images;
-        self.warnings.extend(of.damaged.iter().cloned());
-        if of.images + of.damaged.len() + of.containers > 0 {
-            let (images, containers) = (of.images, of.containers);
-            self.drivers_on_root.push(DriverContent { driver: of.driver.clone(), images, containers, closed: None });
+        self.containers += counts.containers;
+        self.containers_running += counts.running;
+        self.containers_stopped += counts.containers - counts.running;
+        self.images += counts.images;
+        self.warnings.extend(counts.damaged.iter().cloned());
+        let closed = stores.usable().err().map(|error| error.to_string());
+        if counts.images + counts.damaged.len() + counts.containers > 0 || closed.is_some() {
+            let (images, containers) = (counts.images, counts.containers);
+            self.drivers_on_root.push(DriverContent { driver, images, containers, closed });
         }
-    }
-}
-
-impl Root {
-    /// Whether the root can be changed by this process.
-    pub fn is_writable(&self) -> bool {
-        self.purpose() == Purpose::Write
     }
 }
 

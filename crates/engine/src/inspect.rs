@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use strata_spec::{ImageId, chain_id, config::RunConfig, time};
+use strata_spec::{chain_id, config::RunConfig, time};
 
-use crate::{Engine, Error};
+use crate::{Error, Root, resolve::Image};
 
 /// The document, in Docker's field order.
 #[derive(Clone, Debug, Serialize)]
@@ -63,32 +63,35 @@ pub struct Metadata {
     pub last_tag_time: String,
 }
 
-impl Engine {
+impl Root {
     /// Everything there is to tell about the image that `name` means.
     pub fn inspect_image(&self, name: &str) -> Result<ImageInspect, Error> {
-        self.inspect_image_id(self.images().resolve(name)?)
+        self.image_to_read(name)?.inspect()
     }
+}
 
-    fn inspect_image_id(&self, id: ImageId) -> Result<ImageInspect, Error> {
-        let config = self.images().get(id)?;
-        let size = self.images().summarize(id)?.size;
-        let names = self.images().tags().read()?.of(id);
+impl Image<'_> {
+    fn inspect(self) -> Result<ImageInspect, Error> {
+        let (id, images) = (self.id, self.stores.images());
+        let config = images.get(id)?;
+        let size = images.summarize(id)?.size;
+        let names = images.tags().read()?.of(id);
         let document = config.document();
         let comment = match (document.comment.is_empty(), document.history.last()) {
             (true, Some(last)) => last.comment.clone(),
             _ => document.comment.clone(),
         };
         let (digests, tags): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.digest().is_some());
-        let driver = self.layers().driver();
+        let driver = self.stores.layers().driver();
         let data: BTreeMap<String, String> = match chain_id(config.diff_ids()) {
-            Some(top) => driver.metadata(&self.layers().get(top)?.cache_id)?.into_iter().collect(),
+            Some(top) => driver.metadata(&self.stores.layers().get(top)?.cache_id)?.into_iter().collect(),
             None => BTreeMap::new(),
         };
         Ok(ImageInspect {
             id: id.to_string(),
             repo_tags: tags.iter().map(|name| name.familiar()).collect(),
             repo_digests: digests.iter().map(|name| name.familiar()).collect(),
-            parent: self.images().parent(id)?.map(|parent| parent.to_string()).unwrap_or_default(),
+            parent: images.parent(id)?.map(|parent| parent.to_string()).unwrap_or_default(),
             comment,
             created: document.created_at().map_or_else(|| time::ZERO.to_owned(), time::format),
             container: document.container.clone(),
@@ -110,9 +113,7 @@ impl Engine {
                 r#type: "layers".to_owned(),
                 layers: config.diff_ids().iter().map(ToString::to_string).collect(),
             },
-            metadata: Metadata {
-                last_tag_time: self.images().last_updated(id)?.unwrap_or_else(|| time::ZERO.to_owned()),
-            },
+            metadata: Metadata { last_tag_time: images.last_updated(id)?.unwrap_or_else(|| time::ZERO.to_owned()) },
         })
     }
 }

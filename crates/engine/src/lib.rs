@@ -2,10 +2,11 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | [`root`] | the data root: who else is on it, `strata/` |
+//! | [`root`] | an open data root: its journal, its containers, the stores of each driver in use |
+//! | [`data_root`] | the data root as a directory: who else is on it, what of it is ours |
 //! | [`drivers`] | which storage drivers a root has, and which of them new things go to |
-//! | [`open`] | the stores of one driver over one root |
-//! | [`engines`] | all drivers of a root side by side |
+//! | [`stores`] | the image and layer stores of one driver |
+//! | [`resolve`] | from what a user names to the object and the driver that has it |
 //! | `settle` | what dead processes left, under whatever driver |
 //! | [`create`] | an image becomes a container |
 //! | [`distribution`] | `pull` and `push` |
@@ -16,28 +17,30 @@
 //! | [`remove`] | `rmi` and what it releases |
 //! | [`save`] | archives into files that have their names when they are whole |
 //! | [`users`] | which containers stand on which images |
-//! | [`filter`] | `--filter KEY=VALUE` |
+//! | [`filter`] | filters, `KEY=VALUE` |
 //! | [`error`] | what an operation can fail with |
 #![forbid(unsafe_code)]
 
 pub mod create;
+pub mod data_root;
 pub mod distribution;
 pub mod drivers;
-pub mod engines;
 pub mod error;
 pub mod filter;
 pub mod info;
 pub mod inspect;
-pub mod open;
 pub mod prune;
 pub mod remove;
+pub mod resolve;
 pub mod root;
 pub mod save;
 mod settle;
+pub mod stores;
 pub mod usage;
 pub mod users;
 
-pub use engines::Engines;
+pub use data_root::{DataRoot, Purpose};
 pub use error::Error;
-pub use open::{Engine, Options};
-pub use root::{Purpose, Root};
+pub use resolve::Image;
+pub use root::{Options, Root};
+pub use stores::DriverStores;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use strata_spec::{ChainId, ImageId, chain_ids};
 
 use crate::{
-    Engine, Error,
+    DriverStores, Error, Root,
     filter::Filters,
     remove::{RemoveOptions, Removed},
 };
@@ -32,13 +32,14 @@ impl<T> Default for Pruned<T> {
     }
 }
 
-impl Engine {
+impl Root {
     /// Removes the images that no tag names (all that no container uses, with `all`) and that `filters` let through.
     pub fn prune_images(&self, all: bool, filters: &Filters) -> Result<Pruned<Removed>, Error> {
         let dangling_only = !all && filters.flag("dangling")?.unwrap_or(true);
         let until = filters.until(Timestamp::now())?;
-        let listing = self.images().images()?;
-        let names = self.images().tags().read()?.by_image();
+        let stores = self.for_new()?;
+        let listing = stores.images().images()?;
+        let names = stores.images().tags().read()?.by_image();
         let parents: std::collections::HashSet<ImageId> =
             listing.images.iter().filter_map(|image| image.parent).collect();
         let mut pruned = Pruned::default();
@@ -52,14 +53,18 @@ impl Engine {
             if dangling_only && references.iter().any(|reference| reference.tag().is_some()) {
                 continue;
             }
-            let sizes = self.layer_sizes(image.id);
+            let sizes = layer_sizes(stores, image.id);
+            // Asked for each image: a container may have been made meanwhile.
+            let users = self.users_of(stores)?;
             let by_name = references.iter().map(|reference| {
                 let name = reference.familiar();
-                self.remove_image(&name, RemoveOptions::default())
+                // The name may have come to mean another image.
+                let id = stores.images().resolve(&name)?;
+                stores.remove(&name, id, &users, RemoveOptions::default())
             });
             let results: Vec<_> = match references.is_empty() {
                 // Not by its ID: that would take a name with it which it was given meanwhile.
-                true => vec![self.remove_unnamed(image.id)],
+                true => vec![stores.remove_unnamed(image.id, &users)],
                 false => by_name.collect(),
             };
             for result in results {
@@ -75,20 +80,23 @@ impl Engine {
 
     /// Removes the containers that do not run and that `filters` let through; returns their IDs.
     pub fn prune_containers(&self, filters: &Filters) -> Result<Pruned<String>, Error> {
+        let driver = self.for_new()?.driver();
         let until = filters.until(Timestamp::now())?;
         let mut pruned = Pruned::default();
         for container in self.containers().list()?.containers {
             let record = &container.record;
             let young = until.is_some_and(|until| created(Some(&record.created)).is_some_and(|time| time > until));
             let labels = record.config.labels.as_ref();
-            if record.state.running || young || !filters.labels(|name| labels?.get(name).map(String::as_str)) {
+            if record.driver != driver
+                || record.state.running
+                || young
+                || !filters.labels(|name| labels?.get(name).map(String::as_str))
+            {
                 continue;
             }
-            let size = self.layers().mount(&container.id).and_then(|layer| layer.size(self.layers())).unwrap_or(0);
-            match self
-                .containers()
-                .remove(&container.id, strata_container::RemoveOptions { volumes: true, ..Default::default() })
-            {
+            let size = self.containers().size(&container).map_or(0, |size| size.rw);
+            let options = strata_container::RemoveOptions { volumes: true, ..Default::default() };
+            match self.containers().remove(&container.id, options) {
                 Ok(()) => {
                     pruned.items.push(container.id.to_string());
                     pruned.reclaimed += size;
@@ -98,13 +106,13 @@ impl Engine {
         }
         Ok(pruned)
     }
+}
 
-    fn layer_sizes(&self, id: ImageId) -> HashMap<ChainId, u64> {
-        let Ok(config) = self.images().get(id) else { return HashMap::new() };
-        chain_ids(config.diff_ids())
-            .filter_map(|chain| self.layers().get(chain).ok().map(|layer| (chain, layer.size)))
-            .collect()
-    }
+fn layer_sizes(stores: &DriverStores, id: ImageId) -> HashMap<ChainId, u64> {
+    let Ok(config) = stores.images().get(id) else { return HashMap::new() };
+    chain_ids(config.diff_ids())
+        .filter_map(|chain| stores.layers().get(chain).ok().map(|layer| (chain, layer.size)))
+        .collect()
 }
 
 impl Pruned<Removed> {

@@ -4,7 +4,7 @@
 
 use strata_spec::{ImageId, Reference};
 
-use crate::{Engine, Error, users::User};
+use crate::{DriverStores, Error, Root, users::User};
 
 /// One line of what `rmi` did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,17 +40,29 @@ impl Refusal {
     }
 }
 
-impl Engine {
+impl Root {
     /// Removes the name `name`, and the image with it if that was its last; or the image, if `name` is an ID.
     pub fn remove_image(&self, name: &str, options: RemoveOptions) -> Result<Vec<Removed>, Error> {
-        let id = self.images().resolve(name)?;
-        let users = self.users()?;
+        let image = self.image(name)?;
+        image.stores.remove(name, image.id, &self.users_of(image.stores)?, options)
+    }
+}
+
+impl DriverStores {
+    /// Removes the name `name` of image `id`, or the image. `users` are the containers of this driver.
+    pub(crate) fn remove(
+        &self,
+        name: &str,
+        id: ImageId,
+        users: &[User],
+        options: RemoveOptions,
+    ) -> Result<Vec<Removed>, Error> {
         let mut removed = Vec::new();
         let mut quiet = false;
         let references = self.images().tags().read()?.of(id);
         if is_id(name, id) {
             if is_single(&references) {
-                if let Some(refusal) = self.refusal(id, &users, options.force, &[])? {
+                if let Some(refusal) = self.refusal(id, users, options.force, &[])? {
                     return Err(refusal.error(id));
                 }
                 self.untag(&references, &mut removed)?;
@@ -71,14 +83,14 @@ impl Engine {
             }
             quiet = true;
         }
-        self.delete(id, &users, options, quiet, &mut removed)?;
+        self.delete(id, users, options, quiet, &mut removed)?;
         Ok(removed)
     }
 
     /// Removes image `id` if nobody names or uses it.
-    pub(crate) fn remove_unnamed(&self, id: ImageId) -> Result<Vec<Removed>, Error> {
+    pub(crate) fn remove_unnamed(&self, id: ImageId, users: &[User]) -> Result<Vec<Removed>, Error> {
         let mut removed = Vec::new();
-        self.delete(id, &self.users()?, RemoveOptions::default(), false, &mut removed)?;
+        self.delete(id, users, RemoveOptions::default(), false, &mut removed)?;
         Ok(removed)
     }
 

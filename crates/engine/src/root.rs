@@ -1,207 +1,189 @@
-//! The data root: who else is on it, what of it is ours, which driver it has.
+//! One data root: its journal, its containers, and the image and layer stores of each storage driver in use.
 //!
-//! ```text
-//! <data root>/                 0711, as Docker makes it
-//!   image/<driver>/            the stores of one driver
-//!   <driver>/                  its layers
-//!   containers/                the containers
-//!   volumes/metadata.db        held locked by a live dockerd
-//!   strata/                    ours alone: may be deleted at any time
-//!     version                  the format of what is in here, in decimal
-//!     journal/                 what running operations intend
-//!     locks/                   locks between processes
-//!     tmp/                     folders being made or removed
-//!     cache/                   what can be computed again
-//!     ballast                  room for an operation on a full disk, which begins by removing it
-//! ```
-//!
-//! A dockerd keeps its volume database, `volumes/metadata.db`, open under an exclusive `flock` for as long as it lives, in
-//! whatever PID namespace. A root opened for writing holds a shared one: Strata then knows that no dockerd is there, and a dockerd
-//! started meanwhile refuses to start instead of meeting a root that changes under it.
+//! Docker keeps `image/<driver>` and `<driver>/` for each driver, and `containers/` and `volumes/` for all of them. What a user names is
+//! found under whichever driver has it (see [`resolve`](crate::resolve)); new things go to the chosen driver (see
+//! [`drivers`](crate::drivers)). The records of a driver that cannot be opened here are read all the same; see
+//! [`strata_graphdriver::Closed`].
 
 use std::{
-    fs, io,
+    fmt,
     path::{Path, PathBuf},
 };
 
-use strata_durable::{Context, Journal, Lock, lock::Mode};
-use strata_sys::fs::nearest_existing;
+use strata_durable::Journal;
+use strata_graphdriver::Access;
 
-use crate::{Error, drivers};
+use crate::{DataRoot, DriverStores, Error, Purpose, drivers};
 
-/// The format of `strata/` that this build writes.
-const FORMAT: u32 = 1;
-
-/// What a root is opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Nothing is changed; a live dockerd, a read-only filesystem and missing rights are no obstacle.
-    Read,
-    Write,
+/// Which root is opened, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub data_root: PathBuf,
+    /// Where running containers keep their state; a directory of this root's own below `/run/strata` if `None`.
+    pub exec_root: Option<PathBuf>,
+    /// The one storage driver to look at and to work on; if `None`, all in use are looked at, and new things go to the root's own.
+    pub driver: Option<String>,
 }
 
 /// An open data root.
-#[derive(Debug)]
 pub struct Root {
-    path: PathBuf,
-    purpose: Purpose,
-    driver: String,
-    /// Held while the root is open for writing, where a dockerd has been before.
-    _daemon_lock: Option<Lock>,
+    data: DataRoot,
+    pub(crate) journal: Journal,
+    /// Best first; at least one.
+    stores: Vec<DriverStores>,
+    /// The one that new things go to; `None` where the user must say it.
+    chosen: Option<usize>,
+    containers: strata_container::Store,
+}
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let drivers: Vec<&str> = self.stores.iter().map(DriverStores::driver).collect();
+        f.debug_struct("Root").field("data", &self.data).field("drivers", &drivers).finish_non_exhaustive()
+    }
 }
 
 impl Root {
-    /// Opens `path` with the driver `driver`, or with the one that the root has.
+    /// Opens the stores of all drivers in use, or of `options.driver` alone. For writing, what dead processes left is settled first, under
+    /// whatever driver.
     ///
-    /// For writing, what is missing of it is made. Fails with `DaemonAlive` while a dockerd lives on it.
-    pub fn open(path: &Path, driver: Option<&str>, purpose: Purpose) -> Result<Self, Error> {
-        let path = resolve(path)?;
-        let daemon_lock = match purpose {
-            Purpose::Read => None,
-            Purpose::Write => {
-                may_write(&path)?;
-                strata_durable::create_dir_all(&path, 0o711)?;
-                lock_out_daemon(&path)?
-            }
+    /// Costs the same however much the root holds, unless there is something to settle. Fails with `DaemonAlive` where it is opened for
+    /// writing and a dockerd lives on it. For writing the chosen driver must work here; for reading its records suffice.
+    pub fn open(options: &Options, purpose: Purpose) -> Result<Self, Error> {
+        let data = DataRoot::open(&options.data_root, purpose)?;
+        let plan = Plan::of(data.path(), options.driver.as_deref(), purpose)?;
+        data.prepare()?;
+        let journal = data.journal()?;
+        let mut stores = Vec::new();
+        for name in &plan.visible {
+            let must_work = purpose == Purpose::Write && plan.chosen.as_ref() == Some(name);
+            stores.push(match DriverStores::open(&data, name, &journal) {
+                Err(error) if !must_work && plan.present.contains(name) => {
+                    DriverStores::open_closed(&data, name, &error)?
+                }
+                result => result?,
+            });
+        }
+        let unsettled = match purpose == Purpose::Write && data.has_journal_entries() {
+            true => unused(&data, &plan, &journal),
+            false => Vec::new(),
         };
-        let driver = drivers::choose(&path, driver)?;
-        let root = Self { path, purpose, driver, _daemon_lock: daemon_lock };
-        root.check_format()?;
+        let containers = strata_container::Store::open(strata_container::Config {
+            root: data.path(),
+            layers: stores.iter().chain(&unsettled).map(|stores| stores.layers().clone()).collect(),
+            only: options.driver.clone(),
+            journal: journal.clone(),
+            locks: &data.locks(),
+            exec_root: options.exec_root.clone().unwrap_or_else(|| strata_container::default_exec_root(data.path())),
+            access: match purpose {
+                Purpose::Read => Access::ReadOnly,
+                Purpose::Write => Access::ReadWrite,
+            },
+        })?;
+        let chosen = plan.chosen.and_then(|name| stores.iter().position(|stores| stores.driver() == name));
+        let root = Self { data, journal, stores, chosen, containers };
         if purpose == Purpose::Write {
-            root.make_own()?;
+            root.settle(&unsettled)?;
         }
         Ok(root)
     }
 
-    /// Absolute, and free of links where it is there.
+    /// The data root's path: absolute, and free of links where it exists.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.data.path()
     }
 
-    pub fn purpose(&self) -> Purpose {
-        self.purpose
+    /// The data root as a directory: its locks, its own files, what it was opened for.
+    pub fn data(&self) -> &DataRoot {
+        &self.data
     }
 
-    /// The storage driver's name.
-    pub fn driver(&self) -> &str {
-        &self.driver
+    /// The containers, of all drivers.
+    pub fn containers(&self) -> &strata_container::Store {
+        &self.containers
     }
 
-    /// Opens `strata/journal`.
-    pub fn journal(&self) -> Result<Journal, Error> {
-        let dir = self.own("journal");
-        match self.purpose {
-            Purpose::Read => Ok(Journal::reader(&dir)),
-            Purpose::Write => Ok(Journal::open(&dir)?),
+    /// The stores of the drivers in use, best first.
+    pub fn stores(&self) -> &[DriverStores] {
+        &self.stores
+    }
+
+    /// The stores of `driver`, if it is in use.
+    pub fn stores_under(&self, driver: &str) -> Option<&DriverStores> {
+        self.stores.iter().find(|stores| stores.driver() == driver)
+    }
+
+    /// Whether more than one driver is in use.
+    pub fn has_several_drivers(&self) -> bool {
+        self.stores.len() > 1
+    }
+
+    /// The driver that new things go to; the best in use if that is not decided.
+    pub fn main(&self) -> &DriverStores {
+        &self.stores[self.chosen.unwrap_or(0)]
+    }
+
+    /// The driver that new things go to, if that is decided.
+    pub(crate) fn chosen(&self) -> Option<&DriverStores> {
+        self.chosen.map(|chosen| &self.stores[chosen])
+    }
+
+    /// The driver that new things go to, and whose stores are pruned. `SeveralDrivers` if the user must say which.
+    pub fn for_new(&self) -> Result<&DriverStores, Error> {
+        let chosen = self.chosen().ok_or_else(|| {
+            let used = self.stores.iter().map(DriverStores::driver).collect::<Vec<_>>().join(", ");
+            Error::SeveralDrivers { root: self.path().to_owned(), found: used }
+        })?;
+        chosen.usable()?;
+        Ok(chosen)
+    }
+}
+
+/// Which drivers a root is opened with.
+struct Plan {
+    /// Those shown and searched, best first.
+    visible: Vec<String>,
+    /// The one that new things go to, if that is decided.
+    chosen: Option<String>,
+    /// Those that the root has image stores of.
+    present: Vec<String>,
+}
+
+impl Plan {
+    fn of(root: &Path, asked: Option<&str>, purpose: Purpose) -> Result<Self, Error> {
+        let present = drivers::on(root)?;
+        if let Some(asked) = asked.filter(|asked| purpose == Purpose::Read && present.iter().any(|name| name == asked))
+        {
+            let asked = asked.to_owned();
+            return Ok(Self { visible: vec![asked.clone()], chosen: Some(asked), present });
         }
-        .map(|journal| journal.knowing(crate::settle::is_known))
-    }
-
-    pub fn locks(&self) -> PathBuf {
-        self.own("locks")
-    }
-
-    pub fn tmp(&self) -> PathBuf {
-        self.own("tmp")
-    }
-
-    pub fn cache(&self) -> PathBuf {
-        self.own("cache")
-    }
-
-    fn own(&self, name: &str) -> PathBuf {
-        self.path.join("strata").join(name)
-    }
-
-    fn check_format(&self) -> Result<(), Error> {
-        let found = match strata_durable::read_to_string(&self.own("version")) {
-            Ok(text) => text.trim().parse().unwrap_or(FORMAT),
-            Err(_) => return Ok(()),
+        let mut visible = match asked {
+            Some(_) => Vec::new(),
+            None => drivers::in_use(root)?,
         };
-        if found > FORMAT {
-            return Err(Error::NewerFormat { root: self.path.clone(), found, known: FORMAT });
+        let chosen = match drivers::choose(root, asked) {
+            Ok(chosen) => Some(chosen),
+            Err(Error::SeveralDrivers { .. }) => None,
+            Err(Error::ForeignDriver { found, .. }) if purpose == Purpose::Read => Some(found),
+            Err(error) => return Err(error),
+        };
+        if visible.is_empty() {
+            visible.extend(chosen.clone());
         }
-        Ok(())
-    }
-
-    fn make_own(&self) -> Result<(), Error> {
-        self.make_ballast();
-        if self.own("version").exists() && self.own("cache").exists() {
-            return Ok(());
-        }
-        for name in ["journal", "locks", "tmp", "cache"] {
-            strata_durable::create_dir_all(&self.own(name), 0o700)?;
-        }
-        Ok(strata_durable::write(&self.own("version"), format!("{FORMAT}\n").as_bytes(), 0o600)?)
+        Ok(Self { visible, chosen, present })
     }
 }
 
-/// Bytes that are kept free for making room on a full disk.
-const BALLAST: u64 = 128 << 10;
-
-impl Root {
-    /// Keeps some room for the next operation on a full disk; without room for that there is none to keep.
-    fn make_ballast(&self) {
-        let path = self.own("ballast");
-        if path.exists() || !self.own("journal").is_dir() {
-            return;
+/// The stores of the root's other drivers, where operations that died may have left something. One that does not open here (a btrfs root
+/// that was copied to another filesystem) keeps what was left in it, as `fsck` reports.
+fn unused(data: &DataRoot, plan: &Plan, journal: &Journal) -> Vec<DriverStores> {
+    let others = plan.present.iter().filter(|name| !plan.visible.contains(name));
+    let open = |name: &String| match DriverStores::open(data, name, journal) {
+        Ok(stores) => Some(stores),
+        Err(error) => {
+            tracing::warn!(driver = name, %error, "what interrupted operations left under this driver stays");
+            None
         }
-        let made = fs::File::create(&path).and_then(|file| strata_sys::fs::allocate(&file, 0, BALLAST));
-        if made.is_err() {
-            let _ = fs::remove_file(&path);
-        }
-    }
-}
-
-/// Names the process that holds the root as dockerd does, if one does.
-pub fn live_daemon(root: &Path) -> Result<Option<String>, Error> {
-    match lock_out_daemon(root) {
-        Ok(_) => Ok(None),
-        Err(Error::DaemonAlive { holder, .. }) => Ok(Some(holder.unwrap_or_else(|| "dockerd".to_owned()))),
-        Err(error) if error.kind() == strata_spec::ErrorKind::PermissionDenied => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// `path`, absolute, and free of links where it is there.
-pub(crate) fn resolve(path: &Path) -> Result<PathBuf, Error> {
-    let path = std::path::absolute(path).context("resolve", path)?;
-    Ok(fs::canonicalize(&path).unwrap_or(path))
-}
-
-fn volume_database(root: &Path) -> PathBuf {
-    root.join("volumes/metadata.db")
-}
-
-fn lock_out_daemon(root: &Path) -> Result<Option<Lock>, Error> {
-    let database = volume_database(root);
-    if !database.exists() {
-        return Ok(None);
-    }
-    match Lock::try_acquire(&database, Mode::Shared)? {
-        Some(lock) => Ok(Some(lock)),
-        None => {
-            let holder = strata_sys::process::lock_holders(&database).unwrap_or_default().into_iter().next();
-            let holder =
-                holder.map(|holder| format!("{}, PID {}", holder.name.as_deref().unwrap_or("dockerd"), holder.pid));
-            Err(Error::DaemonAlive { root: root.to_owned(), holder })
-        }
-    }
-}
-
-/// Whether this process may change what lies at `path`.
-pub(crate) fn may_write(path: &Path) -> Result<(), Error> {
-    let existing = nearest_existing(path);
-    match rustix::fs::access(&existing, rustix::fs::Access::WRITE_OK).map_err(io::Error::from) {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            Err(Error::ReadOnly { root: path.to_owned() })
-        }
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(Error::NoRights { root: path.to_owned(), needs: "writing below it" })
-        }
-        _ if !rustix::process::geteuid().is_root() => {
-            Err(Error::NoRights { root: path.to_owned(), needs: "mounting, device nodes and owners" })
-        }
-        _ => Ok(()),
-    }
+    };
+    others.filter_map(open).collect()
 }

@@ -11,23 +11,25 @@ use strata_durable::Context;
 use strata_image::save::Output;
 use strata_spec::{ErrorKind, progress::Progress};
 
-use crate::{Engine, Error};
+use crate::{Error, Root};
 
-impl Engine {
+impl Root {
     /// Saves `images` (names or IDs) into the file `path`, which keeps what it had until the archive is whole. Returns its length in bytes.
     pub fn save_to(&self, images: &[String], path: &Path, progress: &dyn Progress) -> Result<u64, Error> {
-        let selection = self.images().select(images)?;
+        let store = self.stores_with_all(images)?.images();
+        let selection = store.select(images)?;
         into_file(
             path,
-            |file| Ok(self.images().save(&selection, Output::File(file), progress)?),
-            |file| Ok(self.images().save(&selection, Output::Stream(file), progress)?),
+            |file| Ok(store.save(&selection, Output::File(file), progress)?),
+            |file| Ok(store.save(&selection, Output::Stream(file), progress)?),
         )
     }
 
     /// Saves `images` as a stream.
     pub fn save(&self, images: &[String], out: &mut (dyn Write + Send), progress: &dyn Progress) -> Result<u64, Error> {
-        let selection = self.images().select(images)?;
-        Ok(self.images().save(&selection, Output::Stream(out), progress)?)
+        let store = self.stores_with_all(images)?.images();
+        let selection = store.select(images)?;
+        Ok(store.save(&selection, Output::Stream(out), progress)?)
     }
 }
 

@@ -7,18 +7,16 @@ use std::collections::{HashMap, HashSet};
 use strata_image::Summary;
 use strata_spec::{ChainId, ContainerId, ImageId};
 
-use crate::{Engine, Error};
+use crate::{DriverStores, Error, Root};
 
 /// What a data root holds under one storage driver.
 #[derive(Clone, Debug)]
-pub struct Usage {
+pub struct DriverUsage {
     pub driver: String,
     /// Bytes of all layers, each once.
     pub layers_size: u64,
     pub images: Vec<ImageUsage>,
     pub containers: Vec<ContainerUsage>,
-    /// Named and anonymous volumes under `volumes/`: those of all drivers.
-    pub volumes: Vec<VolumeUsage>,
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +44,7 @@ pub struct VolumeUsage {
     pub containers: usize,
 }
 
-impl Usage {
+impl DriverUsage {
     /// Bytes that would be free without the images that no container uses.
     pub fn reclaimable_images(&self) -> u64 {
         let used: u64 = self.images.iter().filter(|i| i.containers > 0).map(|i| i.summary.size - i.shared).sum();
@@ -54,12 +52,12 @@ impl Usage {
     }
 }
 
-impl Engine {
-    /// Adds up what the root holds.
-    pub fn usage(&self) -> Result<Usage, Error> {
-        let listing = self.images().images()?;
-        let users = self.users()?;
-        let layers = self.layer_usage(&listing.images)?;
+impl Root {
+    /// Adds up what lies under the driver of `stores`.
+    pub fn usage_under(&self, stores: &DriverStores) -> Result<DriverUsage, Error> {
+        let listing = stores.images().images()?;
+        let users = self.users_of(stores)?;
+        let layers = layer_usage(stores, &listing.images)?;
         let images = listing
             .images
             .into_iter()
@@ -69,48 +67,32 @@ impl Engine {
                 summary,
             })
             .collect();
+        let size = |id: &ContainerId| stores.layers().mount(id).and_then(|layer| layer.size(stores.layers()));
         let containers: Vec<_> = users
             .iter()
             .map(|user| ContainerUsage {
                 id: user.container.clone(),
                 running: user.running,
-                size: self.layers().mount(&user.container).and_then(|layer| layer.size(self.layers())).unwrap_or(0),
+                size: size(&user.container).unwrap_or(0),
             })
             .collect();
-        let volumes = self.volume_usage()?;
-        Ok(Usage {
-            driver: self.driver().to_owned(),
+        Ok(DriverUsage {
+            driver: stores.driver().to_owned(),
             layers_size: layers.sizes.values().map(|(size, _)| size).sum(),
             images,
             containers,
-            volumes,
         })
     }
 
-    fn layer_usage(&self, images: &[Summary]) -> Result<LayerUsage, Error> {
-        let mut usage = LayerUsage::default();
-        for chain in self.layers().list()? {
-            // A damaged layer has no size to count; `fsck` tells of it.
-            if let Ok(layer) = self.layers().get(chain) {
-                usage.sizes.insert(chain, (layer.size, layer.parent));
-            }
-        }
-        for image in images {
-            for chain in usage.below(image.chain) {
-                usage.users.entry(chain).or_default().insert(image.id);
-            }
-        }
-        Ok(usage)
-    }
-
-    fn volume_usage(&self) -> Result<Vec<VolumeUsage>, Error> {
+    /// Adds up the volumes, named and anonymous ones.
+    pub fn volume_usage(&self) -> Result<Vec<VolumeUsage>, Error> {
         let mounted: Vec<String> = self
             .containers()
             .records()?
             .into_iter()
             .flat_map(|record| record.mount_points.into_values().map(|mount| mount.name))
             .collect();
-        let dir = self.root().path().join("volumes");
+        let dir = self.containers().layout().volumes();
         let Ok(entries) = std::fs::read_dir(&dir) else { return Ok(Vec::new()) };
         let mut volumes: Vec<_> = entries
             .filter_map(Result::ok)
@@ -127,6 +109,22 @@ impl Engine {
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(volumes)
     }
+}
+
+fn layer_usage(stores: &DriverStores, images: &[Summary]) -> Result<LayerUsage, Error> {
+    let mut usage = LayerUsage::default();
+    for chain in stores.layers().list()? {
+        // A damaged layer has no size to count; `fsck` reports it.
+        if let Ok(layer) = stores.layers().get(chain) {
+            usage.sizes.insert(chain, (layer.size, layer.parent));
+        }
+    }
+    for image in images {
+        for chain in usage.below(image.chain) {
+            usage.users.entry(chain).or_default().insert(image.id);
+        }
+    }
+    Ok(usage)
 }
 
 #[derive(Default)]

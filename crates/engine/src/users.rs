@@ -2,17 +2,26 @@
 
 use strata_spec::{ContainerId, ImageId};
 
-use crate::{Engine, Error};
+use crate::{DriverStores, Error, Root};
 
 /// A container and the image it was made from.
 #[derive(Clone, Debug)]
 pub struct User {
     pub container: ContainerId,
     pub image: Option<ImageId>,
+    /// The storage driver that its record names.
+    pub driver: String,
     pub running: bool,
 }
 
-impl Engine {
+impl User {
+    fn is_under(&self, driver: &str) -> bool {
+        // Records of early Docker versions name no driver.
+        self.driver.is_empty() || self.driver == driver
+    }
+}
+
+impl Root {
     /// All containers, by what they use. Those whose record is damaged are not among them; their layers are held by their mounts.
     pub fn users(&self) -> Result<Vec<User>, Error> {
         let containers = self.containers().list()?.containers.into_iter();
@@ -20,8 +29,16 @@ impl Engine {
             .map(|container| User {
                 image: container.record.image_id(),
                 running: container.record.state.running,
+                driver: container.record.driver,
                 container: container.id,
             })
             .collect())
+    }
+
+    /// The containers whose images are in `stores`.
+    pub fn users_of(&self, stores: &DriverStores) -> Result<Vec<User>, Error> {
+        let mut users = self.users()?;
+        users.retain(|user| user.is_under(stores.driver()));
+        Ok(users)
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{engine, image, tar};
+use common::{image, open, tar};
 use strata_container::Request;
 use strata_engine::remove::{RemoveOptions, Removed};
 use strata_image::import;
@@ -18,23 +18,23 @@ fn untagged(name: &str) -> Removed {
 fn a_name_goes_and_the_last_one_takes_the_image_and_its_layers_with_it() {
     let Some(()) = require::overlay() else { return };
     let dir = scratch();
-    let engine = engine(dir.path());
-    let id = image(&engine, "a", &["one:1", "two"]);
-    assert_eq!(engine.remove_image("one:1", RemoveOptions::default()).unwrap(), [untagged("one:1")]);
-    let removed = engine.remove_image("two", RemoveOptions::default()).unwrap();
+    let root = open(dir.path());
+    let id = image(&root, "a", &["one:1", "two"]);
+    assert_eq!(root.remove_image("one:1", RemoveOptions::default()).unwrap(), [untagged("one:1")]);
+    let removed = root.remove_image("two", RemoveOptions::default()).unwrap();
     assert_eq!(removed[..2], [untagged("two:latest"), Removed::Deleted(id.to_string())]);
     assert_eq!(removed.len(), 3, "its layer too: {removed:?}");
-    assert!(engine.layers().list().unwrap().is_empty());
-    assert!(engine.layers().driver().list().unwrap().is_empty());
+    assert!(root.main().layers().list().unwrap().is_empty());
+    assert!(root.main().layers().driver().list().unwrap().is_empty());
 }
 
 #[test]
 fn an_id_takes_all_names_of_one_repository_and_not_those_of_several() {
     let Some(()) = require::overlay() else { return };
     let dir = scratch();
-    let engine = engine(dir.path());
-    let several = image(&engine, "a", &["one:1", "two:1"]);
-    let refused = engine.remove_image(&several.hex(), RemoveOptions::default()).unwrap_err().to_string();
+    let root = open(dir.path());
+    let several = image(&root, "a", &["one:1", "two:1"]);
+    let refused = root.remove_image(&several.hex(), RemoveOptions::default()).unwrap_err().to_string();
     assert_eq!(
         refused,
         format!(
@@ -42,21 +42,21 @@ fn an_id_takes_all_names_of_one_repository_and_not_those_of_several() {
             several.short()
         )
     );
-    let removed = engine.remove_image(&several.short(), FORCE).unwrap();
+    let removed = root.remove_image(&several.short(), FORCE).unwrap();
     assert_eq!(removed[..2], [untagged("one:1"), untagged("two:1")]);
-    let single = image(&engine, "b", &["three:1"]);
-    assert_eq!(engine.remove_image(&single.hex(), RemoveOptions::default()).unwrap()[0], untagged("three:1"));
+    let single = image(&root, "b", &["three:1"]);
+    assert_eq!(root.remove_image(&single.hex(), RemoveOptions::default()).unwrap()[0], untagged("three:1"));
 }
 
 #[test]
 fn a_container_holds_its_image() {
     let Some(()) = require::overlay() else { return };
     let dir = scratch();
-    let engine = engine(dir.path());
-    let id = image(&engine, "a", &["one"]);
+    let root = open(dir.path());
+    let id = image(&root, "a", &["one"]);
     let request = Request { image: "one".into(), cmd: vec!["true".into()], ..Request::default() };
-    let container = engine.create_container(&request).unwrap().container;
-    let by_name = engine.remove_image("one", RemoveOptions::default()).unwrap_err().to_string();
+    let container = root.create_container(&request).unwrap().container;
+    let by_name = root.remove_image("one", RemoveOptions::default()).unwrap_err().to_string();
     assert_eq!(
         by_name,
         format!(
@@ -65,7 +65,7 @@ fn a_container_holds_its_image() {
             id.short()
         )
     );
-    let by_id = engine.remove_image(&id.hex(), RemoveOptions::default()).unwrap_err().to_string();
+    let by_id = root.remove_image(&id.hex(), RemoveOptions::default()).unwrap_err().to_string();
     assert_eq!(
         by_id,
         format!(
@@ -75,37 +75,37 @@ fn a_container_holds_its_image() {
         )
     );
     // Forced, the image goes; its layer stays for as long as the container stands on it.
-    engine.remove_image("one", FORCE).unwrap();
-    assert_eq!(engine.layers().list().unwrap().len(), 1);
+    root.remove_image("one", FORCE).unwrap();
+    assert_eq!(root.main().layers().list().unwrap().len(), 1);
 }
 
 #[test]
 fn layers_that_another_image_has_stay() {
     let Some(()) = require::overlay() else { return };
     let dir = scratch();
-    let engine = engine(dir.path());
-    image(&engine, "shared", &["one"]);
+    let root = open(dir.path());
+    image(&root, "shared", &["one"]);
     // The same layer under another config.
     let options = import::Options { message: Some("again".into()), ..Default::default() };
-    let other = engine.images().import(tar("shared").as_slice(), options).unwrap();
-    let removed = engine.remove_image("one", RemoveOptions::default()).unwrap();
+    let other = root.main().images().import(tar("shared").as_slice(), options).unwrap();
+    let removed = root.remove_image("one", RemoveOptions::default()).unwrap();
     assert_eq!(removed.len(), 2, "{removed:?}");
-    assert_eq!(engine.layers().list().unwrap().len(), 1);
-    assert_eq!(engine.remove_image(&other.hex(), RemoveOptions::default()).unwrap().len(), 2);
-    assert!(engine.layers().list().unwrap().is_empty());
+    assert_eq!(root.main().layers().list().unwrap().len(), 1);
+    assert_eq!(root.remove_image(&other.hex(), RemoveOptions::default()).unwrap().len(), 2);
+    assert!(root.main().layers().list().unwrap().is_empty());
 }
 
 #[test]
 fn prune_takes_what_has_no_name_and_no_user() {
     let Some(()) = require::overlay() else { return };
     let dir = scratch();
-    let engine = engine(dir.path());
-    let named = image(&engine, "a", &["named"]);
-    let dangling = image(&engine, "b", &[]);
-    let pruned = engine.prune_images(false, &Default::default()).unwrap();
+    let root = open(dir.path());
+    let named = image(&root, "a", &["named"]);
+    let dangling = image(&root, "b", &[]);
+    let pruned = root.prune_images(false, &Default::default()).unwrap();
     assert_eq!(pruned.items[0], Removed::Deleted(dangling.to_string()));
     assert_eq!(pruned.reclaimed, 1);
-    assert!(engine.images().contains(named));
-    engine.prune_images(true, &Default::default()).unwrap();
-    assert!(engine.images().list().unwrap().is_empty());
+    assert!(root.main().images().contains(named));
+    root.prune_images(true, &Default::default()).unwrap();
+    assert!(root.main().images().list().unwrap().is_empty());
 }

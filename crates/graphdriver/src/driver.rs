@@ -56,6 +56,11 @@ pub trait GraphDriver: Send + Sync {
     /// The driver's home, `<data root>/overlay2`.
     fn home(&self) -> &Path;
 
+    /// Fails with [`Error::Closed`] if the layers' own files cannot be reached here; see [`crate::Closed`].
+    fn usable(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Lines for `info`, in Docker's words: `Backing Filesystem`, `Supports d_type`, `Native Overlay Diff` …
     fn status(&self) -> Vec<(String, String)>;
 
@@ -107,8 +112,7 @@ pub trait GraphDriver: Send + Sync {
     /// Lets the folder `id` take at most `bytes`, with what it stands on, now and each time it is mounted for writing.
     /// `Unsupported` where the driver cannot.
     fn limit(&self, _id: &CacheId, _bytes: u64) -> Result<(), Error> {
-        let why =
-            "of the storage drivers btrfs alone does, on a root that lies on one: --storage-driver btrfs".to_owned();
+        let why = "btrfs alone does, on a root that lies on a btrfs filesystem".to_owned();
         Err(Error::Unsupported { driver: self.name(), what: "limit the size of a container", why })
     }
 

@@ -16,6 +16,9 @@ pub enum Error {
     TooDeep { id: CacheId, driver: &'static str, depth: usize, limit: usize },
     #[error("{driver} cannot {what}: {why}")]
     Unsupported { driver: &'static str, what: &'static str, why: String },
+    /// The root has layers of this driver, and their directories cannot be reached here.
+    #[error("the storage driver {driver} cannot be opened here: {why}")]
+    Closed { driver: &'static str, why: String, kind: ErrorKind },
     #[error("{path} is damaged: {reason}", path = path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error(transparent)]
@@ -31,6 +34,7 @@ impl Error {
             Self::NotFound(..) => ErrorKind::NotFound,
             Self::AlreadyExists(..) => ErrorKind::AlreadyExists,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Closed { kind, .. } => *kind,
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Io(error) => error.kind(),
             Self::Archive(error) => error.kind(),

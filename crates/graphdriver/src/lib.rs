@@ -8,6 +8,7 @@
 //! | [`overlay`] | `overlay/<cache ID>/{root \| upper,work,merged,lower-id}`: hard links between layers |
 //! | [`btrfs`] | `btrfs/subvolumes/<cache ID>`: snapshots |
 //! | [`vfs`] | `vfs/dir/<cache ID>`: a whole copy a layer |
+//! | [`Closed`] | a driver that cannot be opened here: records can be read, directories cannot |
 //! | [`choose`] | which drivers work on a filesystem, and the best of them |
 //! | `home` | what the drivers' homes have alike |
 //! | `seats` | who uses a mount, and when it goes |
@@ -24,6 +25,7 @@
 pub mod aufs;
 pub mod btrfs;
 pub mod choose;
+mod closed;
 mod copy;
 pub mod driver;
 pub mod error;
@@ -40,6 +42,7 @@ pub mod vfs;
 mod views;
 mod walk;
 
+pub use closed::Closed;
 pub use driver::{Access, End, Fault, Folder, GraphDriver, Mounted, Parent};
 pub use error::Error;
 pub use size::of_tree as tree_size;

@@ -25,12 +25,12 @@ pub fn load(context: &Context, args: &image::Load) -> anyhow::Result<()> {
         }
         None => stdin_input()?,
     };
-    let engines = context.write()?;
-    let engine = engines.for_new()?;
+    let root = context.write()?;
+    let stores = root.for_new()?;
     let progress = bars(args.quiet);
     let platform = args.platform.as_deref().map(str::parse).transpose()?;
     let options = Options { platform, limits: limits(&args.limits), progress: &*progress, cancel: Cancel::new() };
-    for image in engine.images().load(input, &options)? {
+    for image in stores.images().load(input, &options)? {
         for line in image.lines() {
             print(&format!("{line}\n"))?;
         }
@@ -60,15 +60,14 @@ fn limits(args: &image::Limits) -> Limits {
 }
 
 pub fn save(context: &Context, args: &image::Save) -> anyhow::Result<()> {
-    let engines = context.hold()?;
-    let engine = engines.of_images_to_read(&args.images)?;
+    let root = context.hold()?;
     let progress = bars(args.quiet);
     let _length = match &args.output {
-        Some(path) => engine.save_to(&args.images, path, &*progress)?,
+        Some(path) => root.save_to(&args.images, path, &*progress)?,
         None if io::stdout().is_terminal() => {
             bail!("cowardly refusing to save to a terminal. Use the -o flag or redirect")
         }
-        None => engine.save(&args.images, &mut io::stdout(), &*progress)?,
+        None => root.save(&args.images, &mut io::stdout(), &*progress)?,
     };
     Ok(())
 }
@@ -85,8 +84,8 @@ pub fn import(context: &Context, args: &image::Import) -> anyhow::Result<()> {
         "-" => Box::new(io::stdin()),
         path => Box::new(File::open(Path::new(path)).with_context(|| format!("cannot open {path}"))?),
     };
-    let engines = context.write()?;
-    let engine = engines.for_new()?;
+    let root = context.write()?;
+    let stores = root.for_new()?;
     let options = strata_image::import::Options {
         config,
         message: args.message.clone(),
@@ -95,6 +94,6 @@ pub fn import(context: &Context, args: &image::Import) -> anyhow::Result<()> {
         limits: limits(&args.limits),
         name: reference,
     };
-    let id = engine.images().import(input, options)?;
+    let id = stores.images().import(input, options)?;
     print(&format!("{id}\n"))
 }

@@ -1,15 +1,19 @@
 //! `ps`, `rm`, `commit`, `diff`, `export`, `container prune`.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    collections::HashMap,
+    io::{self, IsTerminal, Write},
+};
 
 use anyhow::bail;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use strata_container::{CommitRequest, Container, Meanwhile, RemoveOptions, ps::Summary};
-use strata_engine::{Engine, Engines, filter::Filters, prune::CONTAINER_FILTERS};
+use strata_engine::{Root, filter::Filters, prune::CONTAINER_FILTERS};
+use strata_image::tags::Names;
 use strata_spec::{ErrorKind, ImageId, Reference};
 
-use super::{Failures, images::ellipsis, under_each};
+use super::{Failures, images::ellipsis};
 use crate::{
     args::container,
     context::{Context, confirm, print},
@@ -47,35 +51,33 @@ const WITH_SIZE: List<'static> = List {
 };
 
 pub fn list(context: &Context, args: &container::Ps) -> anyhow::Result<()> {
-    let engines = context.read_all()?;
+    let root = context.read()?;
     let filters = Filters::parse(&args.filters.filter, FILTERS)?;
     let now = Timestamp::now();
-    let selection = Selection::new(&engines, &filters, args)?;
+    let selection = Selection::new(&root, &filters, args)?;
+    let listing = root.containers().list()?;
     let mut failures = Failures::default();
-    let found = under_each(&engines, &mut failures, |engine| {
-        let listing = engine.containers().list()?;
-        let names = engine.images().tags().read()?;
-        let image_named = |name: &str| Reference::parse(name).ok().and_then(|name| names.get(&name));
-        let mut rows = Vec::new();
-        for container in &listing.containers {
-            let summary = engine.containers().summary(container, now, &image_named);
-            if selection.takes(&summary) {
-                rows.push((summary.created, row(engine, container, &summary, args)));
-            }
+    let mut names: HashMap<&str, Names> = HashMap::new();
+    for stores in root.stores() {
+        match stores.images().tags().read() {
+            Ok(read) => drop(names.insert(stores.driver(), read)),
+            Err(error) => failures.add(format!("image names of the storage driver {}: {error}", stores.driver())),
         }
-        Ok((rows, listing.damaged))
-    })?;
-    let (rows, damaged): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    let mut rows: Vec<_> = rows.into_iter().flatten().collect();
-    let mut damaged: Vec<_> = damaged.into_iter().flatten().collect();
-    // Each driver's are sorted; among each other they are not yet.
-    rows.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
-    let rows: Vec<Value> = rows.into_iter().map(|(_, row)| row).take(selection.limit).collect();
+    }
+    let mut rows = Vec::new();
+    for container in &listing.containers {
+        let names = names.get(container.record.driver.as_str());
+        let image_named = |name: &str| names?.get(&Reference::parse(name).ok()?);
+        let summary = root.containers().summary(container, now, &image_named);
+        if selection.takes(&summary) {
+            rows.push(row(&root, container, &summary, args));
+        }
+    }
+    rows.truncate(selection.limit);
     let form = if args.size { WITH_SIZE } else { LIST };
     let (format, quiet) = (args.listing.format.as_deref(), args.listing.quiet);
-    print(&form.render_of(&rows, format, quiet, engines.are_several())?)?;
-    damaged.dedup();
-    for damage in &damaged {
+    print(&form.render_of(&rows, format, quiet, root.has_several_drivers())?)?;
+    for damage in &listing.damaged {
         eprintln!("Damaged container {}: {}: {}", damage.id.short(), damage.path.display(), damage.reason);
     }
     failures.end()
@@ -93,17 +95,17 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    fn new(engines: &Engines, filters: &'a Filters, args: &container::Ps) -> anyhow::Result<Self> {
+    fn new(root: &Root, filters: &'a Filters, args: &container::Ps) -> anyhow::Result<Self> {
         let created = |key: &str| -> anyhow::Result<Option<Timestamp>> {
             let Some(name) = filters.get(key).next() else { return Ok(None) };
-            Ok(engines.of_container(name)?.containers().get(name)?.record.created_at())
+            Ok(root.container(name)?.record.created_at())
         };
         let last = if args.latest { Some(1) } else { args.last };
         let shows_state = filters.has("status") || filters.has("exited");
         Ok(Self {
             ancestors: filters
                 .get("ancestor")
-                .flat_map(|name| engines.iter().filter_map(|engine| engine.images().resolve(name).ok()))
+                .flat_map(|name| root.stores().iter().filter_map(|stores| stores.images().resolve(name).ok()))
                 .collect(),
             before: created("before")?,
             since: created("since")?,
@@ -129,7 +131,7 @@ impl<'a> Selection<'a> {
     }
 }
 
-fn row(engine: &Engine, container: &Container, summary: &Summary, args: &container::Ps) -> Value {
+fn row(root: &Root, container: &Container, summary: &Summary, args: &container::Ps) -> Value {
     let whole = args.listing.no_trunc;
     let mounts: Vec<_> = summary
         .mounts
@@ -138,7 +140,7 @@ fn row(engine: &Engine, container: &Container, summary: &Summary, args: &contain
         .map(|name| if whole { name } else { ellipsis(&name, 15) })
         .collect();
     let wants_size = args.size || args.listing.format.as_deref().is_some_and(|format| format.contains(".Size"));
-    let size = match wants_size.then(|| engine.containers().size(container)) {
+    let size = match wants_size.then(|| root.containers().size(container)) {
         Some(Ok(size)) => format!("{} (virtual {})", units::size3(size.rw), units::size3(size.root)),
         Some(Err(_)) => "N/A".to_owned(),
         None => "0B".to_owned(),
@@ -164,20 +166,17 @@ fn row(engine: &Engine, container: &Container, summary: &Summary, args: &contain
         "LocalVolumes": summary.mounts.iter().filter(|mount| mount.kind == "volume").count().to_string(),
         "Mounts": mounts.join(","),
         "Networks": summary.networks.join(","),
-        "Driver": engine.driver(),
+        "Driver": summary.driver,
     })
 }
 
 pub fn remove(context: &Context, args: &container::Rm) -> anyhow::Result<()> {
-    let engines = context.write()?;
+    let root = context.write()?;
     let options = RemoveOptions { force: args.force, volumes: args.volumes };
     let mut failures = Failures::default();
     for name in &args.containers {
-        let removed = engines.of_container(name).and_then(|engine| {
-            let containers = engine.containers();
-            Ok(containers.resolve(name).and_then(|id| containers.remove(&id, options))?)
-        });
-        match removed {
+        let containers = root.containers();
+        match containers.resolve(name).and_then(|id| containers.remove(&id, options)) {
             Ok(()) => print(&format!("{name}\n"))?,
             // With force, what is not there is as it should be.
             Err(error) if args.force && error.kind() == ErrorKind::NotFound => eprintln!("Error: {error}"),
@@ -192,9 +191,8 @@ pub fn commit(context: &Context, args: &container::Commit) -> anyhow::Result<()>
     if reference.as_ref().is_some_and(|reference| reference.digest().is_some()) {
         bail!("cannot commit to digest reference");
     }
-    let engines = context.write()?;
-    let engine = engines.of_container(&args.container)?;
-    let container = engine.containers().get(&args.container)?;
+    let root = context.write()?;
+    let container = root.container(&args.container)?;
     let request = CommitRequest {
         author: args.author.clone(),
         comment: args.message.clone(),
@@ -203,7 +201,7 @@ pub fn commit(context: &Context, args: &container::Commit) -> anyhow::Result<()>
         name: reference,
         meanwhile: if args.pause { Meanwhile::Paused } else { Meanwhile::Running },
     };
-    let id = engine.containers().commit(engine.images(), &container, &request)?;
+    let id = root.commit(&container, &request)?;
     print(&format!("{id}\n"))
 }
 
@@ -217,11 +215,10 @@ fn source_date_epoch() -> anyhow::Result<Option<Timestamp>> {
 }
 
 pub fn diff(context: &Context, args: &container::Diff) -> anyhow::Result<()> {
-    let engines = context.read()?;
-    let engine = engines.of_container(&args.container)?;
-    let container = engine.containers().get(&args.container)?;
+    let root = context.read()?;
+    let container = root.container(&args.container)?;
     let mut out = Vec::new();
-    for change in engine.containers().changes(&container)? {
+    for change in root.containers().changes(&container)? {
         use std::os::unix::ffi::OsStrExt;
         write!(out, "{} ", change.kind.letter())?;
         out.write_all(change.path.as_os_str().as_bytes())?;
@@ -232,19 +229,18 @@ pub fn diff(context: &Context, args: &container::Diff) -> anyhow::Result<()> {
 
 pub fn export(context: &Context, args: &container::Export) -> anyhow::Result<()> {
     // Mounting the container's root is no change that a reader could see, but it needs the right to.
-    let engines = context.write()?;
-    let engine = engines.of_container(&args.container)?;
-    let container = engine.containers().get(&args.container)?;
+    let root = context.write()?;
+    let container = root.container(&args.container)?;
     match &args.output {
         Some(path) => strata_engine::save::into_file(
             path,
-            |file| Ok(engine.containers().export(&container, io::BufWriter::with_capacity(1 << 20, file))?),
-            |file| Ok(engine.containers().export(&container, io::BufWriter::with_capacity(1 << 20, file))?),
+            |file| Ok(root.containers().export(&container, io::BufWriter::with_capacity(1 << 20, file))?),
+            |file| Ok(root.containers().export(&container, io::BufWriter::with_capacity(1 << 20, file))?),
         )?,
         None if io::stdout().is_terminal() => {
             bail!("cowardly refusing to save to a terminal. Use the -o flag or redirect")
         }
-        None => engine.containers().export(&container, io::BufWriter::with_capacity(1 << 20, io::stdout().lock()))?,
+        None => root.containers().export(&container, io::BufWriter::with_capacity(1 << 20, io::stdout().lock()))?,
     }
     Ok(())
 }
@@ -254,7 +250,7 @@ pub fn prune(context: &Context, args: &container::Prune) -> anyhow::Result<()> {
     if !confirm("This will remove all stopped containers.", args.force)? {
         return Ok(());
     }
-    let pruned = context.write()?.for_new()?.prune_containers(&filters)?;
+    let pruned = context.write()?.prune_containers(&filters)?;
     if !pruned.items.is_empty() {
         print(&format!("Deleted Containers:\n{}\n\n", pruned.items.join("\n")))?;
     }

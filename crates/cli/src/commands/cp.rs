@@ -19,9 +19,8 @@ pub fn cp(context: &Context, args: &Cp) -> anyhow::Result<()> {
         ((None, _), (None, _)) => bail!("must specify at least one container source"),
         ((Some(name), source), (None, destination)) => {
             // Mounts the container's root to read from it.
-            let engines = context.write()?;
-            let containers = engines.of_container(name)?.containers();
-            let container = containers.get(name)?;
+            let root = context.write()?;
+            let (containers, container) = (root.containers(), root.container(name)?);
             match destination {
                 "-" if io::stdout().is_terminal() => {
                     bail!("cowardly refusing to write a tar to a terminal; redirect standard output")
@@ -31,9 +30,8 @@ pub fn cp(context: &Context, args: &Cp) -> anyhow::Result<()> {
             }
         }
         ((None, source), (Some(name), destination)) => {
-            let engines = context.write()?;
-            let containers = engines.of_container(name)?.containers();
-            let container = containers.get(name)?;
+            let root = context.write()?;
+            let (containers, container) = (root.containers(), root.container(name)?);
             match source {
                 "-" => containers.copy_in_stream(io::stdin(), &container, Path::new(destination), options)?,
                 path => containers.copy_in(Path::new(path), &container, Path::new(destination), options)?,

@@ -1,7 +1,7 @@
 //! `system df`.
 
 use serde_json::{Value, json};
-use strata_engine::usage::{Usage, VolumeUsage};
+use strata_engine::usage::{DriverUsage, VolumeUsage};
 use strata_image::tags::Names;
 
 use super::{Failures, under_each};
@@ -25,19 +25,19 @@ const DF: List<'static> = List {
 };
 
 pub fn df(context: &Context, args: &system::Df) -> anyhow::Result<()> {
-    let engines = context.read_all()?;
+    let root = context.read_layers()?;
     let mut failures = Failures::default();
-    let all = under_each(&engines, &mut failures, |engine| Ok((engine.usage()?, engine.images().tags().read()?)))?;
-    // The same under every driver.
-    let volumes = all.first().map(|(usage, _)| usage.volumes.as_slice()).unwrap_or_default();
+    let all =
+        under_each(&root, &mut failures, |stores| Ok((root.usage_under(stores)?, stores.images().tags().read()?)))?;
+    let volumes = root.volume_usage()?;
     if args.verbose {
-        print(&verbose(&all, volumes, engines.are_several()))?;
+        print(&verbose(&all, &volumes, root.has_several_drivers()))?;
         return failures.end();
     }
     let mut rows: Vec<Value> = all.iter().flat_map(|(usage, _)| [images_row(usage), containers_row(usage)]).collect();
-    rows.push(volumes_row(volumes));
+    rows.push(volumes_row(&volumes));
     rows.push(row("Build Cache", (0, 0), 0, 0, ""));
-    print(&DF.render_of(&rows, args.format.as_deref(), false, engines.are_several())?)?;
+    print(&DF.render_of(&rows, args.format.as_deref(), false, root.has_several_drivers())?)?;
     failures.end()
 }
 
@@ -57,12 +57,12 @@ fn row(kind: &str, (total, active): (usize, usize), size: u64, reclaimable: u64,
     })
 }
 
-fn images_row(usage: &Usage) -> Value {
+fn images_row(usage: &DriverUsage) -> Value {
     let active = usage.images.iter().filter(|image| image.containers > 0).count();
     row("Images", (usage.images.len(), active), usage.layers_size, usage.reclaimable_images(), &usage.driver)
 }
 
-fn containers_row(usage: &Usage) -> Value {
+fn containers_row(usage: &DriverUsage) -> Value {
     let size: u64 = usage.containers.iter().map(|c| c.size).sum();
     let stopped: u64 = usage.containers.iter().filter(|c| !c.running).map(|c| c.size).sum();
     let active = usage.containers.iter().filter(|c| c.running).count();
@@ -77,7 +77,7 @@ fn volumes_row(volumes: &[VolumeUsage]) -> Value {
 }
 
 /// Three tables; of several drivers the first two have a column that tells them apart.
-fn verbose(all: &[(Usage, Names)], volumes: &[VolumeUsage], several: bool) -> String {
+fn verbose(all: &[(DriverUsage, Names)], volumes: &[VolumeUsage], several: bool) -> String {
     let cells = |cells: &[&str], driver: &str| {
         let driver = several.then_some(driver);
         cells.iter().copied().chain(driver).map(str::to_owned).collect::<Vec<_>>()

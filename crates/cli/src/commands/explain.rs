@@ -1,7 +1,7 @@
 //! `explain` and `fsck`.
 
 use strata_doctor::{Depth, Stores};
-use strata_engine::Engine;
+use strata_engine::Root;
 
 use super::Failures;
 use crate::{
@@ -10,26 +10,24 @@ use crate::{
     format::{json, template::Template},
 };
 
-fn stores(engine: &Engine) -> Stores<'_> {
-    Stores {
-        root: engine.root().path(),
-        layers: engine.layers(),
-        images: engine.images(),
-        containers: engine.containers(),
-    }
+/// The stores of each driver, as the doctor takes them.
+fn stores_of(root: &Root) -> Vec<Stores<'_>> {
+    let stores = root.stores().iter().map(|stores| Stores {
+        root: root.path(),
+        layers: stores.layers(),
+        images: stores.images(),
+        containers: root.containers(),
+    });
+    stores.collect()
 }
 
 pub fn explain(context: &Context, args: &Explain) -> anyhow::Result<()> {
-    let engines = context.read()?;
-    let stores: Vec<Stores<'_>> = engines.iter().map(stores).collect();
+    let root = context.read_layers()?;
+    let stores = stores_of(&root);
     let mut failures = Failures::default();
     let mut found = Vec::new();
     for object in &args.objects {
         let (explanations, failure) = strata_doctor::explain_all(&stores, object);
-        // It may be there.
-        if explanations.is_empty() {
-            context.tell_of_closed(&engines);
-        }
         found.extend(explanations);
         failure.into_iter().for_each(|error| failures.add(error));
     }
@@ -49,11 +47,10 @@ pub fn explain(context: &Context, args: &Explain) -> anyhow::Result<()> {
 }
 
 pub fn fsck(context: &Context, args: &Fsck) -> anyhow::Result<u8> {
-    let engines = context.read()?;
-    let stores: Vec<Stores<'_>> = engines.iter().map(stores).collect();
+    let root = context.read()?;
+    let stores = stores_of(&root);
     let depth = if args.contents { Depth::Contents } else { Depth::Metadata };
-    let closed: Vec<_> = engines.closed().iter().map(|(driver, why)| (driver.clone(), why.to_string())).collect();
-    let report = strata_doctor::check_all(&stores, &closed, depth);
+    let report = strata_doctor::check_all(&stores, depth);
     match args.format.as_str() {
         "json" => print(&format!("{}\n", json::pretty(&report)?))?,
         _ => print(&report.to_string())?,

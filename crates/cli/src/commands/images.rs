@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use strata_engine::{
-    Engines,
+    Root,
     filter::Filters,
     prune::{IMAGE_FILTERS, Pruned},
     remove::{RemoveOptions, Removed},
@@ -46,14 +46,14 @@ const WITH_DIGESTS: List<'static> =
     List { default: "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}", ..LIST };
 
 pub fn list(context: &Context, args: &image::Images) -> anyhow::Result<()> {
-    let engines = context.read_all()?;
+    let root = context.read()?;
     let filters = Filters::parse(&args.filters.filter, FILTERS)?;
-    let selection = Selection::new(&engines, &filters, args)?;
+    let selection = Selection::new(&root, &filters, args)?;
     let mut failures = Failures::default();
-    let found = under_each(&engines, &mut failures, |engine| {
-        let listing = engine.images().images()?;
-        let mut names = engine.images().tags().read()?.by_image();
-        Ok((selection.choose(listing.images, &mut names, engine.driver()), listing.damaged))
+    let found = under_each(&root, &mut failures, |stores| {
+        let listing = stores.images().images()?;
+        let mut names = stores.images().tags().read()?.by_image();
+        Ok((selection.choose(listing.images, &mut names, stores.driver()), listing.damaged))
     })?;
     let (chosen, damaged): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     let mut chosen: Vec<Chosen<'_>> = chosen.into_iter().flatten().collect();
@@ -64,7 +64,7 @@ pub fn list(context: &Context, args: &image::Images) -> anyhow::Result<()> {
     }
     let form = if args.digests { WITH_DIGESTS } else { LIST };
     let (format, quiet) = (args.listing.format.as_deref(), args.listing.quiet);
-    print(&form.render_of(&rows, format, quiet, engines.are_several())?)?;
+    print(&form.render_of(&rows, format, quiet, root.has_several_drivers())?)?;
     for damage in damaged.iter().flatten() {
         eprintln!("Damaged image {}: {}: {}", damage.id.short(), damage.path.display(), damage.reason);
     }
@@ -89,11 +89,11 @@ struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    fn new(engines: &Engines, filters: &'a Filters, args: &image::Images) -> anyhow::Result<Self> {
+    fn new(root: &Root, filters: &'a Filters, args: &image::Images) -> anyhow::Result<Self> {
         let time_of = |key: &str| -> anyhow::Result<Option<Timestamp>> {
             let Some(name) = filters.get(key).next() else { return Ok(None) };
-            let engine = engines.of_image_to_read(name)?;
-            let config = engine.images().get(engine.images().resolve(name)?)?;
+            let image = root.image_to_read(name)?;
+            let config = image.stores.images().get(image.id)?;
             Ok(config.document().created_at())
         };
         Ok(Self {
@@ -248,13 +248,13 @@ const HISTORY_EXACT: List<'static> =
     List { default: "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}", ..HISTORY };
 
 pub fn history(context: &Context, args: &image::History) -> anyhow::Result<()> {
-    let engines = context.read()?;
-    let engine = engines.of_image_to_read(&args.image)?;
-    let id = engine.images().resolve(&args.image)?;
+    let root = context.read()?;
+    let image = root.image_to_read(&args.image)?;
     let whole = args.listing.no_trunc;
-    let rows: Vec<Value> = engine
+    let rows: Vec<Value> = image
+        .stores
         .images()
-        .history(id)?
+        .history(image.id)?
         .iter()
         .map(|entry| {
             let id = match entry.id {
@@ -287,20 +287,19 @@ pub fn ellipsis(text: &str, limit: usize) -> String {
 }
 
 pub fn tag(context: &Context, args: &image::Tag) -> anyhow::Result<()> {
-    let engines = context.write()?;
-    let engine = engines.of_image(&args.source)?;
-    let id = engine.images().resolve(&args.source)?;
+    let root = context.write()?;
+    let image = root.image(&args.source)?;
     let target = Reference::parse(&args.target)?.with_default_tag();
-    engine.images().tag(id, &target)?;
+    image.stores.images().tag(image.id, &target)?;
     Ok(())
 }
 
 pub fn remove(context: &Context, args: &image::Rmi) -> anyhow::Result<()> {
-    let engines = context.write()?;
+    let root = context.write()?;
     let options = RemoveOptions { force: args.force, keep_parents: args.no_prune };
     let mut failures = Failures::default();
     for name in &args.images {
-        match engines.of_image(name).and_then(|engine| engine.remove_image(name, options)) {
+        match root.remove_image(name, options) {
             Ok(removed) => print(&lines(&removed))?,
             // With force, what is not there is as it should be.
             Err(error) if args.force && error.kind() == strata_spec::ErrorKind::NotFound => eprintln!("Error: {error}"),
@@ -327,7 +326,7 @@ pub fn prune(context: &Context, args: &image::Prune) -> anyhow::Result<()> {
     if !confirm(warning, args.force)? {
         return Ok(());
     }
-    let pruned = context.write()?.for_new()?.prune_images(args.all, &filters)?;
+    let pruned = context.write()?.prune_images(args.all, &filters)?;
     print(&pruned_text(&pruned))?;
     print(&format!("Total reclaimed space: {}\n", units::size(pruned.reclaimed)))
 }

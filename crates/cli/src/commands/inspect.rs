@@ -1,7 +1,7 @@
 //! `inspect`, `image inspect`, `container inspect`.
 
 use serde_json::Value;
-use strata_engine::{Engines, Error};
+use strata_engine::Root;
 use strata_spec::ErrorKind;
 
 use super::{Failures, Said};
@@ -25,11 +25,11 @@ pub fn containers(context: &Context, args: &InspectOne) -> anyhow::Result<()> {
 
 /// Shows what was found, then says what was not, as Docker does.
 fn inspect(context: &Context, args: &InspectOne, kind: Option<Kind>) -> anyhow::Result<()> {
-    let engines = context.read()?;
+    let root = context.read()?;
     let mut found = Vec::new();
     let mut failures = Failures::default();
     for name in &args.names {
-        match one(&engines, name, kind, args.size) {
+        match one(&root, name, kind, args.size) {
             Ok(value) => found.push(value),
             Err(error) => failures.hold(error),
         }
@@ -51,23 +51,16 @@ fn inspect(context: &Context, args: &InspectOne, kind: Option<Kind>) -> anyhow::
 }
 
 /// Containers come before images of the same name.
-fn one(engines: &Engines, name: &str, kind: Option<Kind>, size: bool) -> anyhow::Result<Value> {
+fn one(root: &Root, name: &str, kind: Option<Kind>, size: bool) -> anyhow::Result<Value> {
     if kind != Some(Kind::Image) {
-        let found = engines.of_container(name).and_then(|engine| {
-            let containers = engine.containers();
-            Ok((containers, containers.get(name)?))
-        });
-        match found {
-            Ok((containers, container)) => return Ok(serde_json::to_value(containers.inspect(&container, size)?)?),
+        match root.container(name) {
+            Ok(container) => return Ok(serde_json::to_value(root.containers().inspect(&container, size)?)?),
             Err(error) if kind.is_none() && error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
     }
-    match engines.of_image_to_read(name).and_then(|engine| engine.inspect_image(name)) {
+    match root.inspect_image(name) {
         Ok(image) => Ok(serde_json::to_value(image)?),
-        Err(Error::Nowhere { driver, why, .. }) if kind.is_none() => {
-            Err(Error::Nowhere { said: format!("No such object: {name}"), driver, why }.into())
-        }
         Err(error) if kind.is_none() && error.kind() == ErrorKind::NotFound => anyhow::bail!("No such object: {name}"),
         Err(error) => Err(error.into()),
     }

@@ -17,7 +17,7 @@ mod shell;
 mod system;
 mod umount;
 
-use strata_engine::{Engine, Engines};
+use strata_engine::{DriverStores, Root};
 
 use crate::{
     args::{Command, container::ContainerCommand, image::ImageCommand, system::SystemCommand},
@@ -88,17 +88,17 @@ impl Failures {
     }
 }
 
-/// What `look` finds under each driver. One that is damaged is said, and makes the command fail at its end; it hides no other.
+/// What `look` finds under each driver. A damaged one is reported, and makes the command fail at its end; it hides no other.
 fn under_each<'a, T>(
-    engines: &'a Engines,
+    root: &'a Root,
     failures: &mut Failures,
-    look: impl Fn(&'a Engine) -> anyhow::Result<T>,
+    look: impl Fn(&'a DriverStores) -> anyhow::Result<T>,
 ) -> anyhow::Result<Vec<T>> {
     let mut found = Vec::new();
-    for engine in engines.iter() {
-        match look(engine) {
-            Err(error) if engines.are_several() => {
-                failures.add(format!("what lies under the storage driver {} is not shown: {error:#}", engine.driver()));
+    for stores in root.stores() {
+        match look(stores) {
+            Err(error) if root.has_several_drivers() => {
+                failures.add(format!("what lies under the storage driver {} is not shown: {error:#}", stores.driver()));
             }
             result => found.push(result?),
         }

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use strata_archive::Limits;
 use strata_distribution::{Client, Settings, Times, pull::Options};
-use strata_engine::Engine;
+use strata_engine::DriverStores;
 use strata_spec::{
     Cancel, Platform, Reference,
     progress::{Progress, Silent},
@@ -22,8 +22,8 @@ use crate::{
 pub fn pull(context: &Context, args: &Pull) -> anyhow::Result<()> {
     let mut reference = Reference::parse(&args.name)?;
     let platform: Option<Platform> = args.platform.as_deref().map(str::parse).transpose()?;
-    let engines = context.write()?;
-    let engine = engines.for_new()?;
+    let root = context.write()?;
+    let stores = root.for_new()?;
     let client = client(&args.connection)?;
     if args.all_tags {
         if !reference.is_name_only() {
@@ -34,7 +34,7 @@ pub fn pull(context: &Context, args: &Pull) -> anyhow::Result<()> {
             bail!("{} has no tags", reference.familiar_name());
         }
         for tag in tags {
-            one(engine, &client, args, &reference.with_tag(&tag)?, platform.clone())?;
+            one(stores, &client, args, &reference.with_tag(&tag)?, platform.clone())?;
         }
         return Ok(());
     }
@@ -44,11 +44,11 @@ pub fn pull(context: &Context, args: &Pull) -> anyhow::Result<()> {
             print("Using default tag: latest\n")?;
         }
     }
-    one(engine, &client, args, &reference, platform)
+    one(stores, &client, args, &reference, platform)
 }
 
 fn one(
-    engine: &Engine,
+    stores: &DriverStores,
     client: &Client,
     args: &Pull,
     reference: &Reference,
@@ -62,7 +62,7 @@ fn one(
         progress: &*progress,
         cancel: &Cancel::new(),
     };
-    let pulled = engine.pull(client, reference, &options)?;
+    let pulled = stores.pull(client, reference, &options)?;
     drop(progress);
     match shown {
         Shown::Json => print(&Json::end(&pulled.reference, pulled.digest, pulled.up_to_date))?,
@@ -113,12 +113,12 @@ pub fn client(connection: &Connection) -> anyhow::Result<Client> {
 
 /// Pulls the image `name` where `policy` says so. What is said goes to standard error, as with docker: standard output is the container's.
 pub fn for_container(
-    engine: &Engine,
+    stores: &DriverStores,
     policy: PullPolicy,
     name: &str,
     platform: Option<&Platform>,
 ) -> anyhow::Result<()> {
-    let missing = || engine.images().resolve(name).is_err_and(|e| e.kind() == strata_spec::ErrorKind::NotFound);
+    let missing = || stores.images().resolve(name).is_err_and(|e| e.kind() == strata_spec::ErrorKind::NotFound);
     match policy {
         PullPolicy::Never => return Ok(()),
         PullPolicy::Missing if !missing() => return Ok(()),
@@ -138,7 +138,7 @@ pub fn for_container(
         progress: &*progress,
         cancel: &Cancel::new(),
     };
-    let pulled = engine.pull(&client, &reference, &options)?;
+    let pulled = stores.pull(&client, &reference, &options)?;
     drop(progress);
     let status = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
     eprintln!("Digest: {}\nStatus: {status} for {}", pulled.digest, reference.familiar());

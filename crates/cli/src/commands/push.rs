@@ -16,12 +16,12 @@ pub fn push(context: &Context, args: &Push) -> anyhow::Result<()> {
     if reference.digest().is_some() {
         bail!("cannot push a digest reference");
     }
-    let engines = context.write()?;
+    let root = context.write()?;
     let client = client(&args.connection)?;
     let references = match (args.all_tags, reference.is_name_only()) {
         (true, false) => bail!("tag can't be used with --all-tags/-a"),
         (true, true) => {
-            let names = engines.for_new()?.images().tags().read()?.in_repository(&reference);
+            let names = root.for_new()?.images().tags().read()?.in_repository(&reference);
             names.into_iter().map(|(name, _)| name).filter(|name| name.digest().is_none()).collect()
         }
         (false, true) => {
@@ -36,15 +36,15 @@ pub fn push(context: &Context, args: &Push) -> anyhow::Result<()> {
         bail!("An image does not exist locally with the tag: {}", reference.familiar_name());
     }
     for reference in references {
-        let engine = match args.all_tags {
-            true => engines.for_new()?,
-            false => engines.of_image_to_read(&reference.to_string())?,
+        let stores = match args.all_tags {
+            true => root.for_new()?,
+            false => root.image_to_read(&reference.to_string())?.stores,
         };
         let (progress, shown) = progress(args.quiet, args.format);
         let options = Options { progress: &*progress, cancel: &Cancel::new() };
         let pushed = match args.all_platforms {
-            true => engine.push_platforms(&client, &reference, &options)?,
-            false => engine.push(&client, &reference, &options)?,
+            true => stores.push_platforms(&client, &reference, &options)?,
+            false => stores.push(&client, &reference, &options)?,
         };
         drop(progress);
         match shown {

@@ -13,32 +13,31 @@ use crate::{
 
 pub fn run(context: &Context, args: &Run) -> anyhow::Result<u8> {
     let request = request(&args.options)?;
-    let engines = context.write()?;
+    let root = context.write()?;
     let cidfile = args.cidfile.as_deref().map(CidFile::begin).transpose()?;
-    let engine = engines.of_image_or_new(&request.image)?;
-    pull::for_container(engine, args.options.pull, &request.image, request.platform.as_ref())?;
+    let stores = root.stores_with_or_for_new(&request.image)?;
+    pull::for_container(stores, args.options.pull, &request.image, request.platform.as_ref())?;
     let mut told = Ok(());
-    let exit = engine.run_container(&request, |created| told = tell(created, cidfile))?;
+    let exit = root.run_container(&request, |created| told = tell(created, cidfile))?;
     told?;
     Ok(exit_code(exit.code))
 }
 
 pub fn create(context: &Context, args: &Create) -> anyhow::Result<()> {
     let request = request(&args.options)?;
-    let engines = context.write()?;
+    let root = context.write()?;
     let cidfile = args.cidfile.as_deref().map(CidFile::begin).transpose()?;
-    let engine = engines.of_image_or_new(&request.image)?;
-    pull::for_container(engine, args.options.pull, &request.image, request.platform.as_ref())?;
-    let created = engine.create_container(&request)?;
+    let stores = root.stores_with_or_for_new(&request.image)?;
+    pull::for_container(stores, args.options.pull, &request.image, request.platform.as_ref())?;
+    let created = root.create_container(&request)?;
     tell(&created, cidfile)?;
     print(&format!("{}\n", created.container.id))
 }
 
 pub fn start(context: &Context, args: &Start) -> anyhow::Result<u8> {
-    let engines = context.write()?;
-    let engine = engines.of_container(&args.container)?;
-    let container = engine.containers().get(&args.container)?;
-    Ok(exit_code(engine.containers().run(&container.id)?.code))
+    let root = context.write()?;
+    let container = root.container(&args.container)?;
+    Ok(exit_code(root.containers().run(&container.id)?.code))
 }
 
 /// An exit status has eight bits.

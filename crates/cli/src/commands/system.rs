@@ -127,13 +127,12 @@ pub fn prune(context: &Context, args: &system::Prune) -> anyhow::Result<()> {
     if !confirm(&format!("This will remove:\n  - all stopped containers\n  - {images}\n"), args.force)? {
         return Ok(());
     }
-    let engines = context.write()?;
-    let engine = engines.for_new()?;
-    let containers = engine.prune_containers(&filters)?;
+    let root = context.write()?;
+    let containers = root.prune_containers(&filters)?;
     if !containers.items.is_empty() {
         print(&format!("Deleted Containers:\n{}\n\n", containers.items.join("\n")))?;
     }
-    let images = engine.prune_images(args.all, &filters)?;
+    let images = root.prune_images(args.all, &filters)?;
     print(&pruned_text(&images))?;
     print(&format!("Total reclaimed space: {}\n", units::size(containers.reclaimed + images.reclaimed)))
 }

@@ -12,7 +12,7 @@
 
 use std::{fs::File, path::Path, process::ExitCode, sync::Arc};
 
-use strata_container::{CommitRequest, Config, Error, RemoveOptions, Request, Store, default_exec_root};
+use strata_container::{Base, CommitRequest, Config, Error, RemoveOptions, Request, Store, default_exec_root};
 use strata_durable::Journal;
 use strata_graphdriver::Access;
 use strata_spec::{ImageId, Reference};
@@ -55,10 +55,17 @@ fn open(root: &Path) -> Result<Stores, Error> {
     })?;
     let exec_root = default_exec_root(root);
     let settling = journal.clone();
-    let containers =
-        Store::open(Config { root, layers, journal, locks: &locks, exec_root, access: Access::ReadWrite })?;
+    let containers = Store::open(Config {
+        root,
+        layers: vec![layers.clone()],
+        only: None,
+        journal,
+        locks: &locks,
+        exec_root,
+        access: Access::ReadWrite,
+    })?;
     settling.settle::<serde_json::Value, Error>(|notes| {
-        containers.layers().settle(notes, &|_| true)?;
+        layers.settle(notes, &|_| true)?;
         containers.settle(notes)
     })?;
     Ok(Stores { images, containers })
@@ -77,13 +84,14 @@ fn act(root: &Path, command: &str, args: &[String]) -> Result<u8, Error> {
         "create" | "run" => {
             let request = request(args);
             let image_id = find(&images, &request.image)?;
-            let image = images.get(image_id)?;
+            let config = images.get(image_id)?;
+            let image = Base { driver: "overlay2", id: image_id, config: &config };
             let warn = |warnings: &[String]| warnings.iter().for_each(|warning| eprintln!("WARNING: {warning}"));
             if command == "run" {
-                let exit = containers.create_and_run(image_id, &image, &request, |created| warn(&created.warnings))?;
+                let exit = containers.create_and_run(image, &request, |created| warn(&created.warnings))?;
                 return Ok(exit.code as u8);
             }
-            let created = containers.create(image_id, &image, &request)?;
+            let created = containers.create(image, &request)?;
             warn(&created.warnings);
             println!("{}", created.container.id);
         }

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use strata_container::{Config, Container, Error, Request, Store, change};
+use strata_container::{Base, Config, Container, Error, Request, Store, change};
 use strata_durable::Journal;
 use strata_graphdriver::Access;
 use strata_spec::{ImageId, Reference, config::RunConfig};
@@ -44,7 +44,8 @@ pub fn open(root: &Path) -> Stores {
     .expect("open the images");
     let containers = Store::open(Config {
         root,
-        layers,
+        layers: vec![layers],
+        only: None,
         journal: journal.clone(),
         locks: &locks,
         exec_root: exec_root(root),
@@ -66,14 +67,15 @@ impl Stores {
         let needed = self.images.needed().expect("read the images");
         self.journal
             .settle::<serde_json::Value, Error>(|notes| {
-                self.containers.layers().settle(notes, &|chain| needed.tops.contains(&chain))?;
+                self.images.layers().settle(notes, &|chain| needed.tops.contains(&chain))?;
                 self.containers.settle(notes)
             })
             .expect("settle");
     }
 
     pub fn create(&self, image: ImageId, request: &Request) -> Result<Container, Error> {
-        Ok(self.containers.create(image, &self.images.get(image)?, request)?.container)
+        let config = self.images.get(image)?;
+        Ok(self.containers.create(Base { driver: "overlay2", id: image, config: &config }, request)?.container)
     }
 
     /// Imports the folder `tree` with `changes`, as `name`.

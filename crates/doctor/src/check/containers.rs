@@ -18,7 +18,7 @@ pub(super) fn check(stores: &Stores<'_>) -> Vec<Finding> {
     let busy = left::names_in_live_notes(stores);
     let dir = stores.containers.layout().containers();
     let mut findings = Vec::new();
-    let ids = match stores.containers.ids() {
+    let ids = match stores.containers.ids_under(stores.driver_name()) {
         Ok(ids) => ids,
         Err(error) => {
             findings.push(make(stores, Severity::Error, Object::Stray, &dir, error.to_string(), remedy::RECORD));

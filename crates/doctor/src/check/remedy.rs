@@ -3,7 +3,7 @@
 use std::path::Path;
 use strata_graphdriver::names::overlay2;
 
-pub(super) const CLOSED: &str = "nothing there was looked at: set right what the reason names, or take the root to where this driver works; \
+pub(super) const CLOSED: &str = "only its records were checked: set right what the reason names, or take the root to where this driver works; \
                                  then check again";
 pub(super) const LAYER: &str = "load an image that has this layer again: what is damaged is set aside and unpacked anew; its containers need \
                                 to be made again";

@@ -6,6 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use strata_container::names;
 use strata_graphdriver::names::overlay2;
 use strata_spec::{CacheId, ChainId, ContainerId, ErrorKind, ImageId};
 
@@ -56,7 +57,7 @@ fn owner_of_path<'a, 'b>(all: &'a [Stores<'b>], place: &Path) -> &'a Stores<'b> 
     let parts: Vec<&str> = place.iter().map(|part| part.to_str().unwrap_or_default()).collect();
     let owns = |stores: &&Stores<'_>| match parts.as_slice() {
         ["image", driver, ..] => *driver == stores.driver_name(),
-        ["containers", id, ..] => id.parse().is_ok_and(|id| stores.containers.owns(&id)),
+        ["containers", id, ..] => id.parse().is_ok_and(|id| stores.containers.is_under(&id, stores.driver_name())),
         ["strata", "mnt", id, ..] => id.parse().is_ok_and(|id| stores.layers.driver().exists(&id)),
         ["volumes", name, ..] => stores.containers.records().is_ok_and(|records| {
             let mut own = records.iter().filter(|record| record.driver == stores.driver_name());
@@ -165,23 +166,11 @@ fn normal(path: &Path) -> PathBuf {
 
 /// By full ID, name, or the beginning of an ID, as Docker finds containers; damaged ones too.
 fn container_of(survey: &Survey, text: &str) -> Result<Option<ContainerId>, Error> {
-    let name = text.strip_prefix('/').unwrap_or(text);
-    if name.is_empty() {
-        return Ok(None);
-    }
-    let ids = || survey.containers.iter().map(|container| &container.name);
-    if let Some(found) = ids().find(|found| found.id.as_str() == text) {
-        return Ok(Some(found.id.clone()));
-    }
-    if let Some(found) = ids().find(|found| found.name.as_deref() == Some(name)) {
-        return Ok(Some(found.id.clone()));
-    }
-    let starting: Vec<_> = ids().filter(|found| found.id.as_str().starts_with(text)).collect();
-    match starting.as_slice() {
-        [] => Ok(None),
-        [found] => Ok(Some(found.id.clone())),
-        several => {
-            let meanings = several.iter().map(|found| format!("container {}", found.id)).collect();
+    let known = survey.containers.iter().map(|container| (&container.name.id, container.name.name.as_deref()));
+    match names::find(text, known) {
+        Ok(found) => Ok(found.cloned()),
+        Err(names::Ambiguous(several)) => {
+            let meanings = several.iter().map(|id| format!("container {id}")).collect();
             Err(Error::Ambiguous { text: text.to_owned(), meanings })
         }
     }
@@ -258,7 +247,7 @@ fn folder_called(stores: &Stores<'_>, text: &str) -> Result<Option<CacheId>, Err
     if let Ok(id) = text.parse::<CacheId>() {
         return Ok(folder_of(stores, &id).is_dir().then_some(id));
     }
-    if text.len() < DIGITS {
+    if text.len() < DIGITS || stores.layers.driver().usable().is_err() {
         return Ok(None);
     }
     let mut folders = stores.layers.driver().list()?;

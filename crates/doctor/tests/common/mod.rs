@@ -11,7 +11,7 @@ use strata_archive::{
     Limits,
     tar::{Header, Kind, Writer},
 };
-use strata_container::{Container, Request};
+use strata_container::{Base, Container, Request};
 use strata_doctor::{Explanation, Stores, explain};
 use strata_durable::Journal;
 use strata_graphdriver::Access;
@@ -52,7 +52,8 @@ impl Opened {
         });
         let containers = strata_container::Store::open(strata_container::Config {
             root: &path,
-            layers: layers.clone(),
+            layers: vec![layers.clone()],
+            only: None,
             journal,
             locks: &locks,
             exec_root: path.join("exec"),
@@ -197,7 +198,8 @@ pub fn image(root: &Opened, name: &str, tars: &[Vec<u8>]) -> ImageId {
 pub fn container(root: &Opened, image: ImageId, name: &str) -> Container {
     let config = root.images.get(image).expect("the image's config");
     let request = Request { name: Some(name.into()), image: "made:1".into(), ..Request::default() };
-    root.containers.create(image, &config, &request).expect("create the container").container
+    let base = Base { driver: root.layers.driver().name(), id: image, config: &config };
+    root.containers.create(base, &request).expect("create the container").container
 }
 
 /// The folder of a container's own layer.

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use strata_engine::{Engine, Options, Purpose};
+use strata_engine::{Options, Purpose, Root};
 use strata_image::import;
 use strata_spec::{ImageId, Reference};
 
-pub fn engine(root: &Path) -> Engine {
+pub fn open(root: &Path) -> Root {
     let options = Options { data_root: root.join("root"), exec_root: Some(root.join("exec")), driver: None };
-    Engine::open(&options, Purpose::Write).expect("open the root")
+    Root::open(&options, Purpose::Write).expect("open the root")
 }
 
 /// A tar of one file, named and filled with `name`.
@@ -32,11 +32,11 @@ pub fn tar(name: &str) -> Vec<u8> {
     tar
 }
 
-pub fn image(engine: &Engine, content: &str, names: &[&str]) -> ImageId {
-    let id = engine.images().import(tar(content).as_slice(), import::Options::default()).expect("import");
+pub fn image(root: &Root, content: &str, names: &[&str]) -> ImageId {
+    let id = root.main().images().import(tar(content).as_slice(), import::Options::default()).expect("import");
     for name in names {
         let name = Reference::parse(name).expect("a reference").with_default_tag();
-        engine.images().tag(id, &name).expect("tag");
+        root.main().images().tag(id, &name).expect("tag");
     }
     id
 }
