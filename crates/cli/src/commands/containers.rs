@@ -163,6 +163,7 @@ fn row(root: &Root, container: &Container, summary: &Summary, args: &container::
         "Names": summary.name,
         "Size": size,
         "Labels": labels,
+        "Label": summary.labels,
         "LocalVolumes": summary.mounts.iter().filter(|mount| mount.kind == "volume").count().to_string(),
         "Mounts": mounts.join(","),
         "Networks": summary.networks.join(","),

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{table, template::Template};
+use super::{
+    table,
+    template::{Template, types::Type},
+};
 
 /// What a list can show and how it does by default.
 pub struct List<'a> {
@@ -36,13 +39,14 @@ impl List<'_> {
         List { headers: self.headers, default: &default, quiet: self.quiet }.render(rows, format, quiet)
     }
 
-    /// Renders `rows`, each an object of the fields in `headers`.
+    /// Renders `rows`, each an object of the fields in `headers`. What a row has under the key `Label`, an object, is for
+    /// `{{.Label "name"}}` alone.
     pub fn render(&self, rows: &[Value], format: Option<&str>, quiet: bool) -> anyhow::Result<String> {
         match self.form(format, quiet)? {
             Form::Raw(template) => {
                 let mut out = String::new();
                 for row in rows {
-                    out.push_str(&template.render(row)?);
+                    out.push_str(&template.render_as(row, Type::Row)?);
                     out.push('\n');
                 }
                 Ok(out)
@@ -50,9 +54,9 @@ impl List<'_> {
             Form::Table(template) => {
                 let headers: Map<String, Value> =
                     self.headers.iter().map(|(field, header)| ((*field).to_owned(), Value::from(*header))).collect();
-                let mut lines = vec![template.render(&Value::Object(headers))?];
+                let mut lines = vec![template.render_as(&Value::Object(headers), Type::Headers)?];
                 for row in rows {
-                    lines.push(template.render(row)?);
+                    lines.push(template.render_as(row, Type::Row)?);
                 }
                 let cells: Vec<Vec<String>> =
                     lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect();

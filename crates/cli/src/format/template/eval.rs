@@ -4,12 +4,19 @@ use serde_json::Value;
 
 use super::{
     Error, error, functions,
-    parse::{Node, Operand, Pipeline},
+    parse::{Node, Operand, Pipeline, Tree},
+    value::Typed,
 };
 
-pub fn render(nodes: &[Node], value: &Value) -> Result<String, Error> {
-    let mut run = Run { out: String::new(), variables: vec![(String::new(), value.clone())] };
-    run.list(nodes, value)?;
+/// How deep templates may call one another.
+const MAX_DEPTH: usize = 100;
+
+/// How much a template may write: one that calls itself several times would write without end.
+const MAX_OUTPUT: usize = 64 << 20;
+
+pub fn render(tree: &Tree, value: &Typed) -> Result<String, Error> {
+    let mut run = Run { tree, out: String::new(), variables: vec![(String::new(), value.clone())], depth: 0 };
+    run.list(&tree.nodes, value)?;
     Ok(run.out)
 }
 
@@ -19,14 +26,17 @@ enum Flow {
     Continue,
 }
 
-struct Run {
+struct Run<'a> {
+    tree: &'a Tree,
     out: String,
     /// Innermost last; the empty name is `$`, the value that the template is applied to.
-    variables: Vec<(String, Value)>,
+    variables: Vec<(String, Typed)>,
+    /// Templates that are being called.
+    depth: usize,
 }
 
-impl Run {
-    fn list(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, Error> {
+impl Run<'_> {
+    fn list(&mut self, nodes: &[Node], dot: &Typed) -> Result<Flow, Error> {
         let depth = self.variables.len();
         for node in nodes {
             let flow = self.node(node, dot)?;
@@ -39,30 +49,30 @@ impl Run {
         Ok(Flow::Next)
     }
 
-    fn node(&mut self, node: &Node, dot: &Value) -> Result<Flow, Error> {
+    fn node(&mut self, node: &Node, dot: &Typed) -> Result<Flow, Error> {
         match node {
             Node::Text(text) => self.out.push_str(text),
             Node::Action(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.variables.is_empty() {
-                    self.out.push_str(&functions::print(&value));
+                    self.out.push_str(&value.print());
                 } else {
                     self.bind(pipeline, &[value])?;
                 }
             }
             Node::If { condition, then, otherwise } => {
                 let value = self.pipeline(condition, dot)?;
-                return self.scoped(condition, &value, |run| {
-                    run.list(if functions::truth(&value) { then } else { otherwise }, dot)
-                });
+                return self
+                    .scoped(condition, &value, |run| run.list(if value.truth() { then } else { otherwise }, dot));
             }
             Node::With { value: pipeline, then, otherwise } => {
                 let value = self.pipeline(pipeline, dot)?;
                 return self.scoped(pipeline, &value, |run| {
-                    if functions::truth(&value) { run.list(then, &value) } else { run.list(otherwise, dot) }
+                    if value.truth() { run.list(then, &value) } else { run.list(otherwise, dot) }
                 });
             }
             Node::Range { over, body, otherwise } => return self.range(over, body, otherwise, dot),
+            Node::Template { name, argument } => self.template(name, argument.as_ref(), dot)?,
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),
         }
@@ -72,7 +82,7 @@ impl Run {
     fn scoped(
         &mut self,
         pipeline: &Pipeline,
-        value: &Value,
+        value: &Typed,
         body: impl FnOnce(&mut Self) -> Result<Flow, Error>,
     ) -> Result<Flow, Error> {
         let depth = self.variables.len();
@@ -84,16 +94,10 @@ impl Run {
         flow
     }
 
-    fn range(&mut self, over: &Pipeline, body: &[Node], otherwise: &[Node], dot: &Value) -> Result<Flow, Error> {
-        let items: Vec<(Value, Value)> = match self.pipeline(over, dot)? {
-            Value::Array(items) => items.into_iter().enumerate().map(|(at, item)| (Value::from(at), item)).collect(),
-            Value::Object(map) => {
-                let mut items: Vec<_> = map.into_iter().collect();
-                items.sort_by(|a, b| a.0.cmp(&b.0));
-                items.into_iter().map(|(key, item)| (Value::from(key), item)).collect()
-            }
-            Value::Null => Vec::new(),
-            other => return error(format!("range can't iterate over {}", functions::print(&other))),
+    fn range(&mut self, over: &Pipeline, body: &[Node], otherwise: &[Node], dot: &Typed) -> Result<Flow, Error> {
+        let value = self.pipeline(over, dot)?;
+        let Some(items) = value.elements() else {
+            return error(format!("range can't iterate over {}", value.print()));
         };
         if items.is_empty() {
             return self.list(otherwise, dot);
@@ -103,7 +107,7 @@ impl Run {
             match over.variables.len() {
                 0 => {}
                 1 => self.bind(over, std::slice::from_ref(&item))?,
-                _ => self.bind(over, &[key, item.clone()])?,
+                _ => self.bind(over, &[key.into(), item.clone()])?,
             }
             let flow = self.list(body, &item)?;
             self.variables.truncate(depth);
@@ -114,7 +118,7 @@ impl Run {
         Ok(Flow::Next)
     }
 
-    fn bind(&mut self, pipeline: &Pipeline, values: &[Value]) -> Result<(), Error> {
+    fn bind(&mut self, pipeline: &Pipeline, values: &[Typed]) -> Result<(), Error> {
         for (name, value) in pipeline.variables.iter().zip(values) {
             if pipeline.declares {
                 self.variables.push((name.clone(), value.clone()));
@@ -125,26 +129,36 @@ impl Run {
         Ok(())
     }
 
-    fn variable(&mut self, name: &str) -> Result<&mut Value, Error> {
+    fn variable(&mut self, name: &str) -> Result<&mut Typed, Error> {
         match self.variables.iter_mut().rev().find(|(known, _)| known == name) {
             Some((_, value)) => Ok(value),
             None => error(format!("undefined variable \"${name}\"")),
         }
     }
 
-    fn pipeline(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, Error> {
+    fn pipeline(&mut self, pipeline: &Pipeline, dot: &Typed) -> Result<Typed, Error> {
         let mut last = None;
         for command in &pipeline.commands {
             last = Some(self.command(command, last, dot)?);
         }
-        Ok(last.unwrap_or(Value::Null))
+        Ok(last.unwrap_or_else(|| Value::Null.into()))
     }
 
     /// Evaluates one command; `last`, the value before the pipe, is its last argument.
-    fn command(&mut self, command: &[Operand], last: Option<Value>, dot: &Value) -> Result<Value, Error> {
+    fn command(&mut self, command: &[Operand], last: Option<Typed>, dot: &Typed) -> Result<Typed, Error> {
         let (head, arguments) = command.split_first().expect("the parser makes no empty command");
         if let Operand::Function(name) = head {
             return self.call(name, arguments, last, dot);
+        }
+        // A field with arguments is a method.
+        if let (Operand::Fields(base, names), Some((method, fields))) = (head, method(head))
+            && (!arguments.is_empty() || last.is_some())
+        {
+            debug_assert_eq!(names.len(), fields.len() + 1);
+            let value = fields.iter().try_fold(self.operand(base, dot)?, |value, name| value.field(name))?;
+            let mut values = arguments.iter().map(|one| self.operand(one, dot)).collect::<Result<Vec<_>, _>>()?;
+            values.extend(last);
+            return value.method(method, &values);
         }
         if !arguments.is_empty() || last.is_some() {
             return error("can't give arguments to a value that is not a function");
@@ -152,12 +166,12 @@ impl Run {
         self.operand(head, dot)
     }
 
-    fn call(&mut self, name: &str, arguments: &[Operand], last: Option<Value>, dot: &Value) -> Result<Value, Error> {
+    fn call(&mut self, name: &str, arguments: &[Operand], last: Option<Typed>, dot: &Typed) -> Result<Typed, Error> {
         let mut values = Vec::with_capacity(arguments.len() + 1);
         for argument in arguments {
             let value = self.operand(argument, dot)?;
             // `and` and `or` stop at the first argument that decides.
-            let decided = (name == "and" && !functions::truth(&value)) || (name == "or" && functions::truth(&value));
+            let decided = (name == "and" && !value.truth()) || (name == "or" && value.truth());
             if decided {
                 return Ok(value);
             }
@@ -167,46 +181,51 @@ impl Run {
         functions::call(name, &values)
     }
 
-    fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, Error> {
+    fn template(&mut self, name: &str, argument: Option<&Pipeline>, dot: &Typed) -> Result<(), Error> {
+        let Some(nodes) = self.tree.defined.get(name) else {
+            return error(format!("template {name:?} not defined"));
+        };
+        if self.depth == MAX_DEPTH || self.out.len() > MAX_OUTPUT {
+            return error(format!("exceeded maximum template depth ({MAX_DEPTH})"));
+        }
+        let value = argument.map_or_else(|| Ok(Value::Null.into()), |argument| self.pipeline(argument, dot))?;
+        // A template sees no variable of its caller but `$`, which is its own argument.
+        let outer = std::mem::replace(&mut self.variables, vec![(String::new(), value.clone())]);
+        self.depth += 1;
+        let result = self.list(nodes, &value);
+        self.depth -= 1;
+        self.variables = outer;
+        result.map(drop)
+    }
+
+    fn operand(&mut self, operand: &Operand, dot: &Typed) -> Result<Typed, Error> {
         Ok(match operand {
             Operand::Dot => dot.clone(),
-            Operand::Nil => Value::Null,
-            Operand::Bool(value) => Value::from(*value),
-            Operand::Integer(value) => Value::from(*value),
-            Operand::Float(value) => Value::from(*value),
-            Operand::String(text) => Value::from(text.as_str()),
+            Operand::Nil => Value::Null.into(),
+            Operand::Bool(value) => Value::from(*value).into(),
+            Operand::Integer(value) => Value::from(*value).into(),
+            Operand::Float(value) => Value::from(*value).into(),
+            Operand::String(text) => Value::from(text.as_str()).into(),
             Operand::Function(name) => functions::call(name, &[])?,
             Operand::Variable(name) => self.variable(name)?.clone(),
             Operand::Parens(pipeline) => self.pipeline(pipeline, dot)?,
             Operand::Fields(base, names) => {
-                // Walks by reference: only the field that is asked for is copied.
-                let owned;
-                let mut value = match &**base {
-                    Operand::Dot => dot,
-                    base => {
-                        owned = self.operand(base, dot)?;
-                        &owned
-                    }
+                let (first, rest) = names.split_first().expect("the parser makes no empty chain of fields");
+                // Only the field that is asked for is copied.
+                let value = match &**base {
+                    Operand::Dot => dot.field(first)?,
+                    base => self.operand(base, dot)?.field(first)?,
                 };
-                for name in names {
-                    value = field(value, name)?;
-                }
-                value.clone()
+                rest.iter().try_fold(value, |value, name| value.field(name))?
             }
         })
     }
 }
 
-fn field<'v>(value: &'v Value, name: &str) -> Result<&'v Value, Error> {
-    match value {
-        Value::Object(map) => match map.get(name) {
-            Some(value) => Ok(value),
-            None => error(format!(":1: executing \"\" at <.{name}>: map has no entry for key \"{name}\"")),
-        },
-        Value::Null => error(format!(":1: executing \"\" at <.{name}>: nil data; no entry for key \"{name}\"")),
-        _ => error(format!(
-            ":1: executing \"\" at <.{name}>: can't evaluate field {name} in {}",
-            functions::print(value)
-        )),
+/// The last of the fields that `head` names, and those before it.
+fn method(head: &Operand) -> Option<(&String, &[String])> {
+    match head {
+        Operand::Fields(_, names) => names.split_last(),
+        _ => None,
     }
 }

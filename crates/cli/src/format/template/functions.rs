@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::{Error, error, printf};
+use super::{Error, error, printf, value::Typed};
 
 const NAMES: &[&str] = &[
     "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "index", "slice", "len", "print", "printf", "println",
-    "html", "js", "urlquery", "json", "join", "split", "lower", "upper", "title", "pad", "truncate",
+    "html", "js", "urlquery", "call", "json", "join", "split", "lower", "upper", "title", "pad", "truncate",
 ];
 
 pub fn exists(name: &str) -> bool {
@@ -36,7 +36,8 @@ pub fn print(value: &Value) -> String {
     }
 }
 
-fn nested(value: &Value) -> String {
+/// Writes a value within another.
+pub fn nested(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::Bool(value) => value.to_string(),
@@ -54,7 +55,51 @@ fn nested(value: &Value) -> String {
     }
 }
 
-pub fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
+/// Go's name of the type that a JSON value decodes to.
+pub fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nil",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "float64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// Calls the function `name`.
+pub fn call(name: &str, arguments: &[Typed]) -> Result<Typed, Error> {
+    match (name, arguments) {
+        // An argument before the last that decides has ended the call; a piped one may still.
+        ("and" | "or", [.., last]) => {
+            Ok(arguments.iter().find(|value| value.truth() == (name == "or")).unwrap_or(last).clone())
+        }
+        ("not", [value]) => Ok(Value::from(!value.truth()).into()),
+        ("index", [value, keys @ ..]) => keys.iter().try_fold(value.clone(), |value, key| value.index(key)),
+        ("json", [value]) => {
+            let text = strata_spec::gojson::to_text(&value.to_json()).map_err(|e| Error(e.to_string()))?;
+            Ok(Value::from(text).into())
+        }
+        ("print", _) => Ok(Value::from(joined(arguments)).into()),
+        ("println", _) => {
+            Ok(Value::from(arguments.iter().map(Typed::print).collect::<Vec<_>>().join(" ") + "\n").into())
+        }
+        ("printf", _) => Ok(Value::from(printf::printf(arguments)?).into()),
+        ("html", _) => Ok(Value::from(escape_html(&joined(arguments))).into()),
+        ("js", _) => Ok(Value::from(escape_js(&joined(arguments))).into()),
+        ("urlquery", _) => Ok(Value::from(escape_url(&joined(arguments))).into()),
+        ("call", [function, ..]) => {
+            error(format!("error calling call: non-function of type {}", go_type(&function.plain())))
+        }
+        _ => {
+            let plain: Vec<Value> = arguments.iter().map(Typed::plain).collect();
+            call_plain(name, &plain).map(Typed::from)
+        }
+    }
+}
+
+/// Functions that look at values alone, whatever type they are of.
+fn call_plain(name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let want = |count: usize| {
         if arguments.len() == count {
             Ok(())
@@ -63,12 +108,10 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
         }
     };
     Ok(match name {
-        "and" | "or" => match arguments.last() {
-            // The arguments before the last did not decide, or the caller would not have come here; but piped ones may.
-            Some(last) => arguments.iter().find(|v| truth(v) == (name == "or")).unwrap_or(last).clone(),
-            None => return error(format!("wrong number of args for {name}: want at least 1 got 0")),
-        },
-        "not" => want(1).map(|()| Value::from(!truth(&arguments[0])))?,
+        "and" | "or" | "index" | "call" => {
+            return error(format!("wrong number of args for {name}: want at least 1 got 0"));
+        }
+        "not" | "json" => return error(format!("wrong number of args for {name}: want 1 got {}", arguments.len())),
         "eq" => {
             if arguments.len() < 2 {
                 return error("missing argument for comparison");
@@ -86,19 +129,8 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
                 _ => order != Ordering::Less,
             })
         }
-        "index" => index(arguments)?,
         "slice" => slice(arguments)?,
         "len" => want(1).and_then(|()| len(&arguments[0]))?,
-        "print" => Value::from(joined(arguments)),
-        "println" => Value::from(arguments.iter().map(print).collect::<Vec<_>>().join(" ") + "\n"),
-        "printf" => Value::from(printf::printf(arguments)?),
-        "html" => Value::from(escape_html(&joined(arguments))),
-        "js" => Value::from(joined(arguments).replace('\\', "\\\\").replace('\'', "\\'").replace('"', "\\\"")),
-        "urlquery" => Value::from(escape_url(&joined(arguments))),
-        "json" => {
-            want(1)?;
-            Value::from(strata_spec::gojson::to_text(&arguments[0]).map_err(|e| Error(e.to_string()))?)
-        }
         "join" => want(2).and_then(|()| join(&arguments[0], &arguments[1]))?,
         "split" => {
             want(2)?;
@@ -123,13 +155,14 @@ pub fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
 }
 
 /// `fmt.Print`: a space between two operands when neither is a string.
-fn joined(arguments: &[Value]) -> String {
+fn joined(arguments: &[Typed]) -> String {
     let mut out = String::new();
     for (at, value) in arguments.iter().enumerate() {
-        if at > 0 && !value.is_string() && !arguments[at - 1].is_string() {
+        let is_string = |value: &Typed| value.plain().is_string();
+        if at > 0 && !is_string(value) && !is_string(&arguments[at - 1]) {
             out.push(' ');
         }
-        out.push_str(&print(value));
+        out.push_str(&value.print());
     }
     out
 }
@@ -154,23 +187,6 @@ fn compare(a: &Value, b: &Value) -> Result<Ordering, Error> {
         (Value::Number(_), Value::Number(_)) => Ok(a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal)),
         _ => error("incompatible types for comparison"),
     }
-}
-
-fn index(arguments: &[Value]) -> Result<Value, Error> {
-    let Some((value, keys)) = arguments.split_first() else { return error("index of untyped nil") };
-    let mut value = value;
-    for key in keys {
-        value = match (value, key) {
-            (Value::Array(items), key) => match key.as_u64().and_then(|at| items.get(usize::try_from(at).ok()?)) {
-                Some(item) => item,
-                None => return error(format!("error calling index: index out of range: {}", print(key))),
-            },
-            (Value::Object(map), Value::String(key)) => map.get(key).unwrap_or(&Value::Null),
-            (Value::Null, _) => return error("error calling index: index of nil pointer"),
-            (other, _) => return error(format!("error calling index: can't index item of {}", print(other))),
-        };
-    }
-    Ok(value.clone())
 }
 
 fn slice(arguments: &[Value]) -> Result<Value, Error> {
@@ -225,6 +241,18 @@ fn title(text: &str) -> String {
 
 fn escape_html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&#39;").replace('"', "&#34;")
+}
+
+fn escape_js(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '\'' | '"' => out.extend(['\\', c]),
+            '<' | '>' | '&' | '=' | '\0'..'\x20' => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn escape_url(text: &str) -> String {

@@ -105,6 +105,16 @@ fn lex_action<'t>(body: &'t str, tokens: &mut Vec<Token>) -> Result<&'t str, Err
                 tokens.push(Token::String(rest[1..=end].to_owned()));
                 &rest[end + 2..]
             }
+            '\'' => {
+                let mut chars = rest[1..].chars();
+                match (chars.next(), chars.next()) {
+                    (Some(c), Some('\'')) if !matches!(c, '\'' | '\\') => {
+                        tokens.push(Token::Integer(u32::from(c).into()));
+                        chars.as_str()
+                    }
+                    _ => return error("malformed character constant"),
+                }
+            }
             '$' => {
                 let (name, after) = word(&rest[1..]);
                 tokens.push(Token::Variable(name.to_owned()));

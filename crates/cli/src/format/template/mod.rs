@@ -1,22 +1,32 @@
-//! `--format`: Go's `text/template`, as far as Docker's users write it, over JSON values.
+//! `--format`: Go's `text/template` over JSON values that are read as Docker's structures.
 //!
-//! Actions: fields, `$` variables, pipelines, `if`/`else if`/`else`, `with`, `range` (with `break` and `continue`), comments, trim marks;
-//! Go's built-in functions (`and or not eq ne lt le gt ge index slice len print printf println html js urlquery`) and Docker's
-//! (`json join split lower upper title pad truncate`).
+//! Actions: fields, `$` variables, pipelines, `if`/`else if`/`else`, `with`, `range` (with `break` and `continue`), `define`, `template`,
+//! `block`, comments, trim marks; Go's built-in functions (`and or not eq ne lt le gt ge index slice len print printf println html js urlquery
+//! call`) and Docker's (`json join split lower upper title pad truncate`).
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `lex` | text to tokens |
+//! | `parse` | tokens to a tree |
+//! | `eval` | a tree over a value to text |
+//! | `types` | Docker's structures: which fields there are, and what one that is not set reads as |
+//! | `value` | a value with its type |
+//! | `functions`, `printf` | what a pipeline calls |
 //!
 //! Source: Go `text/template` documentation; docker/cli `templates/templates.go`.
-//!
-//! # Limitations
-//!
-//! `define`, `template` and `block` are not there: one `--format` is one template.
 
 mod eval;
 mod functions;
 mod lex;
 mod parse;
 mod printf;
+pub mod types;
+mod value;
 
 use serde_json::Value;
+
+use types::Type;
+use value::Typed;
 
 /// A template that does not parse, or cannot be applied to a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,19 +47,32 @@ fn error<T>(text: impl Into<String>) -> Result<T, Error> {
 /// A parsed template.
 #[derive(Debug, Clone)]
 pub struct Template {
-    nodes: Vec<parse::Node>,
+    tree: parse::Tree,
 }
 
 impl Template {
     /// Parses `text`; `\t` and `\n` written out in it mean a tab and a new line, as with Docker.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let text = text.replace("\\t", "\t").replace("\\n", "\n");
-        Ok(Self { nodes: parse::parse(lex::lex(&text)?)? })
+        Ok(Self { tree: parse::parse(lex::lex(&text)?)? })
     }
 
     /// Applies the template to `value`.
     pub fn render(&self, value: &Value) -> Result<String, Error> {
-        eval::render(&self.nodes, value)
+        self.render_as(value, Type::Any)
+    }
+
+    /// Applies the template to `value`, read as `kind`.
+    pub fn render_as(&self, value: &Value, kind: Type) -> Result<String, Error> {
+        eval::render(&self.tree, &Typed::new(value.clone(), kind))
+    }
+
+    /// Applies the template to `value`, read as `kind`; where that fails, to the value as JSON has it. So a template may use the
+    /// names of fields, or the keys of the JSON document, as with Docker.
+    ///
+    /// Source: docker/cli `cli/command/inspect/inspector.go`, `tryRawInspectFallback`.
+    pub fn inspect(&self, value: &Value, kind: Type) -> Result<String, Error> {
+        self.render_as(value, kind).or_else(|_| self.render(value))
     }
 }
 

@@ -1,6 +1,16 @@
 //! Tokens to a tree.
 
+use std::collections::HashMap;
+
 use super::{Error, error, lex::Token};
+
+/// A template and those that it defines.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tree {
+    pub nodes: Vec<Node>,
+    /// By name: `{{define "name"}}`.
+    pub defined: HashMap<String, Vec<Node>>,
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
@@ -21,6 +31,11 @@ pub enum Node {
         over: Pipeline,
         body: Vec<Node>,
         otherwise: Vec<Node>,
+    },
+    /// Writes what a defined template gives for the argument.
+    Template {
+        name: String,
+        argument: Option<Pipeline>,
     },
     Break,
     Continue,
@@ -53,11 +68,12 @@ pub enum Operand {
 /// Nested actions deeper than this are refused: a template is parsed by recursion.
 const MAX_DEPTH: usize = 100;
 
-pub fn parse(tokens: Vec<Token>) -> Result<Vec<Node>, Error> {
-    let mut parser = Parser { tokens: tokens.into_iter().peekable(), depth: 0, ranges: 0 };
+pub fn parse(tokens: Vec<Token>) -> Result<Tree, Error> {
+    let tokens = tokens.into_iter().peekable();
+    let mut parser = Parser { tokens, depth: 0, ranges: 0, defined: HashMap::new() };
     let (nodes, end) = parser.list()?;
     match end {
-        End::Input => Ok(nodes),
+        End::Input => Ok(Tree { nodes, defined: parser.defined }),
         End::Block => error("unexpected {{end}}"),
         End::Else(_) => error("unexpected {{else}}"),
     }
@@ -75,6 +91,7 @@ struct Parser {
     tokens: std::iter::Peekable<std::vec::IntoIter<Token>>,
     depth: usize,
     ranges: usize,
+    defined: HashMap<String, Vec<Node>>,
 }
 
 impl Parser {
@@ -111,7 +128,17 @@ impl Parser {
                             self.tokens.next();
                             nodes.push(self.block(&keyword)?);
                         }
-                        "define" | "template" | "block" => return error(format!("{{{{{keyword}}}}} is not supported")),
+                        "define" if self.depth > 0 => return error("unexpected {{define}}"),
+                        "define" => {
+                            self.tokens.next();
+                            let name = self.name("define")?;
+                            self.close()?;
+                            self.define(name)?;
+                        }
+                        "template" | "block" => {
+                            self.tokens.next();
+                            nodes.push(self.template(&keyword)?);
+                        }
                         _ => {
                             let pipeline = self.pipeline()?;
                             self.close()?;
@@ -165,6 +192,47 @@ impl Parser {
             "with" => Node::With { value: head, then, otherwise },
             _ => Node::Range { over: head, body: then, otherwise },
         })
+    }
+
+    /// The name of a template behind `keyword`.
+    fn name(&mut self, keyword: &str) -> Result<String, Error> {
+        self.spaces();
+        match self.tokens.next() {
+            Some(Token::String(name)) => Ok(name),
+            other => error(format!("unexpected {other:?} in {keyword} clause")),
+        }
+    }
+
+    /// Reads the body of the template `name`, to its `{{end}}`.
+    fn define(&mut self, name: String) -> Result<(), Error> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return error(format!("more than {MAX_DEPTH} nested actions"));
+        }
+        let ranges = std::mem::take(&mut self.ranges);
+        let (nodes, end) = self.list()?;
+        self.ranges = ranges;
+        self.depth -= 1;
+        match end {
+            End::Block => self.defined.insert(name, nodes),
+            _ => return error(format!("unexpected end of the template {name:?}: it has no {{{{end}}}}")),
+        };
+        Ok(())
+    }
+
+    /// `{{template "name"}}`, or `{{block "name" argument}}…{{end}}`, which defines the template in its place.
+    fn template(&mut self, keyword: &str) -> Result<Node, Error> {
+        let name = self.name(keyword)?;
+        self.spaces();
+        let argument = match self.tokens.peek() {
+            Some(Token::Close) if keyword == "template" => None,
+            _ => Some(self.pipeline()?),
+        };
+        self.close()?;
+        if keyword == "block" {
+            self.define(name.clone())?;
+        }
+        Ok(Node::Template { name, argument })
     }
 
     fn spaces(&mut self) {

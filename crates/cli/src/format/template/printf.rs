@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
-use super::{Error, error, functions::print};
+use super::{Error, error, value::Typed};
 
 /// Formats `arguments[1..]` by the verbs in `arguments[0]`: `%s %v %d %q %t %x %f %g %%`, with `-`, `0`, width and precision.
-pub fn printf(arguments: &[Value]) -> Result<String, Error> {
-    let Some((Value::String(format), mut values)) = arguments.split_first() else {
+pub fn printf(arguments: &[Typed]) -> Result<String, Error> {
+    let Some((Value::String(format), mut values)) = arguments.split_first().map(|(first, rest)| (first.plain(), rest))
+    else {
         return error("wrong type for printf: the format must be a string");
     };
     let mut out = String::new();
@@ -80,14 +81,15 @@ fn digits(text: &str) -> (Option<usize>, &str) {
     (text[..end].parse().ok(), &text[end..])
 }
 
-fn one(verb: char, value: &Value, flags: &Flags) -> String {
+fn one(verb: char, typed: &Typed, flags: &Flags) -> String {
     let cut = |text: String| match flags.precision {
         Some(limit) => text.chars().take(limit).collect(),
         None => text,
     };
+    let value = &typed.plain();
     match (verb, value) {
-        ('s' | 'v', value) => cut(print(value)),
-        ('q', value) => format!("{:?}", print(value)),
+        ('s' | 'v', _) => cut(typed.print()),
+        ('q', _) => format!("{:?}", typed.print()),
         ('d', Value::Number(number)) if !number.is_f64() => number.to_string(),
         ('t', Value::Bool(value)) => value.to_string(),
         ('x', Value::String(text)) => text.bytes().map(|b| format!("{b:02x}")).collect(),
@@ -98,6 +100,6 @@ fn one(verb: char, value: &Value, flags: &Flags) -> String {
             format!("{:.*}", flags.precision.unwrap_or(6), number.as_f64().unwrap_or_default())
         }
         ('g', Value::Number(number)) => number.to_string(),
-        (verb, value) => format!("%!{verb}({})", print(value)),
+        (verb, _) => format!("%!{verb}({})", typed.print()),
     }
 }

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::Template;
+use super::{Template, types::Type};
 
 fn render(template: &str, value: &serde_json::Value) -> Result<String, String> {
     Template::parse(template).and_then(|t| t.render(value)).map_err(|e| e.to_string())
@@ -48,6 +48,10 @@ fn templates_give_what_go_gives() {
         ("{{.None}}", "<no value>"),
         ("{{split \"a:b\" \":\"}}", "[a b]"),
         ("{{println .ID .Size}}", "abc 12\n"),
+        ("{{define \"x\"}}<{{.}}>{{end}}{{template \"x\" .ID}}{{template \"x\"}}", "<abc><<no value>>"),
+        ("{{block \"x\" .State}}{{.Pid}}{{end}}", "7"),
+        ("{{define \"x\"}}{{$.Pid}}{{end}}{{range .Names}}{{template \"x\" $.State}}{{end}}", "77"),
+        ("{{js \"<'\"}}", "\\u003C\\'"),
     ];
     for (template, expected) in cases {
         let got = render(template, &value);
@@ -56,6 +60,44 @@ fn templates_give_what_go_gives() {
         } else {
             assert_eq!(got.as_deref(), Ok(expected), "{template}");
         }
+    }
+}
+
+#[test]
+fn a_field_that_is_not_set_reads_as_the_zero_value_of_its_type() {
+    let container = json!({
+        "Id": "abc", "State": {"Running": true, "Pid": 0}, "Config": {"Cmd": ["sh"], "Labels": {"a": "1"}},
+        "HostConfig": {"NanoCpus": 5, "PidsLimit": 9}, "GraphDriver": {"Name": "overlay2"}, "Mounts": [{"Type": "bind"}],
+    });
+    let inspect = |text: &str| {
+        Template::parse(text).and_then(|t| t.inspect(&container, Type::CONTAINER)).map_err(|e| e.to_string())
+    };
+    for (template, expected) in [
+        ("{{.ID}}", "abc"),
+        ("{{.Id}}", "abc"),
+        ("{{.HostConfig.NanoCPUs}} {{.HostConfig.PidsLimit}}", "5 9"),
+        ("{{.HostConfig.NanoCpus}}", "5"),
+        ("{{.HostConfig.OomKillDisable}} {{.State.Health}}", "<nil> <nil>"),
+        ("{{if .State.Health}}{{.State.Health.Status}}{{end}}none", "none"),
+        ("{{.Config.ExposedPorts}} {{.Config.Env}} [{{.Config.StopSignal}}]", "map[] [] []"),
+        ("{{len .HostConfig.Tmpfs}} {{len .Config.Env}} {{.HostConfig.Privileged}}", "0 0 false"),
+        ("{{json .HostConfig.Tmpfs}} {{json .HostConfig.CapAdd}} {{json .Config.User}}", "null null \"\""),
+        ("{{json .State}}", "{\"Running\":true,\"Pid\":0}"),
+        ("{{index .Config.Labels \"a\"}}{{index .Config.Labels \"b\"}}{{.Config.Labels.b}}", "1<no value>"),
+        ("{{with .Config}}{{.Image}}x{{else}}none{{end}}", "x"),
+        ("{{range .Config.Volumes}}v{{else}}none{{end}}", "none"),
+        ("{{range .Mounts}}{{.Type}}{{.Destination}}{{.RW}}{{end}}", "bindfalse"),
+        ("{{printf \"%s|%d|%v\" .Config.User .RestartCount .HostConfig.Init}}", "|0|<nil>"),
+        ("{{eq .Config.User \"\"}} {{not .HostConfig.Binds}} {{or .Config.User \"root\"}}", "true true root"),
+        ("{{.GraphDriver}}", "{map[] overlay2}"),
+        ("{{join .Config.Env \",\"}}{{upper .Path}}", ""),
+    ] {
+        assert_eq!(inspect(template).as_deref(), Ok(expected), "{template}");
+    }
+    for template in
+        ["{{.Nosuch}}", "{{.State.Nosuch}}", "{{.State.Health.Status}}", "{{.ID}}{{.Id}}", "{{index .Config.Env 0}}"]
+    {
+        inspect(template).expect_err(template);
     }
 }
 
@@ -72,9 +114,14 @@ fn mistakes_are_named() {
         ("{{\"x}}", "unterminated quoted string"),
         ("{{$y}}", "undefined variable \"$y\""),
         ("{{break}}", "outside {{range}}"),
-        ("{{index .ID 1}}", "can't index"),
+        ("{{index .ID \"x\"}}", "cannot index slice/array with type string"),
         ("{{}}", "missing value"),
-        ("{{define \"x\"}}{{end}}", "not supported"),
+        ("{{template \"x\"}}", "template \"x\" not defined"),
+        ("{{define \"x\"}}a", "has no {{end}}"),
+        ("{{if .ID}}{{define \"x\"}}{{end}}{{end}}", "unexpected {{define}}"),
+        ("{{define \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}", "maximum template depth"),
+        ("{{.ID \"x\"}}", "has arguments but cannot be invoked as function"),
+        ("{{call .ID}}", "non-function of type string"),
     ];
     for (template, expected) in cases {
         let got = render(template, &value).expect_err(template);
