@@ -6,7 +6,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use strata_distribution::{
     Settings,
-    docker_config::{DEFAULT_REGISTRY_KEY, DockerConfig},
+    auth::docker_config::{DEFAULT_REGISTRY_KEY, DockerConfig},
     endpoint::{Direction, endpoints},
 };
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use strata_distribution::{challenge, range};
+use strata_distribution::{auth::challenge, range};
 
 fuzz_target!(|text: &str| {
     for challenge in challenge::parse(text) {

@@ -43,7 +43,7 @@ fn push_cut(root: &Root, to: &str, manifest: impl Fn(&str) -> Vec<u8>) -> u64 {
     let sent = proxy.sent();
     // Compressed anew.
     drop(source);
-    for forgotten in ["image/overlay2/distribution", "strata/cache/manifests"] {
+    for forgotten in ["image/overlay2/distribution", "strata/content/pins/manifests"] {
         std::fs::remove_dir_all(root.join(forgotten)).expect("it was there");
     }
     let name = format!("{}/anew:1", proxy.host());

@@ -178,7 +178,7 @@ fn a_pull_that_is_killed_goes_on_where_it_stopped() {
         resumed += server.seen().iter().filter(|request| request.header("range").is_some()).count();
         assert_eq!(root.inspect(&name)["Id"], image.id(), "{when}");
         root.assert_sound(&when);
-        assert!(common::names(&root.join("strata/partial")).is_empty(), "{when}: partial blobs stay");
+        assert!(common::names(&root.join("strata/content/ingest")).is_empty(), "{when}: partial blobs stay");
         ok(&root, &["rmi", &name]);
     }
     assert!(resumed > 0, "no kill was in the middle of a blob");
@@ -194,7 +194,7 @@ fn a_push_that_is_killed_is_done_again() {
     drop(source);
     let forget = |root: &Root| {
         let _ = std::fs::remove_dir_all(root.join("image/overlay2/distribution"));
-        let _ = std::fs::remove_dir_all(root.join("strata/cache/manifests"));
+        let _ = std::fs::remove_dir_all(root.join("strata/content/pins/manifests"));
     };
     let (mut chance, mut whole) = (Chance::new(8), Duration::ZERO);
     for n in 0..=kills() {
@@ -326,7 +326,7 @@ fn memory_is_bounded_whatever_the_image() {
     let peak = peak_of(command(&root, &["pull", "-q", &name]));
     assert!(peak > 1 << 10 && peak < 96 << 10, "pull: {peak} KiB");
     let _ = std::fs::remove_dir_all(root.join("image/overlay2/distribution"));
-    let _ = std::fs::remove_dir_all(root.join("strata/cache/manifests"));
+    let _ = std::fs::remove_dir_all(root.join("strata/content/pins/manifests"));
     let there = Server::start(move |request| match request.method.as_str() {
         "HEAD" => Reply::new(404),
         _ => memory.reply(request),

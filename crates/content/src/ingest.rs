@@ -188,6 +188,11 @@ impl Ingest {
         }
     }
 
+    /// Ends the readers; what has arrived stays for the next ingest.
+    pub fn stop(&self) {
+        self.arriving.end(false);
+    }
+
     /// Removes what has arrived: it is not needed any more, or not right. Ends readers that are not at the end.
     pub fn discard(&self) -> Result<(), Error> {
         self.arriving.end(false);

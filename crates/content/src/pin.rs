@@ -1,6 +1,6 @@
 //! Pins: blobs that are kept for later, under a name.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,8 +8,9 @@ use strata_durable::{Context, create_dir_all};
 use strata_spec::Digest;
 
 use crate::{
-    Error, Store,
+    Error, Lease, Store,
     layout::{DIR_MODE, FILE_MODE},
+    store::check,
 };
 
 /// What a pin's file holds.
@@ -36,6 +37,32 @@ impl Store {
             return Ok(());
         }
         Ok(strata_durable::write(&path, &bytes, FILE_MODE)?)
+    }
+
+    /// Stores `documents` and then writes the pin `name` of a `kind`, for about the price of one: see [`Store::put`] and [`Store::pin`].
+    ///
+    /// After a crash any number of the documents are here, and the pin only if all of them are.
+    pub fn keep(
+        &self,
+        lease: &mut Lease,
+        kind: &str,
+        name: &str,
+        documents: &[(Digest, &[u8])],
+        pin: &Pin,
+    ) -> Result<(), Error> {
+        let mut files = Vec::new();
+        for (digest, bytes) in documents {
+            if lease.hold(*digest)? != Some(bytes.len() as u64) {
+                check(*digest, bytes)?;
+                files.push((self.layout().blob(*digest), *bytes));
+            }
+        }
+        let path = self.layout().pin(kind, name);
+        create_dir_all(path.parent().unwrap_or(&path), DIR_MODE)?;
+        let bytes = serde_json::to_vec(pin).expect("digests and JSON are JSON");
+        files.push((path, &bytes));
+        let files: Vec<(&Path, &[u8])> = files.iter().map(|(path, bytes)| (path.as_path(), *bytes)).collect();
+        Ok(strata_durable::write_many(&files, FILE_MODE)?)
     }
 
     /// Reads a pin; `None` if there is none.

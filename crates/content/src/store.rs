@@ -43,6 +43,7 @@ impl Store {
         for dir in blobs.iter().chain(&[layout.ingests(), layout.pins(), layout.leases()]) {
             create_dir_all(dir, DIR_MODE)?;
         }
+        remove_former(layout.root().parent().unwrap_or(layout.root()));
         Ok(())
     }
 
@@ -88,10 +89,7 @@ impl Store {
     ///
     /// The rename of the file is the commit point: after a crash the blob is here whole, or not at all.
     pub fn put(&self, lease: &mut Lease, digest: Digest, bytes: &[u8]) -> Result<(), Error> {
-        match Digest::of(digest.algorithm(), bytes) {
-            found if found == digest => {}
-            found => return Err(Error::Digest { expected: Box::new(digest), found: Box::new(found) }),
-        }
+        check(digest, bytes)?;
         if lease.hold(digest)? == Some(bytes.len() as u64) {
             return Ok(());
         }
@@ -113,5 +111,26 @@ impl Store {
     pub fn lease(&self) -> Result<Lease, Error> {
         self.make()?;
         Lease::begin(self)
+    }
+}
+
+/// Fails unless `bytes` have the digest.
+pub(crate) fn check(digest: Digest, bytes: &[u8]) -> Result<(), Error> {
+    match Digest::of(digest.algorithm(), bytes) {
+        found if found == digest => Ok(()),
+        found => Err(Error::Digest { expected: Box::new(digest), found: Box::new(found) }),
+    }
+}
+
+/// Removes what versions before this layout kept in three places beside it. All of it can be fetched again.
+fn remove_former(strata: &Path) {
+    for name in ["partial", "platforms", "cache/manifests"] {
+        let path = strata.join(name);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %path.display(), %error, "blobs of an earlier version stay");
+            }
+            _ => {}
+        }
     }
 }

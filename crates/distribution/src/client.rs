@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
@@ -58,12 +57,8 @@ pub struct Client {
 pub struct Stores<'a> {
     pub images: &'a strata_image::Store,
     pub mappings: Mappings,
-    /// `strata/partial`
-    pub partial: PathBuf,
-    /// `strata/platforms`: images with all their platforms, kept for a push.
-    pub platforms: PathBuf,
-    /// `strata/cache/manifests`: manifests as they were served, so that an image can be pushed as what it was pulled.
-    pub manifests: PathBuf,
+    /// `strata/content`: blobs as they arrive, and what is kept to be pushed as it was served.
+    pub content: strata_content::Store,
 }
 
 impl Client {

@@ -16,7 +16,7 @@ use reqwest::Url;
 
 use crate::{
     Error,
-    docker_config::DEFAULT_REGISTRY_KEY,
+    auth::docker_config::DEFAULT_REGISTRY_KEY,
     settings::{Settings, is_loopback},
 };
 

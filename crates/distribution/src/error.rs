@@ -65,6 +65,8 @@ pub enum Error {
     #[error(transparent)]
     Archive(#[from] strata_archive::Error),
     #[error(transparent)]
+    Content(#[from] strata_content::Error),
+    #[error(transparent)]
     Io(#[from] strata_durable::Error),
 }
 
@@ -95,12 +97,13 @@ impl Error {
             Self::Image(error) => error.kind(),
             Self::Layer(error) => error.kind(),
             Self::Archive(error) => error.kind(),
+            Self::Content(error) => error.kind(),
             Self::Io(error) => error.kind(),
         }
     }
 
     /// Whether the same request may succeed a moment later.
-    pub(crate) fn is_passing(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Network { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504),

@@ -113,7 +113,7 @@ impl Remote {
             }
             let error = failure(response).await;
             attempt += 1;
-            if !error.is_passing() || attempt == ATTEMPTS {
+            if !error.is_transient() || attempt == ATTEMPTS {
                 return Err(error);
             }
             pause(attempt, error.wait()).await;
@@ -152,7 +152,7 @@ impl Remote {
             };
             attempt += 1;
             let refused = matches!(error, Error::Status { status: 429 | 503, .. });
-            if !error.is_passing() || attempt == ATTEMPTS || !(call.again || refused) {
+            if !error.is_transient() || attempt == ATTEMPTS || !(call.again || refused) {
                 return Err(error);
             }
             tracing::debug!(%error, attempt, "trying again");

@@ -6,8 +6,10 @@ use strata_spec::Reference;
 
 use crate::{
     Client, Error,
-    auth::Scope,
-    docker_config::{Credentials, DockerConfig, Stored},
+    auth::{
+        Scope,
+        docker_config::{Credentials, DockerConfig, Stored},
+    },
     endpoint::credentials_key,
     error::shorten,
     http::{Call, Remote, failure, read_all},

@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Error, docker_config::DockerConfig};
+use crate::{Error, auth::docker_config::DockerConfig};
 
 /// Where Docker keeps what its users say of registries.
 const DAEMON_JSON: &str = "/etc/docker/daemon.json";

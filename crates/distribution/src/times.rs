@@ -1,8 +1,9 @@
 //! Where the time of a pull went.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
-
-use crate::fetch::Sum;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 /// Sums over all threads, so that together they may be more than the time that passed.
 #[derive(Debug, Default)]
@@ -39,5 +40,21 @@ impl Times {
             ("sync", self.sync.get()),
             ("total", self.total.get()),
         ]
+    }
+}
+
+/// A sum of durations, from several threads.
+#[derive(Debug, Default)]
+pub struct Sum(AtomicU64);
+
+impl Sum {
+    /// Adds one.
+    pub fn add(&self, time: Duration) {
+        self.0.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// The sum so far.
+    pub fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Relaxed))
     }
 }

@@ -50,7 +50,7 @@ fn manifests_that_are_too_much_are_refused() {
         (document(|m| m["more"] = json!(vec![0; 300_000])), "has more than 131072 values"),
         (serde_json::to_vec(&many).unwrap(), "has 10000 layers"),
         (format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000)).into_bytes(), "not valid JSON"),
-        (document(|m| m["layers"][0]["size"] = json!(u64::MAX)), "claims more bytes than there are numbers for"),
+        (document(|m| m["layers"][0]["size"] = json!(u64::MAX)), "total size overflows 63 bits"),
         (document(|m| m["layers"][0]["size"] = json!(-1)), "not valid JSON"),
         (document(|m| m["layers"][0]["digest"] = json!("md5:abc")), "not valid JSON"),
         (document(|m| m["layers"][0]["digest"] = json!("sha256:../../../etc/passwd")), "not valid JSON"),

@@ -63,7 +63,7 @@ fn an_index_is_pushed_as_what_it_was_pulled_when_its_source_is_gone() {
     assert_eq!(pulled.digest.to_string(), index);
     assert_eq!(root.partials(), Vec::<String>::new());
     // Four layers, three configs, an attestation of two blobs, and six documents.
-    assert_eq!(names(&root.join("strata/platforms/blobs/sha256")).len(), 4 + 3 + 2 + 6);
+    assert_eq!(names(&root.join("strata/content/blobs/sha256")).len(), 4 + 3 + 2 + 6);
     let wanted = source.manifest("many", "1");
     // To another repository of the same registry nothing is sent.
     let beside = format!("{}/beside:x", source.host());
@@ -96,7 +96,7 @@ fn one_platform_alone_and_what_is_damaged_is_told_with_the_way_out() {
     let error = root.push_all(&client(), &name).unwrap_err().to_string();
     assert!(error.contains("pull of all platforms"), "{error}");
     root.pull_all(&client(), &name).unwrap();
-    let blobs = root.join("strata/platforms/blobs/sha256");
+    let blobs = root.join("strata/content/blobs/sha256");
     let layer = image(3, "linux/s390x").layers[1].1.clone();
     let path = blobs.join(digest(&layer).trim_start_matches("sha256:"));
     assert_eq!(fs::read(&path).unwrap(), layer);
@@ -128,7 +128,7 @@ fn what_no_image_needs_goes() {
     source.put_manifest("single", "list", LIST, list.as_bytes());
     let many = root.pull_all(&client(), &format!("{}/many:1", source.host())).unwrap();
     // A manifest that is in no index is all there is; the last that an image was pulled with counts.
-    let blobs = || names(&root.join("strata/platforms/blobs/sha256")).len();
+    let blobs = || names(&root.join("strata/content/blobs/sha256")).len();
     let before = blobs();
     let (plain, listed) = (format!("{}/single:1", source.host()), format!("{}/single:list", source.host()));
     let pulled = root.pull_all(&client(), &plain).unwrap();
@@ -141,6 +141,6 @@ fn what_no_image_needs_goes() {
         root.images.tags().remove(&name).unwrap();
     }
     root.images.delete(many.id).unwrap();
-    assert!(strata_distribution::platforms::sweep(&root.stores()).unwrap() > 100_000);
-    assert_eq!((blobs(), names(&root.join("strata/platforms/images")).len()), (4, 1));
+    assert!(strata_distribution::kept::sweep(&root.stores()).unwrap() > 100_000);
+    assert_eq!((blobs(), names(&root.join("strata/content/pins/platforms")).len()), (4, 1));
 }

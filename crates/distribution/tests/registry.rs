@@ -37,7 +37,7 @@ fn an_image_goes_there_and_back() {
     let local = format!("{}/a:1", source.host());
     first.pull(&client(), &local).unwrap();
     // Nothing is known of where it came from: the layers are compressed anew.
-    std::fs::remove_dir_all(first.join("strata/cache/manifests")).unwrap();
+    std::fs::remove_dir_all(first.join("strata/content/pins/manifests")).unwrap();
     std::fs::remove_dir_all(first.join("image/overlay2/distribution")).unwrap();
     let name = format!("{}/deep/er/path:2", registry.host());
     first.tag(&local, &name);

@@ -16,8 +16,6 @@ pub struct DriverStores {
     images: Arc<strata_image::Store>,
     /// The data root.
     root: PathBuf,
-    /// `strata/cache`.
-    cache: PathBuf,
 }
 
 /// What the engine itself writes to the journal.
@@ -68,7 +66,7 @@ impl DriverStores {
             locks: &data.locks(),
             cache: &data.cache(),
         })?);
-        Ok(Self { journal, layers, images, root: data.path().to_owned(), cache: data.cache() })
+        Ok(Self { journal, layers, images, root: data.path().to_owned() })
     }
 
     /// The storage driver's name.
@@ -91,13 +89,10 @@ impl DriverStores {
 
     /// What a registry client works on.
     pub(crate) fn distribution(&self) -> strata_distribution::Stores<'_> {
-        let own = self.root.join("strata");
         strata_distribution::Stores {
             images: &self.images,
             mappings: strata_distribution::mappings::Mappings::new(&self.root, self.driver()),
-            partial: own.join("partial"),
-            platforms: own.join("platforms"),
-            manifests: self.cache.join("manifests"),
+            content: strata_content::Store::new(&self.root.join("strata/content")),
         }
     }
 
@@ -135,7 +130,7 @@ impl DriverStores {
         }
         let released = top.map(|top| self.release(top)).transpose()?.unwrap_or_default();
         intent.done()?;
-        strata_distribution::platforms::sweep(&self.distribution())?;
+        strata_distribution::kept::forget(&self.distribution(), image)?;
         Ok(Some(released))
     }
 }

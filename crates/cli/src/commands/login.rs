@@ -4,7 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 use anyhow::{Context as _, bail};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use strata_distribution::docker_config::Stored;
+use strata_distribution::auth::docker_config::Stored;
 
 use super::pull::client;
 use crate::{

@@ -76,9 +76,7 @@ impl Root {
         Stores {
             images: &self.images,
             mappings: Mappings::new(self.path(), "overlay2"),
-            partial: self.join("strata/partial"),
-            platforms: self.join("strata/platforms"),
-            manifests: self.join("strata/cache/manifests"),
+            content: strata_content::Store::new(&self.join("strata/content")),
         }
     }
 
@@ -166,7 +164,7 @@ impl Root {
 
     /// Names of the partial blobs.
     pub fn partials(&self) -> Vec<String> {
-        names(&self.join("strata/partial"))
+        names(&self.join("strata/content/ingest"))
     }
 
     /// Fails unless there are so many layers and images, and no leftovers.

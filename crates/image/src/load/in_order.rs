@@ -4,7 +4,7 @@ use strata_spec::chain_ids;
 
 use super::{
     Loaded, Options, commit,
-    layers::{Claim, Job, missing, unpack},
+    layers::{Claim, Job, unpack},
     plan::{Plan, Planned, Source},
 };
 use crate::{Error, Store};
@@ -17,8 +17,6 @@ pub(super) fn load(
     options: &Options<'_>,
     mut claim: Claim<'_>,
 ) -> Result<Vec<Loaded>, Error> {
-    let files: Vec<_> = missing(&plan, &claim.existing).iter().map(|job| job.file).collect();
-    source.begin(&files)?;
     for image in &plan.images {
         layers(store, source, image, options, &mut claim)?;
     }

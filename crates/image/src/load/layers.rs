@@ -131,9 +131,7 @@ pub(super) fn unpack_missing(
     options: &Options<'_>,
 ) -> Result<ReadyLayers, Error> {
     let mut jobs = Vec::new();
-    let missing = missing(plan, &claim.existing);
-    source.begin(&missing.iter().map(|job| job.file).collect::<Vec<_>>())?;
-    for job in missing {
+    for job in missing(plan, &claim.existing) {
         jobs.push((blob(source, &job)?.size, job));
     }
     jobs.sort_by_key(|(size, _)| std::cmp::Reverse(*size));

@@ -104,6 +104,30 @@ impl Loaded {
     }
 }
 
+/// A load whose layers are claimed: it is known which are missing, and nobody else makes those meanwhile.
+pub struct Loading<'s> {
+    store: &'s Store,
+    plan: Plan,
+    claim: layers::Claim<'s>,
+}
+
+impl Loading<'_> {
+    /// The files of the layers that are missing. [`finish`](Self::finish) reads these and no others.
+    pub fn missing(&self) -> Vec<&LayerFile> {
+        layers::missing(&self.plan, &self.claim.existing).iter().map(|job| job.file).collect()
+    }
+
+    /// Unpacks the missing layers from `source`, checks and registers them, creates and names the images. As [`Store::load`] otherwise.
+    pub fn finish(self, source: &dyn Source, options: &Options<'_>) -> Result<Vec<Loaded>, Error> {
+        let Self { store, plan, claim } = self;
+        if !store.layers().driver().is_independent() {
+            return in_order::load(store, source, plan, options, claim);
+        }
+        let ready = layers::unpack_missing(store, source, &plan, &claim, options)?;
+        commit::commit(store, plan, ready, options, claim)
+    }
+}
+
 impl Input<'_> {
     /// Opens `path`: a folder, a regular file, or a stream (FIFO, device).
     pub fn open(path: &Path) -> Result<Self, Error> {
@@ -140,18 +164,13 @@ impl Store {
 
     /// From something that can be read at any position.
     fn load_whole(&self, source: &dyn plan::Source, options: &Options<'_>) -> Result<Vec<Loaded>, Error> {
-        self.load_plan(source, plan::plan(source, options)?, options)
+        self.begin_load(plan::plan(source, options)?)?.finish(source, options)
     }
 
-    /// Loads the images of `plan`, whose layers `source` has: for whoever reads the documents elsewhere. As [`load`](Self::load) otherwise;
-    /// layers that somebody else is making are waited for.
-    pub fn load_plan(&self, source: &dyn Source, plan: Plan, options: &Options<'_>) -> Result<Vec<Loaded>, Error> {
+    /// Claims the layers of `plan`, whose documents were read elsewhere; layers that another process is making are waited for.
+    pub fn begin_load(&self, plan: Plan) -> Result<Loading<'_>, Error> {
         let claim = layers::claim(self, &plan, true)?;
-        if !self.layers().driver().is_independent() {
-            return in_order::load(self, source, plan, options, claim);
-        }
-        let ready = layers::unpack_missing(self, source, &plan, &claim, options)?;
-        commit::commit(self, plan, ready, options, claim)
+        Ok(Loading { store: self, plan, claim })
     }
 
     /// From something that passes once.

@@ -10,16 +10,15 @@ use crate::{Error, store::check_document};
 
 /// An archive, a folder, what has been seen of a stream, or a registry. Names are in normal form.
 pub trait Source: Sync {
-    /// Told once what will be read of the layers, before the first of them is.
-    fn begin(&self, _missing: &[&LayerFile]) -> Result<(), Error> {
-        Ok(())
+    /// The file that `name` leads to through links; `None` if there is none (yet).
+    fn find(&self, name: &str) -> Result<Option<String>, Error> {
+        Ok(Some(name.to_owned()))
     }
 
-    /// The file that `name` leads to through links; `None` if there is none (yet).
-    fn find(&self, name: &str) -> Result<Option<String>, Error>;
-
-    /// The bytes of a document; refused if it is larger than one may be.
-    fn document(&self, name: &str) -> Result<Option<Vec<u8>>, Error>;
+    /// The bytes of a document; refused if it is larger than one may be. A source of layers alone has none.
+    fn document(&self, _name: &str) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
 
     /// The content of a file of any size. May be called from several threads.
     fn blob(&self, name: &str) -> Result<Option<Blob<'_>>, Error>;

@@ -21,7 +21,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
-use crate::{Error, helper::Helper};
+use super::helper::Helper;
+use crate::Error;
 
 /// Under this key Docker keeps the login of its default registry.
 pub const DEFAULT_REGISTRY_KEY: &str = "https://index.docker.io/v1/";

@@ -10,6 +10,10 @@
 //!
 //! Source: distribution, `docs/spec/auth/{token,oauth}.md`; moby 20.10, `registry/auth.go`.
 
+pub mod challenge;
+pub mod docker_config;
+pub mod helper;
+
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -25,12 +29,13 @@ use serde::Deserialize;
 
 use crate::{
     Error,
-    challenge::{self, Challenge},
-    docker_config::{Credentials, DockerConfig},
     error::shorten,
     http::{self, network},
     settings::host_only,
 };
+
+use challenge::Challenge;
+use docker_config::{Credentials, DockerConfig};
 
 /// What this client calls itself to token servers.
 const CLIENT_ID: &str = "strata";

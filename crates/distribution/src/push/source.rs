@@ -14,8 +14,8 @@ use strata_spec::{Cancel, Digest};
 
 use crate::{
     Error,
-    fetch::{Fetch, PROGRESS, Turns, Wanted},
     http::{self, network},
+    pull::fetch::{Fetch, PROGRESS, Turns, Wanted},
 };
 
 /// Pieces in their order, none of them empty; an error is the last.

@@ -12,6 +12,12 @@
 //! An image that was pulled is pushed with the manifest that it was pulled with, as long as each of its blobs can be had; else a manifest of
 //! Docker's schema 2 is made.
 
+mod compress;
+mod platforms;
+mod send;
+mod source;
+mod upload;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Write},
@@ -33,15 +39,16 @@ use strata_spec::{
 use crate::{
     Client, Error, Stores,
     client::Site,
-    compress::gzip,
     endpoint::Direction,
-    fetch::{Fetch, Wanted},
+    kept,
     mappings::Source,
-    pull::{keep_manifest, kept_manifest},
-    source::{Document, Made, Pieces, Relay},
+    pull::fetch::{Fetch, Wanted},
     times::Times,
-    upload::Target,
 };
+
+use compress::gzip;
+use source::{Document, Made, Pieces, Relay};
+use upload::Target;
 
 /// Layers under way at the same time.
 const AT_ONCE: usize = 4;
@@ -125,7 +132,7 @@ impl Client {
         let (digest, bytes, kept) = push.run(&config).map_err(|error| denied(error, reference))?;
         lease.done()?;
         stores.images.tags().set(&reference.with_digest(digest), id, true)?;
-        keep_manifest(&stores.manifests, id, digest, &bytes)?;
+        kept::keep_manifest(&stores.content, id, digest, &bytes)?;
         times.total.add(begun.elapsed());
         tracing::info!(image = %id, %digest, reference = %reference, "image pushed");
         Ok(Pushed { id, digest, size: bytes.len() as u64, kept, times })
@@ -192,7 +199,7 @@ impl Push<'_> {
 
     /// The manifest that the image was pulled or pushed with before, if it is of this image.
     fn kept(&self, config: &ImageConfig) -> Option<(Vec<u8>, Manifest)> {
-        let bytes = strata_durable::read(&kept_manifest(&self.stores.manifests, config.id())).ok()?;
+        let bytes = kept::manifest(&self.stores.content, config.id())?;
         let manifest = Manifest::parse(&bytes).ok()?;
         let fits = manifest.config.digest == config.id().digest() && manifest.layers.len() == config.diff_ids().len();
         fits.then_some((bytes, manifest))

@@ -2,23 +2,31 @@
 //!
 //! ```text
 //! manifest ─> config ─> plan ─> claim (which layers are missing; nobody else makes them meanwhile)
-//!                                 └> blobs ─> partial files ─> inflate ─> image::load (unpack, DiffID, register, create, tag)
+//!                                 └> blobs ─> content store ─> inflate ─> image store (unpack, DiffID, register, create, tag)
 //! ```
 //!
-//! Blobs are fetched several at once, the biggest first, and unpacked as they come. Nothing is registered before every blob has its
-//! digest and every layer its DiffID. A partial file goes when its layer is registered; until then an interrupted pull goes on with it.
+//! | module | owns |
+//! | --- | --- |
+//! | `fetch` | blobs into the content store, several at once |
+//! | `layers` | the image store's view of them: tars, inflated while they arrive |
+//! | `platforms` | the other platforms of an index, kept for a push |
+//!
+//! Nothing is registered before every blob has its digest and every layer its DiffID. An ingest is discarded when its layer is
+//! registered; until then an interrupted pull resumes it.
+
+pub(crate) mod fetch;
+mod layers;
+mod platforms;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, Read},
-    path::Path,
-    sync::{Arc, Mutex, OnceLock},
-    thread::Scope,
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
 use reqwest::Method;
-use strata_archive::{Limits, compression::decompress};
+use strata_archive::Limits;
+use strata_content::Lease;
 use strata_image::load::{self, LayerFile, Plan, Planned};
 use strata_spec::{
     Cancel, Digest, ErrorKind, ImageId, Platform, Reference, chain_id,
@@ -31,13 +39,15 @@ use crate::{
     auth::pull_scope,
     client::Site,
     endpoint::Direction,
-    fetch::{Blob, Fetch, Follow, Queue, Wanted},
     http::{ATTEMPTS, Call, failure, pause, read_all},
+    kept,
     manifest::{Resolved, resolve},
-    partial::Partials,
-    platforms::{Platforms, bring::Bringing},
     times::Times,
 };
+
+use fetch::{Blob, Fetch, Queue, Wanted};
+use layers::Layers;
+use platforms::Bringing;
 
 /// Bytes of the largest image config.
 const CONFIG_MAX: u64 = strata_image::store::CONFIG_MAX;
@@ -105,18 +115,18 @@ impl Client {
             tracing::info!(name = %canonical, image = %other, "the digest stays with the image of another platform");
         }
         times.resolve.add(begun.elapsed());
-        let keep = options.all_platforms.then(|| Platforms::new(&stores.platforms));
-        let held = keep.as_ref().map(Platforms::hold).transpose()?;
+        let mut lease = options.all_platforms.then(|| stores.content.lease()).transpose()?;
         let planned = Planned { names, ..planned };
-        let image = Image { stores, options, resolved: &resolved, planned, times: &times, keep };
-        self.bring(&image, sites.clone(), reference.path())?;
+        let image = Image { stores, options, resolved: &resolved, planned, times: &times };
+        self.bring(&image, sites.clone(), reference.path(), lease.as_mut())?;
         image.remember(reference)?;
-        if image.keep.is_some() {
+        if let Some(mut lease) = lease {
             let Options { progress, cancel, .. } = *options;
             let top = &resolved.top;
-            self.bring_platforms(&Bringing { stores, reference, id, top, progress, cancel, times: &times }, &sites)?;
-            drop(held);
-            crate::platforms::sweep(stores)?;
+            let all = Bringing { stores, reference, id, top, progress, cancel, times: &times };
+            self.bring_platforms(&all, &sites, &mut lease)?;
+            lease.done()?;
+            kept::sweep(stores)?;
         }
         times.total.add(begun.elapsed());
         let digest = resolved.top.digest;
@@ -151,26 +161,38 @@ impl Client {
         Err(last.unwrap_or(Error::Stopped))
     }
 
-    /// Fetches and unpacks what is missing, creates and names the image. What turns out wrong is tried once more, from the beginning
-    /// and from the next place, if there was an earlier beginning or there is a next place.
-    fn bring(&self, image: &Image<'_>, mut sites: Vec<Arc<Site>>, repository: &str) -> Result<(), Error> {
-        let partials = Partials::open(&image.stores.partial)?;
-        partials.sweep()?;
+    /// Fetches and unpacks what is missing, creates and names the image.
+    ///
+    /// What is wrong with the bytes is fetched once more from the beginning, if they were resumed, and then from the next place, if
+    /// there is one. On a full disk nothing of it stays.
+    fn bring(
+        &self,
+        image: &Image<'_>,
+        mut sites: Vec<Arc<Site>>,
+        repository: &str,
+        mut lease: Option<&mut Lease>,
+    ) -> Result<(), Error> {
+        let content = &image.stores.content;
+        content.expire()?;
         loop {
-            let queue = OnceLock::new();
-            let result = self.try_bring(image, &sites, repository, &partials, &queue);
-            let blobs = queue.get().map(|queue: &(Queue, Vec<Arc<Blob>>)| queue.1.as_slice()).unwrap_or_default();
+            let (queue, result) = self.try_bring(image, &sites, repository)?;
+            let blobs = queue.blobs.as_slice();
             match result {
                 Ok(()) => {
-                    blobs.iter().try_for_each(|blob| image.is_done_with(blob))?;
-                    // A pull that was killed between registering and removing left some of layers that are there by now.
-                    return image.resolved.manifest.layers.iter().try_for_each(|layer| partials.forget(layer.digest));
+                    for blob in blobs {
+                        match lease.as_deref_mut() {
+                            Some(lease) => blob.ingest().commit(lease)?,
+                            None => blob.ingest().discard()?,
+                        }
+                    }
+                    drop(queue);
+                    // A pull that was killed between registering and discarding left some of layers that are registered by now.
+                    return Ok(content.forget_ingests(image.resolved.manifest.layers.iter().map(|layer| layer.digest))?);
                 }
                 Err(error) if error.kind() == ErrorKind::Invalid => {
-                    let resumed = blobs.iter().any(|blob| blob.resumed > 0 && !blob.is_whole());
-                    for blob in blobs.iter().filter(|blob| !blob.is_whole()) {
-                        blob.remove()?;
-                    }
+                    let is_whole = |blob: &Blob| blob.arriving.is_whole();
+                    let resumed = blobs.iter().any(|blob| blob.resumed > 0 && !is_whole(blob));
+                    blobs.iter().filter(|blob| !is_whole(blob)).try_for_each(|blob| blob.ingest().discard())?;
                     if sites.len() > 1 {
                         sites.remove(0);
                     } else if !resumed {
@@ -178,55 +200,57 @@ impl Client {
                     }
                     tracing::warn!(%error, "fetching again from the beginning");
                 }
+                Err(error) if error.kind() == ErrorKind::NoSpace => {
+                    blobs.iter().try_for_each(|blob| blob.ingest().discard())?;
+                    return Err(error);
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
+    /// Fetches and unpacks from `sites`; returns the blobs, whatever came of them.
     fn try_bring(
         &self,
         image: &Image<'_>,
         sites: &[Arc<Site>],
         repository: &str,
-        partials: &Partials,
-        queue: &OnceLock<(Queue, Vec<Arc<Blob>>)>,
-    ) -> Result<(), Error> {
+    ) -> Result<(Queue, Result<(), Error>), Error> {
+        let Options { progress, limits, .. } = image.options;
+        let loading = image.stores.images.begin_load(Plan { images: vec![image.planned.clone()] })?;
+        let queue = Queue::new(&image.stores.content, image.wanted(&loading.missing()))?;
+        room(image.stores, &image.resolved.digest, &queue)?;
         let cancel = image.options.cancel.child();
         let fetch = Fetch {
             net: &self.net,
             sites,
             repository,
-            progress: image.options.progress,
+            progress: *progress,
             times: image.times.clone(),
             cancel: &cancel,
         };
-        let plan = Plan { images: vec![image.planned.clone()] };
-        let options = load::Options { limits: image.options.limits.clone(), ..load::Options::default() };
-        let (unpacked, refused) = (Mutex::new(Instant::now()), Mutex::new(None));
-        let loaded = std::thread::scope(|scope| {
-            let layers =
-                Layers { scope, image, partials, queue, fetch: &fetch, unpacked: &unpacked, refused: &refused };
-            let loaded = image.stores.images.load_plan(&layers, plan, &options);
+        let unpacked = Mutex::new(Instant::now());
+        let layers = Layers { queue: &queue, limits, progress: *progress, times: image.times, unpacked };
+        let options = load::Options { limits: limits.clone(), cancel: cancel.clone(), ..load::Options::default() };
+        let (fetched, loaded) = std::thread::scope(|scope| {
+            let workers = queue.start(scope, &fetch);
+            let loaded = loading.finish(&layers, &options);
             if loaded.is_err() {
                 cancel.cancel();
             }
-            loaded
+            (workers.join(), loaded)
         });
-        image.times.sync.add(unpacked.lock().expect("nothing panics while it holds this").elapsed());
-        if let Some(error) = refused.into_inner().expect("nothing panics while it holds this") {
-            return Err(error);
+        image.times.sync.add(layers.unpacked.into_inner().expect("nothing panics while it holds this").elapsed());
+        let result = match (fetched, loaded) {
+            // A load fails when bytes do not come; the fetch says why.
+            (Err(error), _) if !matches!(error, Error::Stopped) => Err(error),
+            (_, Err(error)) => Err(error.into()),
+            (fetched, Ok(_)) => fetched,
+        };
+        if result.is_ok() {
+            queue.blobs.iter().for_each(|blob| progress.item(&blob.short(), Status::Pulled));
         }
-        // Why bytes did not come is told by who fetched them.
-        match (loaded, queue.get().and_then(|queue| queue.0.failure())) {
-            (Err(_), Some(error)) if !matches!(error, Error::Stopped) => Err(error),
-            (Err(error), _) => Err(error.into()),
-            (Ok(_), _) => {
-                for blob in queue.get().map(|queue| queue.1.as_slice()).unwrap_or_default() {
-                    image.options.progress.item(&blob.short(), Status::Pulled);
-                }
-                Ok(())
-            }
-        }
+        Ok((queue, result))
     }
 }
 
@@ -237,17 +261,26 @@ struct Image<'a> {
     resolved: &'a Resolved,
     planned: Planned,
     times: &'a Arc<Times>,
-    /// Where its blobs stay.
-    keep: Option<Platforms>,
 }
 
 impl Image<'_> {
-    /// A layer is registered: its blob goes, or is kept.
-    fn is_done_with(&self, blob: &Blob) -> Result<(), Error> {
-        match &self.keep {
-            Some(kept) => blob.keep(&kept.blob(blob.wanted.digest)),
-            None => blob.remove(),
+    /// The blobs of the layers that are missing.
+    fn wanted(&self, missing: &[&LayerFile]) -> Vec<Wanted> {
+        let names: BTreeSet<&str> = missing.iter().map(|file| file.name.as_str()).collect();
+        let is_there = self.is_there();
+        let mut wanted: BTreeMap<Digest, Wanted> = BTreeMap::new();
+        for layer in &self.resolved.manifest.layers {
+            let is_missing = names.contains(layer.digest.to_string().as_str());
+            if !is_there {
+                let status = if is_missing { Status::Pulling } else { Status::Exists };
+                self.options.progress.item(&short(layer.digest), status);
+            }
+            if is_missing {
+                let new = Wanted { digest: layer.digest, size: layer.size, urls: layer.urls.clone() };
+                wanted.insert(layer.digest, new);
+            }
         }
+        wanted.into_values().collect()
     }
 
     /// Notes which blobs its layers are, and keeps its manifest, so that a later push needs to send neither.
@@ -257,7 +290,7 @@ impl Image<'_> {
         let found: Vec<_> =
             layers.filter(|(_, layer)| is_gzip(layer)).map(|(diff, layer)| (*diff, layer.digest)).collect();
         self.stores.mappings.add(&reference.name(), &found)?;
-        keep_manifest(&self.stores.manifests, self.planned.config.id(), self.resolved.digest, &self.resolved.bytes)
+        kept::keep_manifest(&self.stores.content, self.planned.config.id(), self.resolved.digest, &self.resolved.bytes)
     }
 
     /// Whether the image is there with all that it needs.
@@ -271,22 +304,6 @@ impl Image<'_> {
 
 fn is_gzip(layer: &Descriptor) -> bool {
     media_type::layer(&layer.media_type).is_some_and(|layer| layer.compression == media_type::Compression::Gzip)
-}
-
-/// Keeps the manifest of image `id` in the folder `dir`, under its digest.
-pub(crate) fn keep_manifest(dir: &Path, id: ImageId, digest: Digest, bytes: &[u8]) -> Result<(), Error> {
-    let path = kept_manifest(dir, id);
-    if strata_durable::read(&path).is_ok_and(|kept| kept == bytes) {
-        return Ok(());
-    }
-    strata_durable::create_dir_all(dir, 0o700)?;
-    tracing::debug!(image = %id, %digest, "manifest kept");
-    Ok(strata_durable::write(&path, bytes, 0o600)?)
-}
-
-/// Where the manifest of image `id` is kept.
-pub(crate) fn kept_manifest(dir: &Path, id: ImageId) -> std::path::PathBuf {
-    dir.join(id.digest().hex())
 }
 
 /// The names that a pull gives: the tag if there is one and no digest, and always the digest.
@@ -309,7 +326,7 @@ fn check_layers(stores: &Stores<'_>, reference: &Reference, resolved: &Resolved)
     }
     let total = layers.iter().try_fold(0u64, |sum, layer| sum.checked_add(layer.size));
     if total.is_none_or(|total| total > i64::MAX as u64) {
-        return Err(Error::invalid(object(), "claims more bytes than there are numbers for"));
+        return Err(Error::invalid(object(), "claims layers whose total size overflows 63 bits"));
     }
     Ok(())
 }
@@ -353,7 +370,7 @@ pub(crate) async fn small_blob(
         };
         attempt += 1;
         let others = (attempt as usize) < sites.len();
-        if attempt >= ATTEMPTS || !(error.is_passing() || others) {
+        if attempt >= ATTEMPTS || !(error.is_transient() || others) {
             return Err(error);
         }
         if !others {
@@ -380,150 +397,37 @@ async fn blob_once(site: &Site, repository: &str, descriptor: &Descriptor, objec
     }
 }
 
-/// The layers of one image, as the image store's loading wants them.
-struct Layers<'scope, 'env> {
-    scope: &'scope Scope<'scope, 'env>,
-    image: &'env Image<'env>,
-    partials: &'env Partials,
-    queue: &'env OnceLock<(Queue, Vec<Arc<Blob>>)>,
-    fetch: &'env Fetch<'env>,
-    /// When the last layer was unpacked.
-    unpacked: &'env Mutex<Instant>,
-    /// Why it could not begin.
-    refused: &'env Mutex<Option<Error>>,
-}
-
-impl Layers<'_, '_> {
-    /// Takes hold of the files of the blobs, and checks that there is room for what is still to come.
-    fn prepare(&self, wanted: Vec<Wanted>) -> Result<(Queue, Vec<Arc<Blob>>), Error> {
-        let queue = Queue::new(self.partials, wanted)?;
-        let blobs = queue.blobs();
-        room(self.partials, &self.image.resolved.digest, &blobs)?;
-        Ok((queue, blobs))
-    }
-}
-
-impl load::Source for Layers<'_, '_> {
-    /// Checks that there is room, and begins to fetch.
-    fn begin(&self, missing: &[&LayerFile]) -> Result<(), strata_image::Error> {
-        let names: BTreeSet<&str> = missing.iter().map(|file| file.name.as_str()).collect();
-        let layers = &self.image.resolved.manifest.layers;
-        let mut wanted: BTreeMap<Digest, Wanted> = BTreeMap::new();
-        if !self.image.is_there() {
-            for layer in layers {
-                let is_missing = names.contains(layer.digest.to_string().as_str());
-                let phase = if is_missing { Status::Pulling } else { Status::Exists };
-                self.image.options.progress.item(&short(layer.digest), phase);
-            }
-        }
-        for layer in layers.iter().filter(|layer| names.contains(layer.digest.to_string().as_str())) {
-            let new = Wanted { digest: layer.digest, size: layer.size, urls: layer.urls.clone() };
-            wanted.insert(layer.digest, new);
-        }
-        let mut wanted: Vec<Wanted> = wanted.into_values().collect();
-        wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.size));
-        let prepared = self.prepare(wanted).map_err(|error| {
-            let reason = error.to_string();
-            *self.refused.lock().expect("nothing panics while it holds this") = Some(error);
-            strata_image::Error::Load { object: "the image".to_owned(), reason }
-        })?;
-        let queue = &self.queue.get_or_init(|| prepared).0;
-        let fetch = self.fetch;
-        for _ in 0..queue.crew() {
-            self.scope.spawn(move || queue.work(fetch));
-        }
-        Ok(())
-    }
-
-    fn find(&self, name: &str) -> Result<Option<String>, strata_image::Error> {
-        Ok(Some(name.to_owned()))
-    }
-
-    fn document(&self, _: &str) -> Result<Option<Vec<u8>>, strata_image::Error> {
-        Ok(None)
-    }
-
-    fn blob(&self, name: &str) -> Result<Option<load::Blob<'_>>, strata_image::Error> {
-        let blobs = self.queue.get().map(|queue| queue.1.as_slice()).unwrap_or_default();
-        let Some(blob) = blobs.iter().find(|blob| blob.wanted.digest.to_string() == name) else { return Ok(None) };
-        let reader = Unpacking::Waiting { blob: blob.clone(), limits: self.image.options.limits.clone() };
-        let reader = Plain {
-            reader,
-            blob: blob.clone(),
-            times: self.image.times.clone(),
-            fetch: self.fetch,
-            unpacked: self.unpacked,
-            left: None,
-        };
-        Ok(Some(load::Blob { size: blob.wanted.size, reader: Box::new(reader) }))
-    }
-}
-
 /// Checks that there is room for what is still to come, and for what it will unpack to: at least as much.
-fn room(partials: &Partials, manifest: &Digest, blobs: &[Arc<Blob>]) -> Result<(), Error> {
-    let dir = partials.dir();
-    let Ok(info) = strata_sys::fs::info(dir) else { return Ok(()) };
-    let to_come: u64 = blobs.iter().map(|blob| blob.wanted.size - blob.resumed).sum();
-    let unpacked: u64 = blobs.iter().map(|blob| blob.wanted.size).sum();
-    let no_room =
-        |what, needed, free| Error::NoRoom { object: manifest.to_string(), path: dir.to_owned(), what, needed, free };
-    let needed = to_come.saturating_add(unpacked);
-    if needed > info.free_bytes {
-        return Err(no_room("bytes", needed, info.free_bytes));
-    }
-    let inodes = INODES_EACH * blobs.len() as u64;
+fn room(stores: &Stores<'_>, manifest: &Digest, queue: &Queue) -> Result<(), Error> {
+    let unpacked: u64 = queue.blobs.iter().map(|blob| blob.wanted.size).sum();
+    free_bytes(stores, manifest, queue.to_come().saturating_add(unpacked))?;
+    let path = stores.content.layout().root();
+    let Ok(info) = strata_sys::fs::info(path) else { return Ok(()) };
+    let needed = INODES_EACH * queue.blobs.len() as u64;
     // Some filesystems have as many as they like, and say zero.
-    if info.total_inodes > 0 && inodes > info.free_inodes {
-        return Err(no_room("inodes", inodes, info.free_inodes));
+    if info.total_inodes == 0 || needed <= info.free_inodes {
+        return Ok(());
     }
-    Ok(())
+    let (object, path, free) = (manifest.to_string(), path.to_owned(), info.free_inodes);
+    Err(Error::NoRoom { object, path, what: "inodes", needed, free })
+}
+
+/// Checks that the content store's filesystem has `needed` bytes for `object`.
+fn free_bytes(stores: &Stores<'_>, object: &Digest, needed: u64) -> Result<(), Error> {
+    let path = stores.content.layout().root();
+    match strata_sys::fs::info(path) {
+        Ok(info) if needed > info.free_bytes => Err(Error::NoRoom {
+            object: object.to_string(),
+            path: path.to_owned(),
+            what: "bytes",
+            needed,
+            free: info.free_bytes,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A digest, short, as Docker shows it.
 pub(crate) fn short(digest: Digest) -> String {
     digest.hex().chars().take(12).collect()
-}
-
-/// A layer's tar, inflated behind the fetch.
-struct Plain<'a> {
-    reader: Unpacking,
-    blob: Arc<Blob>,
-    times: Arc<Times>,
-    fetch: &'a Fetch<'a>,
-    unpacked: &'a Mutex<Instant>,
-    /// When the last read returned.
-    left: Option<Instant>,
-}
-
-/// The decoder is made with the first read: until then nothing of the blob may be there.
-enum Unpacking {
-    Waiting { blob: Arc<Blob>, limits: Limits },
-    Open(Box<dyn Read + Send>),
-}
-
-impl Read for Plain<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let begun = Instant::now();
-        if let Some(left) = self.left {
-            self.times.write.add(begun - left);
-        }
-        let waited = self.blob.waited();
-        if let Unpacking::Waiting { blob, limits } = &self.reader {
-            let (inflated, _) = decompress(Follow::new(blob, &self.times), limits).map_err(io::Error::other)?;
-            self.reader = Unpacking::Open(inflated);
-        }
-        let Unpacking::Open(reader) = &mut self.reader else { unreachable!("opened above") };
-        let read = reader.read(into)?;
-        let total = self.blob.wanted.size;
-        self.fetch.progress.item(&self.blob.short(), Status::Extracting { done: self.blob.read_up_to(), total });
-        if read == 0 {
-            // A decoder may end before its input does: the digest is of all of it.
-            self.blob.wait_whole()?;
-            *self.unpacked.lock().expect("nothing panics while it holds this") = Instant::now();
-        }
-        let spent = begun.elapsed().saturating_sub(self.blob.waited().saturating_sub(waited));
-        self.times.inflate.add(spent);
-        self.left = Some(Instant::now());
-        Ok(read)
-    }
 }

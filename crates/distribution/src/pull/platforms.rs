@@ -3,18 +3,22 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use strata_spec::{
-    Cancel, Digest, ImageId, Reference,
+    Cancel, Digest, ErrorKind, ImageId, Reference,
     manifest::{AnyManifest, Descriptor},
     progress::{Progress, Status},
 };
 
-use super::{DOCUMENTS_MAX, Platforms, Pulled, blobs};
+use strata_content::Lease;
+
+use super::{
+    fetch::{Fetch, Queue, Wanted},
+    free_bytes,
+};
 use crate::{
     Client, Error, Stores,
     client::Site,
-    fetch::{Fetch, Queue, Wanted},
+    kept::{self, DOCUMENTS_MAX, Pulled, blobs},
     manifest::{Document, fetch, is_document},
-    partial::Partials,
     times::Times,
 };
 
@@ -31,27 +35,34 @@ pub(crate) struct Bringing<'a> {
 }
 
 impl Client {
-    /// Fetches all that the index of an image names and is not kept yet, and keeps it. Where it is interrupted the next one goes on.
-    pub(crate) fn bring_platforms(&self, what: &Bringing<'_>, sites: &[Arc<Site>]) -> Result<(), Error> {
-        let kept = Platforms::new(&what.stores.platforms);
+    /// Fetches all that the index of an image names and is not here yet, and keeps it. An interrupted one is resumed by the next.
+    pub(crate) fn bring_platforms(
+        &self,
+        what: &Bringing<'_>,
+        sites: &[Arc<Site>],
+        lease: &mut Lease,
+    ) -> Result<(), Error> {
         let documents = self.documents(what, sites)?;
-        let mut wanted: BTreeMap<Digest, &Descriptor> = BTreeMap::new();
+        let mut named: BTreeMap<Digest, &Descriptor> = BTreeMap::new();
         for blob in documents.iter().flat_map(|document| blobs(&document.parsed)) {
-            if wanted.insert(blob.digest, blob).is_some_and(|other| other.size != blob.size) {
+            if named.insert(blob.digest, blob).is_some_and(|other| other.size != blob.size) {
                 return Err(Error::invalid(
                     what.reference.familiar(),
                     format!("has two sizes for blob {}", blob.digest),
                 ));
             }
         }
-        let all: u64 = wanted.values().map(|blob| blob.size).fold(0, u64::saturating_add);
-        wanted.retain(|_, blob| !kept.has(blob));
-        self.fetch_kept(what, sites, &kept, wanted.into_values().collect())?;
-        for document in &documents {
-            strata_durable::write(&kept.blob(document.digest), &document.bytes, 0o600)?;
+        let all: u64 = named.values().map(|blob| blob.size).fold(0, u64::saturating_add);
+        let mut wanted = Vec::new();
+        for blob in named.into_values() {
+            if lease.hold(blob.digest)? != Some(blob.size) {
+                wanted.push(Wanted { digest: blob.digest, size: blob.size, urls: Vec::new() });
+            }
         }
-        let name = what.reference.name();
-        kept.note(what.id, &Pulled { digest: what.top.digest, source_repository: name })?;
+        self.fetch_kept(what, sites, wanted, lease)?;
+        let pulled = Pulled { digest: what.top.digest, source_repository: what.reference.name() };
+        let bytes: Vec<_> = documents.iter().map(|it| (it.digest, it.bytes.as_slice(), &it.parsed)).collect();
+        kept::keep_platforms(&what.stores.content, lease, what.id, &pulled, &bytes)?;
         let images = documents.iter().filter(|document| matches!(document.parsed, AnyManifest::Manifest(_))).count();
         tracing::info!(image = %what.id, digest = %what.top.digest, images, bytes = all, "all platforms kept");
         what.progress.message(&format!("Kept for push: {} with {images} manifests and {all} bytes", what.top.digest));
@@ -100,11 +111,11 @@ impl Client {
         &self,
         what: &Bringing<'_>,
         sites: &[Arc<Site>],
-        kept: &Platforms,
-        mut wanted: Vec<&Descriptor>,
+        wanted: Vec<Wanted>,
+        lease: &mut Lease,
     ) -> Result<(), Error> {
-        wanted.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-        let partials = Partials::open(&what.stores.partial)?;
+        let queue = Queue::new(&what.stores.content, wanted)?;
+        free_bytes(what.stores, &what.top.digest, queue.to_come())?;
         let cancel = what.cancel.child();
         let fetch = Fetch {
             net: &self.net,
@@ -114,29 +125,19 @@ impl Client {
             times: what.times.clone(),
             cancel: &cancel,
         };
-        let one = |blob: &&Descriptor| Wanted { digest: blob.digest, size: blob.size, urls: Vec::new() };
-        let queue = Queue::new(&partials, wanted.iter().map(one).collect())?;
-        let blobs = queue.blobs();
-        let needed = blobs.iter().map(|blob| blob.wanted.size - blob.resumed).fold(0, u64::saturating_add);
-        if let Ok(info) = strata_sys::fs::info(partials.dir())
-            && needed > info.free_bytes
-        {
-            let (object, path) = (what.top.digest.to_string(), partials.dir().to_owned());
-            return Err(Error::NoRoom { object, path, what: "bytes", needed, free: info.free_bytes });
-        }
-        for blob in &blobs {
+        for blob in &queue.blobs {
             what.progress.item(&blob.short(), Status::Pulling);
         }
-        std::thread::scope(|scope| {
-            for _ in 1..queue.crew() {
-                scope.spawn(|| queue.work(&fetch));
+        let fetched = std::thread::scope(|scope| queue.start(scope, &fetch).join());
+        let is_full = fetched.as_ref().is_err_and(|error| error.kind() == ErrorKind::NoSpace);
+        for blob in &queue.blobs {
+            // Those that came stay, whatever happened to the others; on a full disk the beginnings of others do not.
+            match blob.arriving.is_whole() {
+                true => blob.ingest().commit(lease)?,
+                false if is_full => blob.ingest().discard()?,
+                false => {}
             }
-            queue.work(&fetch);
-        });
-        // Those that came stay, whatever happened to the others.
-        for blob in blobs.iter().filter(|blob| blob.is_whole()) {
-            blob.keep(&kept.blob(blob.wanted.digest))?;
         }
-        queue.failure().map_or(Ok(()), Err)
+        fetched
     }
 }

@@ -217,7 +217,7 @@ impl Target<'_> {
                 Err(error) => error,
             };
             attempt += 1;
-            if attempt == ATTEMPTS || !error.is_passing() {
+            if attempt == ATTEMPTS || !error.is_transient() {
                 return Err(error);
             }
             pause(attempt, error.wait()).await;

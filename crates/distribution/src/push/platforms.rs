@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use strata_content::Store;
 use strata_durable::Context;
 use strata_spec::{
     Cancel, Digest, ImageId, Reference,
@@ -17,14 +18,16 @@ use strata_spec::{
     progress::Status,
 };
 
-use super::{Platforms, Pulled, blobs, lost};
+use super::{
+    Options, Pushed, denied, in_parallel, is_gzip,
+    source::{Pieces, Source},
+    upload::Target,
+};
 use crate::{
     Client, Error, Stores,
+    kept::{self, Document, Pulled, blobs, lost},
     pull::short,
-    push::{Options, Pushed, denied, in_parallel, is_gzip},
-    source::{Pieces, Source},
     times::Times,
-    upload::Target,
 };
 
 /// Bytes read at once.
@@ -52,9 +55,8 @@ impl Client {
                 message: format!("An image does not exist locally with the tag: {}", reference.familiar_name()),
             });
         };
-        let kept = Platforms::new(&stores.platforms);
-        let _held = kept.hold()?;
-        let Some(pulled) = kept.pulled(id)? else {
+        let mut lease = stores.content.lease()?;
+        let Some(pulled) = kept::platforms(&stores.content, id)? else {
             return Err(Error::NotFound {
                 reference: reference.familiar(),
                 message: "only one platform of it is here; a pull of all platforms keeps the others for a push"
@@ -62,12 +64,17 @@ impl Client {
             });
         };
         options.progress.message(&format!("The push refers to repository [{}]", reference.name()));
-        let documents = kept.documents(pulled.digest)?;
+        lease.hold(pulled.digest)?;
+        let documents = kept::documents(&stores.content, pulled.digest)?;
+        for (digest, _, parsed) in &documents {
+            lease.hold(*digest)?;
+            blobs(parsed).try_for_each(|blob| lease.hold(blob.digest).map(drop))?;
+        }
         let remote = self.registry(reference.domain())?;
         times.resolve.add(begun.elapsed());
         let cancel = options.cancel.child();
         let target = Target { net: &self.net, remote: &remote, repository: reference.path(), cancel: &cancel };
-        let sending = Sending { kept: &kept, pulled: &pulled, target, reference, options, times: &times };
+        let sending = Sending { content: &stores.content, pulled: &pulled, target, reference, options, times: &times };
         sending.blobs(&documents).map_err(|error| denied(error, reference))?;
         let mut size = 0;
         for (digest, bytes, parsed) in &documents {
@@ -83,6 +90,7 @@ impl Client {
         if names.get(&canonical).is_none() {
             stores.images.tags().set(&canonical, id, true)?;
         }
+        lease.done()?;
         times.total.add(begun.elapsed());
         tracing::info!(image = %id, digest = %pulled.digest, reference = %reference, "all platforms pushed");
         Ok(Pushed { id, digest: pulled.digest, size, kept: true, times })
@@ -90,12 +98,7 @@ impl Client {
 }
 
 /// Notes which blobs the image's layers are.
-fn remember(
-    stores: &Stores<'_>,
-    reference: &Reference,
-    id: ImageId,
-    documents: &[(Digest, Vec<u8>, AnyManifest)],
-) -> Result<(), Error> {
+fn remember(stores: &Stores<'_>, reference: &Reference, id: ImageId, documents: &[Document]) -> Result<(), Error> {
     let config = stores.images.get(id)?;
     for (_, _, parsed) in documents {
         let AnyManifest::Manifest(manifest) = parsed else { continue };
@@ -120,7 +123,7 @@ fn kind(parsed: &AnyManifest) -> String {
 
 /// One push.
 struct Sending<'a> {
-    kept: &'a Platforms,
+    content: &'a Store,
     pulled: &'a Pulled,
     target: Target<'a>,
     reference: &'a Reference,
@@ -130,7 +133,7 @@ struct Sending<'a> {
 
 impl Sending<'_> {
     /// Brings all blobs to the registry, the biggest first, some at once.
-    fn blobs(&self, documents: &[(Digest, Vec<u8>, AnyManifest)]) -> Result<(), Error> {
+    fn blobs(&self, documents: &[Document]) -> Result<(), Error> {
         let found = documents.iter().flat_map(|(_, _, parsed)| blobs(parsed));
         let mut jobs: Vec<&Descriptor> =
             found.map(|blob| (blob.digest, blob)).collect::<BTreeMap<_, _>>().into_values().collect();
@@ -155,13 +158,13 @@ impl Sending<'_> {
             progress.item(&id, Status::Mounted(from.path()));
             return Ok(());
         }
-        let stored = Stored { path: self.kept.blob(blob.digest), digest: blob.digest, size: blob.size };
+        let stored = Stored { path: self.content.layout().blob(blob.digest), digest: blob.digest, size: blob.size };
         let told = |done| progress.item(&id, Status::Pushing { done, total: blob.size });
         match self.target.send(&stored, &told) {
             Ok(_) => {}
             Err(Error::Digest { .. } | Error::Length { .. }) => {
                 // The next pull shall not take it for what it is named after.
-                strata_durable::remove_file(&stored.path)?;
+                self.content.remove(stored.digest)?;
                 return Err(lost(&stored.path));
             }
             Err(error) => return Err(error),

@@ -30,11 +30,13 @@ use reqwest::{
 use strata_spec::{Algorithm, Cancel, Digest, Hasher};
 use tokio::sync::mpsc;
 
+use super::{
+    source::{Pieces, Source},
+    upload::{Body, OCTETS, Target, closing, lost},
+};
 use crate::{
     Error,
     http::{self, ATTEMPTS, Call},
-    source::{Pieces, Source},
-    upload::{Body, OCTETS, Target, closing, lost},
 };
 
 /// Bytes of a blob that goes in one request with its end, when its digest was not known.
@@ -123,7 +125,7 @@ impl Sending<'_> {
         };
         // A token that has ended was replaced by a new one.
         let again = matches!(error, Error::Status { status: 401 | 413 | 416, .. });
-        if !(error.is_passing() || again) {
+        if !(error.is_transient() || again) {
             return Err(error);
         }
         tracing::debug!(%error, "the upload was cut off; going on in chunks");
@@ -268,7 +270,7 @@ impl Sending<'_> {
             };
             tracing::debug!(%error, begin = at.have, end, "the chunk was cut off");
             at.failures += 1;
-            let again = error.is_passing() || matches!(error, Error::Status { status: 416, .. });
+            let again = error.is_transient() || matches!(error, Error::Status { status: 416, .. });
             if at.failures == ATTEMPTS || !again {
                 return Err(error);
             }
