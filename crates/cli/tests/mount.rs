@@ -37,21 +37,21 @@ fn failed(dir: &Path, arguments: &str) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Folders to mount, and the right to do so alone: a mount namespace that another test makes holds the mounts of all, and a process that
+/// Directories to mount, and the right to do so alone: a mount namespace that another test makes holds the mounts of all, and a process that
 /// it forks what is open in them.
-struct Folders {
+struct Directories {
     dir: Scratch,
     _alone: MutexGuard<'static, ()>,
 }
 
-impl Deref for Folders {
+impl Deref for Directories {
     type Target = Scratch;
     fn deref(&self) -> &Scratch {
         &self.dir
     }
 }
 
-fn folders() -> Option<Folders> {
+fn directories() -> Option<Directories> {
     static ALONE: Mutex<()> = Mutex::new(());
     require::root()?;
     Path::new("/dev/fuse").exists().then_some(())?;
@@ -62,12 +62,12 @@ fn folders() -> Option<Folders> {
     fs::write(dir.join("lower1/file"), "one\n").unwrap();
     fs::write(dir.join("lower2/file"), "two\n").unwrap();
     fs::write(dir.join("lower2/deep"), "deep\n").unwrap();
-    Some(Folders { dir, _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner) })
+    Some(Directories { dir, _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner) })
 }
 
 #[test]
 fn aufs_by_hand() {
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     done(dir.path(), "mount -t aufs -o dirs=./top:./lower1 none ./mnt");
     assert_eq!(fs::read_to_string(dir.join("mnt/file")).unwrap(), "one\n");
     done(dir.path(), "mount -o remount,append:./lower2 ./mnt");
@@ -89,7 +89,7 @@ fn an_overlay_of_ours_mounts_in_the_kernel_and_the_reverse() {
     if require::overlay().is_none() {
         skip!("needs the kernel's overlayfs");
     }
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     let options = "-o lowerdir=lower1:lower2,upperdir=upper,workdir=work overlay ./mnt";
     done(dir.path(), &format!("mount -t overlay --fuse {options}"));
     fs::write(dir.join("mnt/file"), "ours\n").unwrap();
@@ -110,7 +110,7 @@ fn an_overlay_of_ours_mounts_in_the_kernel_and_the_reverse() {
 
 #[test]
 fn a_mount_helper_by_name() {
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     let output = Command::new(STRATA)
         .arg0("/sbin/mount.fuse.strata")
         .args(["none", "mnt", "-o", "rw,lowerdir=lower1,upperdir=upper,workdir=work"])
@@ -147,7 +147,7 @@ fn helped(dir: &Path, script: &str) -> String {
 
 #[test]
 fn mount_of_the_system_mounts_remounts_and_unmounts() {
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     let said = helped(
         dir.path(),
         r#"
@@ -173,7 +173,7 @@ test -e upper/new
 
 #[test]
 fn fstab_names_unions() {
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     let said = helped(
         dir.path(),
         r#"
@@ -198,7 +198,7 @@ fn flags_of_the_mount_go_to_the_kernel_whoever_serves_the_union() {
     if require::overlay().is_none() {
         skip!("needs the kernel's overlayfs");
     }
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     let shown = || {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let place = format!(" {}/mnt ", dir.path().canonicalize().unwrap().display());
@@ -224,7 +224,7 @@ fn flags_of_the_mount_go_to_the_kernel_whoever_serves_the_union() {
 
 #[test]
 fn branches_come_and_go_by_remount() {
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     for name in ["between", "new-top"] {
         fs::create_dir(dir.join(name)).unwrap();
         fs::write(dir.join(name).join("file"), name).unwrap();
@@ -252,7 +252,7 @@ fn branches_come_and_go_by_remount() {
         ("add:9:between", "9"),
         ("append:top", "top"),
         ("mod:lower2=maybe", "maybe"),
-        ("dirs=between", "names a folder that is no branch"),
+        ("dirs=between", "names a directory that is no branch"),
     ] {
         let said = failed(dir.path(), &format!("mount -t aufs -o remount,{change} mnt"));
         assert!(said.contains(part), "{change}: {said}");
@@ -283,7 +283,7 @@ fn names_of_one_file_stay_names_of_one_file_when_aufs_is_mounted_again() {
 
 #[test]
 fn what_a_killed_process_leaves_is_listed_and_cleared() {
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     done(dir.path(), "mount -t aufs -o dirs=top:lower1 none mnt");
     let list = done(dir.path(), "mount --list --format json");
     let unions: serde_json::Value = serde_json::from_str(&list).unwrap();
@@ -306,7 +306,7 @@ fn what_a_killed_process_leaves_is_listed_and_cleared() {
 
 #[test]
 fn in_the_foreground_it_stays_until_it_is_unmounted() {
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     let arguments = ["mount", "-t", "overlay", "--foreground", "-o", "lowerdir=lower1:lower2", "none", "mnt"];
     let mut process = Command::new(STRATA).args(arguments).current_dir(dir.path()).spawn().unwrap();
     while !dir.join("mnt/file").exists() {
@@ -325,12 +325,12 @@ fn listed(dir: &Path) -> Value {
     all.as_array().unwrap().iter().find(|union| union["mountpoint"] == place.to_str().unwrap()).unwrap().clone()
 }
 
-/// An option, what `--list` shows of it, and what it must do to the mounted folders.
+/// An option, what `--list` shows of it, and what it must do to the mounted directories.
 type Honoured<'a> = (&'a str, &'a [(&'a str, &'a str)], fn(&Path));
 
-/// Lower folders with a directory, a file of two names, and a file.
-fn furnished() -> Option<Folders> {
-    let dir = folders()?;
+/// Lower directories with a directory, a file of two names, and a file.
+fn furnished() -> Option<Directories> {
+    let dir = directories()?;
     fs::create_dir(dir.join("lower1/d")).unwrap();
     fs::write(dir.join("lower1/d/one"), "one").unwrap();
     fs::hard_link(dir.join("lower1/d/one"), dir.join("lower1/two")).unwrap();
@@ -451,8 +451,8 @@ fn the_kernel_gets_each_option_as_it_is_given() {
 }
 
 #[test]
-fn lower_folders_are_named_in_a_list_or_one_by_one() {
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+fn lower_directories_are_named_in_a_list_or_one_by_one() {
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     for (options, file) in [
         ("lowerdir=lower1:lower2", "one\n"),
         ("lowerdir+=lower1,lowerdir+=lower2", "one\n"),
@@ -470,7 +470,7 @@ fn lower_folders_are_named_in_a_list_or_one_by_one() {
 
 #[test]
 fn branches_of_aufs_are_as_writable_as_they_are_named() {
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     fs::write(dir.join("lower1/.wh.deep"), "").unwrap();
     for (options, shown, deep, writable) in [
         ("br=top:lower1:lower2", "rw ro ro", true, true),
@@ -534,7 +534,7 @@ fn without(dir: &Path, command: &[&str], arguments: &str) -> String {
 
 #[test]
 fn without_the_device_or_the_right_to_mount_the_way_out_is_told() {
-    let Some(dir) = folders() else { skip!("needs root and /dev/fuse") };
+    let Some(dir) = directories() else { skip!("needs root and /dev/fuse") };
     let no_device = ["unshare", "--mount", "sh", "-euc", "mount -t tmpfs none /dev; exec \"$@\"", "sh", STRATA];
     for union in
         ["mount -t aufs -o br=top:lower1 none mnt", "mount -t overlay --fuse -o lowerdir=lower1:lower2 none mnt"]
@@ -542,7 +542,7 @@ fn without_the_device_or_the_right_to_mount_the_way_out_is_told() {
         let said = without(dir.path(), &no_device, union);
         assert!(said.contains("cannot open /dev/fuse") && said.contains("modprobe fuse"), "{said}");
     }
-    // Anybody may have the folders, and run the program.
+    // Anybody may have the directories, and run the program.
     for name in ["", "lower1", "lower2", "top", "mnt", "upper", "work"] {
         std::os::unix::fs::chown(dir.join(name), Some(65_534), Some(65_534)).unwrap();
     }
@@ -552,7 +552,7 @@ fn without_the_device_or_the_right_to_mount_the_way_out_is_told() {
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", program.to_str().unwrap()];
     for union in ["mount -t aufs -o br=top:lower1 none mnt", "mount -t overlay -o lowerdir=lower1:lower2 none mnt"] {
         let said = without(dir.path(), &no_right, union);
-        assert!(said.contains("mounting takes root, or a user namespace of one's own (`unshare -Urm`)"), "{said}");
+        assert!(said.contains("only root may mount, or the owner of a user namespace (`unshare -Urm`)"), "{said}");
     }
     assert!(without(dir.path(), &no_right, "umount mnt").contains("no union of ours is mounted"));
 }

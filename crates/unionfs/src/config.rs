@@ -1,53 +1,57 @@
-//! What a union is made of: branches, the dialect of their marks, options; and what can be wrong with that.
+//! What a union is made of: branches, the dialect of their marks and options; and the errors of opening one.
 
 use std::{io, path::PathBuf};
 
-/// All that [`Union::open`](crate::Union::open) needs.
+/// The input of [`Union::open`](crate::Union::open).
 #[derive(Clone, Debug)]
 pub struct Config {
     /// From the topmost down. In the overlay dialect only the first may be [`Access::ReadWrite`].
     pub branches: Vec<Branch>,
+    /// How the branches are marked.
     pub dialect: Dialect,
-    /// Overlay: a folder of ours on the filesystem of the writable branch, needed if there is one; `work/` and `index/` are
-    /// made in it, as the kernel does. AUFS: not used, `.wh..wh.orph/` of the branch serves.
+    /// The overlay dialect's work directory, required with a writable branch and on its mount; the union makes `work/` and
+    /// `index/` in it, as the kernel does. The AUFS dialect ignores it and uses the branch's `.wh..wh.orph/`.
     pub work: Option<PathBuf>,
+    /// Choices that have a default.
     pub options: Options,
 }
 
 impl Config {
-    /// Whether nothing is ever written, in no branch: overlay's branches do not change, and none is writable.
+    /// Whether the union never writes to any branch. The AUFS dialect may get a writable branch later.
     pub(crate) fn never_writes(&self) -> bool {
         let writable = self.branches.iter().any(|branch| branch.access == Access::ReadWrite);
         matches!(self.dialect, Dialect::Overlay { .. }) && !writable
     }
 }
 
-/// One folder of a union.
+/// A directory that the union shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Branch {
+    /// Its path; relative to the working directory if not absolute.
     pub path: PathBuf,
+    /// What the union may do in it.
     pub access: Access,
 }
 
-/// What may be done in a branch.
+/// What the union may do in a branch, and whether marks in it count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Changes go here: into the leftmost branch of this kind. Its marks are read.
+    /// The leftmost branch of this kind takes all changes. Its marks count.
     ReadWrite,
-    /// Never written. AUFS reads such a branch without regard to marks in it (`=ro`); overlay reads them.
+    /// Never written. The AUFS dialect ignores its marks (`=ro`); the overlay dialect reads them.
     ReadOnly,
-    /// Never written, its marks are read (`=ro+wh`). The same as [`Access::ReadOnly`] in the overlay dialect.
+    /// Never written; its marks count (`=ro+wh`). The same as [`Access::ReadOnly`] in the overlay dialect.
     ReadOnlyWhiteouts,
 }
 
-/// How deletions, opaque directories and the rest are written on disk.
+/// How whiteouts, opaque directories and the other marks are written on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// `.wh.NAME`, `.wh..wh..opq`, `.wh..wh.plnk/`, `.wh..wh.orph/`, `.wh..wh.aufs`.
     Aufs,
     /// Character devices 0/0 and extended attributes, as the kernel's overlayfs.
     Overlay {
-        /// Where the attributes are.
+        /// The namespace of the attributes.
         xattrs: Xattrs,
     },
 }
@@ -57,64 +61,69 @@ pub enum Dialect {
 pub enum Xattrs {
     /// `trusted.overlay.*`: needs `CAP_SYS_ADMIN` in the first user namespace.
     Trusted,
-    /// `user.overlay.*`: what the kernel uses under `userxattr`.
+    /// `user.overlay.*`: the kernel's under `userxattr`.
     User,
 }
 
-/// What to do about directories that were renamed while they also lie in a lower branch. Overlay dialect alone.
+/// How the overlay dialect treats a renamed directory that a lower branch holds too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RedirectDir {
     /// Follow redirects, and make them.
     #[default]
     On,
-    /// Follow redirects that are there; renaming such a directory is `EXDEV`. What `redirect_dir=off` means to the kernel by default.
+    /// Follow existing redirects; renaming such a directory is `EXDEV`. The kernel's default for `redirect_dir=off`.
     Follow,
     /// Refuse (`EPERM`) a directory with a redirect; renaming is `EXDEV`.
     NoFollow,
 }
 
-/// Whether something is wanted.
+/// A setting that is on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
+    /// Wanted.
     On,
+    /// Not wanted.
     Off,
 }
 
-/// How hard a copy-up is.
+/// What a power cut may take from a copy-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// A copied-up file's data is on disk before its name is: a power cut loses nothing that the lower branch had. Where the
-    /// filesystem keeps that order by itself, the data is written and nothing else waited for; elsewhere each copy is an `fsync`.
+    /// A copy's data reaches the disk before its name: a power cut loses nothing that the lower branch had. On a filesystem that
+    /// commits in order, the copy-up writes the data back and waits for nothing else; on others it calls `fsync`.
     #[default]
     CopyUpSynced,
-    /// No waiting for the disk, in copy-up or `fsync` (`volatile`): after a power cut the writable branch may hold empty files.
+    /// Neither copy-up nor `fsync` waits for the disk (`volatile`): after a power cut the writable branch may hold empty files.
     Volatile,
 }
 
-/// What to do about files that hold attributes alone, their data in a lower branch. Overlay dialect alone.
+/// How the overlay dialect treats metacopies: files that hold attributes alone, with their data in a lower branch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Metacopy {
-    /// Follow those that are there, and make them: a change of attributes, or a new name, copies up no data. Needs
-    /// [`RedirectDir::On`] and [`Xattrs::Trusted`], as the kernel does.
+    /// Follow them and make them: a change of attributes or of the name copies up no data. Requires [`RedirectDir::On`] and
+    /// [`Xattrs::Trusted`], as in the kernel.
     Make,
-    /// Follow those that are there.
+    /// Follow existing ones.
     #[default]
     Follow,
     /// Refuse to open them (`EPERM`).
     Refuse,
 }
 
-/// Choices with a default that suits an image's layers.
+/// Settings whose defaults suit an image's layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Overlay: renamed directories.
     pub redirect_dir: RedirectDir,
-    /// Overlay: keep hard links of lower files together over copy-up, by `work/index/` as the kernel's `index=on`.
-    /// Falls back to `Off` where the filesystem has no file handles.
+    /// Overlay: lower hard links stay one file over copy-up, by `work/index/`, as with the kernel's `index=on`. Falls back to
+    /// `Off` where the filesystem has no file handles or no UUID.
     pub index: Switch,
+    /// Overlay: files that hold attributes alone.
     pub metacopy: Metacopy,
+    /// What a power cut may take.
     pub durability: Durability,
-    /// Overlay: heed too what AUFS and the program `fuse-overlayfs` mark with (`.wh.NAME`, `.wh..wh..opq`, `user.fuseoverlayfs.*`, the
-    /// other namespace's `opaque`). New marks are overlay's own, which that program reads.
+    /// Overlay: the marks of AUFS and of the program `fuse-overlayfs` count too (`.wh.NAME`, `.wh..wh..opq`,
+    /// `user.fuseoverlayfs.*`, the other namespace's `opaque`). New marks are overlay's own, which that program reads.
     pub mixed_marks: Switch,
 }
 
@@ -130,8 +139,9 @@ impl Default for Options {
     }
 }
 
-/// Why a union could not be opened, or its branches not changed.
+/// Why a union cannot be opened, or its branches cannot be changed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant means")]
 pub enum OpenError {
     #[error("a union needs at least one branch")]
     NoBranches,
@@ -151,15 +161,15 @@ pub enum OpenError {
     Overlap { inner: PathBuf, outer: PathBuf },
     #[error("the overlay dialect writes to its first branch alone, and {} is not the first", path.display())]
     WritableBelow { path: PathBuf },
-    #[error("the branch {} is writable: it needs a work folder on the same filesystem", path.display())]
+    #[error("the branch {} is writable: it needs a work directory on the same filesystem", path.display())]
     NoWork { path: PathBuf },
-    #[error("cannot use the work folder {}: {source}", path.display())]
+    #[error("cannot use the work directory {}: {source}", path.display())]
     Work { path: PathBuf, source: io::Error },
-    #[error("the work folder {} is on another filesystem than the branch {}: put it beside the branch", work.display(), branch.display())]
+    #[error("the work directory {} is on another filesystem than the branch {}: put it beside the branch", work.display(), branch.display())]
     WorkElsewhere { work: PathBuf, branch: PathBuf },
-    #[error("{} is in use by another union: unmount that first", path.display())]
+    #[error("{} is in use by another union; unmount that first", path.display())]
     InUse { path: PathBuf },
-    #[error("the filesystem of {} is mounted read-only: give the branch as read-only, or mount it for writing", path.display())]
+    #[error("the filesystem of {} is mounted read-only; give the branch as read-only, or remount the filesystem for writing", path.display())]
     ReadOnlyFilesystem { path: PathBuf },
     #[error(
         "the filesystem of {} takes no {namespace}.* extended attributes, which mark directories ({source}): use another filesystem, or user attributes where trusted ones are not allowed",
@@ -168,10 +178,10 @@ pub enum OpenError {
     NoXattrs { path: PathBuf, namespace: &'static str, source: io::Error },
     #[error("the branch {} is not in this union", path.display())]
     NoSuchBranch { path: PathBuf },
-    #[error("there is no place {index} for a branch: the union has {count}, counted from 0")]
+    #[error("a branch cannot be inserted at {index}: the union has {count}, counted from 0")]
     NoSuchPlace { index: usize, count: usize },
-    #[error("the branch {} has open files: close them first", path.display())]
+    #[error("the branch {} has open files; close them first", path.display())]
     Busy { path: PathBuf },
-    #[error("branches of a mounted union change in the AUFS dialect alone")]
+    #[error("only an AUFS union can change its branches while mounted")]
     Fixed,
 }

@@ -1,4 +1,4 @@
-//! What goes in and out of a union's operations.
+//! The arguments and results of a union's operations.
 
 use std::ffi::OsString;
 
@@ -7,74 +7,90 @@ pub use rustix::{
     io::Errno,
 };
 
-/// The answer of an operation; an error is the number that the system call answers with.
-/// What is wrong on disk (contradicting marks, redirects that lead nowhere) is logged with its path when it is met.
+/// The result of an operation; an error is the number that the system call answers with. Damage on disk (contradicting marks,
+/// redirects that lead nowhere) is logged with its path.
 pub type Result<T> = std::result::Result<T, Errno>;
 
-/// A file or directory of the merged view, known from `lookup` until `forget`. Hard links are one node.
+/// A file or directory of the merged view, valid from its `lookup` until its last `forget`. Hard links are one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub u64);
 
 impl NodeId {
-    /// The root of the merged view; never forgotten.
+    /// The root of the merged view, valid always.
     pub const ROOT: Self = Self(1);
 }
 
-/// What sort of file a node is.
+/// A node's type, and a time in seconds and nanoseconds.
 pub use strata_sys::tree::{Kind, Time};
 
-/// A node's inode, as `stat(2)` shall show it.
+/// A node's inode, as `stat(2)` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr {
-    /// `st_ino`: stays the same over copy-up and rename, for as long as the union is open.
+    /// `st_ino`: constant over copy-up and rename while the union is open; in the overlay dialect beyond that, see
+    /// [the limitations](crate#limitations).
     pub ino: u64,
+    /// The type of file.
     pub kind: Kind,
     /// Permission bits, `0o7777`.
     pub mode: u32,
     /// 1 for merged directories, as in the kernel's overlayfs.
     pub nlink: u32,
+    /// Owner.
     pub uid: u32,
+    /// Group.
     pub gid: u32,
     /// In bytes.
     pub size: u64,
-    /// In units of 512 bytes.
+    /// Room on disk, in units of 512 bytes.
     pub blocks: u64,
+    /// Preferred size of reads and writes, in bytes.
     pub block_size: u32,
+    /// A device's major number.
     pub rdev_major: u32,
+    /// A device's minor number.
     pub rdev_minor: u32,
+    /// `st_atime`.
     pub accessed: Time,
+    /// `st_mtime`.
     pub modified: Time,
+    /// `st_ctime`.
     pub changed: Time,
+    /// Time of birth of the topmost object; `None` where its filesystem has none.
     pub born: Option<Time>,
 }
 
-/// How long an answer may be kept by who asked.
+/// How long the front may cache an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cache {
-    /// Nobody but this union changes it: until an operation through the union, or an [`Invalidation`], says otherwise.
+    /// Until an operation through the union or an [`Invalidation`] says otherwise: nobody else changes the branch.
     Long,
-    /// Ask again soon: other processes may write this branch.
+    /// For a moment: other processes may write the branch.
     Short,
 }
 
-/// A name that was found; counts as one lookup, to be given back by `forget`.
+/// The result of a lookup. It counts as one, which `forget` defaults back.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
+    /// The node that the name shows.
     pub node: NodeId,
-    /// Tells two nodes apart that had the same [`NodeId`], one after the other.
+    /// Distinguishes nodes that have the same [`NodeId`] one after the other.
     pub generation: u64,
+    /// Its attributes.
     pub attr: Attr,
+    /// How long they may be cached.
     pub cache: Cache,
 }
 
-/// Who asks: becomes the owner of what is created.
+/// The process that asks. It owns what it creates.
 #[derive(Clone, Debug)]
 pub struct Caller {
+    /// Its user.
     pub uid: u32,
+    /// Its group.
     pub gid: u32,
-    /// Taken off the mode of what is created, unless the folder has a default ACL. 0 where the caller has done so.
+    /// Cleared from the mode of what is created, unless the directory has a default ACL. 0 if the front has cleared it.
     pub umask: u32,
-    /// Further groups; used where a set-group-ID bit depends on membership.
+    /// Its supplementary groups; they decide over a set-group-ID bit.
     pub groups: Vec<u32>,
 }
 
@@ -88,53 +104,62 @@ impl Caller {
 pub enum SetTime {
     /// The clock of the filesystem below.
     Now,
+    /// This time.
     At(Time),
 }
 
-/// Whether a change of content takes set-user-ID and set-group-ID bits off the file.
+/// Whether a change of content clears the file's set-user-ID and set-group-ID bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Privileges {
-    /// The caller has `CAP_FSETID`, or the kernel above sees to it.
+    /// They stay: the caller has `CAP_FSETID`, or the kernel clears them itself.
     #[default]
     Keep,
-    /// As the kernel does for a caller without rights.
+    /// They go, as for any caller without `CAP_FSETID`.
     Clear,
 }
 
-/// What to change of an inode; `None` leaves as it is.
+/// A change of attributes; `None` leaves one as it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SetAttr {
     /// Permission bits, `0o7777`.
     pub mode: Option<u32>,
+    /// Owner.
     pub uid: Option<u32>,
+    /// Group.
     pub gid: Option<u32>,
+    /// In bytes.
     pub size: Option<u64>,
+    /// Access time.
     pub accessed: Option<SetTime>,
+    /// Modification time.
     pub modified: Option<SetTime>,
     /// Applies to `size`.
     pub privileges: Privileges,
 }
 
-/// One name in a directory.
+/// A name in a directory.
 #[derive(Clone, Debug)]
 pub struct DirEntry {
+    /// The name.
     pub name: OsString,
-    /// As `st_ino` of what it names.
+    /// `st_ino` of what it names.
     pub ino: u64,
+    /// The type of what it names.
     pub kind: Kind,
-    /// Pass this to go on after this entry.
+    /// The offset of the entry after this one.
     pub next: u64,
 }
 
-/// Whether an entry was taken by who reads a directory.
+/// The answer of a directory's reader to an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
+    /// The entry fits.
     Taken,
-    /// No room: stop, and do not count this one.
+    /// No room for the entry: listing ends before it.
     Full,
 }
 
-/// What a file's data sync covers.
+/// What a sync covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncScope {
     /// `fsync`.
@@ -143,17 +168,23 @@ pub enum SyncScope {
     Data,
 }
 
-/// What the front must drop from its caches.
+/// Something that the front must drop from its caches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invalidation {
     /// Attributes and data of a node.
     Node(NodeId),
     /// A name in a directory.
-    Entry { parent: NodeId, name: OsString },
+    Entry {
+        /// The directory.
+        parent: NodeId,
+        /// The name.
+        name: OsString,
+    },
 }
 
-/// Room on the filesystem of the writable branch (of the topmost one if there is none), as `statvfs(3)`.
+/// Room on the filesystem of the writable branch, of the topmost one if none is writable, as in `statvfs(3)`.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the fields of `struct statvfs`, spelled out")]
 pub struct StatFs {
     pub blocks: u64,
     pub blocks_free: u64,

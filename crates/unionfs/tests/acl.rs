@@ -121,7 +121,7 @@ fn shell(dir: &Path, command: &str) -> String {
     said
 }
 
-/// Runs one step; AUFS renames no merged folder, so `mv` copies there, as it does on AUFS.
+/// Runs one step; AUFS renames no merged directory, so `mv` copies there, as it does on AUFS.
 fn step(mounted: &Mounted, commands: &str) -> Vec<String> {
     let script = format!("{TOOLS}( {commands} ) 2>&1; true");
     let mut said: Vec<String> = shell(&mounted.dir.join("mnt"), &script).lines().map(str::to_owned).collect();
@@ -172,7 +172,7 @@ fn lists_are_as_on_the_kernels_overlayfs() {
 }
 
 #[test]
-fn a_default_list_where_the_work_folder_lies_does_not_get_into_files() {
+fn a_default_list_where_the_work_directory_lies_does_not_get_into_files() {
     if require::root().is_none() || !Path::new("/dev/fuse").exists() || require::program("setfacl").is_none() {
         skip!("needs root, /dev/fuse and setfacl");
     }

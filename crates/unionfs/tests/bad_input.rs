@@ -142,7 +142,7 @@ fn a_full_branch_answers_so_and_stays_whole() {
     assert_eq!((write, left, read, small), (Err(Errno::NOSPC), 0, Ok(3 << 20), Ok(())));
 }
 
-/// `up`, `work` and `low` in a folder of some filesystem.
+/// `up`, `work` and `low` in a directory of some filesystem.
 fn config_in(base: &Path, dialect: Dialect) -> Config {
     for name in ["up", "work", "low/d"] {
         fs::create_dir_all(base.join(name)).unwrap();
@@ -250,7 +250,7 @@ fn a_read_only_filesystem_is_told_at_mount_and_at_the_call() {
     }
 }
 
-/// A folder with a filesystem of the kernel mounted on it.
+/// A directory with a filesystem of the kernel mounted on it.
 struct Mounted(Scratch);
 
 impl Mounted {
@@ -297,7 +297,7 @@ fn a_filesystem_without_attributes_is_refused_where_marks_are_attributes() {
 }
 
 #[test]
-fn a_filesystem_whose_folders_tell_no_kinds_shows_the_same() {
+fn a_filesystem_whose_directories_tell_no_kinds_shows_the_same() {
     if require::root().is_none() || require::program("mkfs.ext4").is_none() {
         return;
     }
@@ -399,7 +399,7 @@ fn without_the_device_or_the_right_to_mount_the_error_says_so() {
     if Path::new("/dev/fuse").exists() {
         let user = "chown -R 1000:1000 a b mnt; setpriv --reuid 1000 --regid 1000 --clear-groups";
         let message = said(&format!("{user} ./strata-unions mount aufs dirs=a:b mnt"));
-        assert!(message.contains("mounting takes root") || message.contains("/dev/fuse"), "{message}");
+        assert!(message.contains("only root may mount") || message.contains("/dev/fuse"), "{message}");
     }
     let missing = said("./strata-unions mount aufs dirs=a:b nowhere");
     assert!(missing.contains("nowhere"), "{missing}");

@@ -14,7 +14,7 @@ const OURS: [(&str, &str); 1] = [
     ("O_TMPFILE: None", "O_TMPFILE: ENOTSUP"),
 ];
 
-fn folders() -> Scratch {
+fn directories() -> Scratch {
     let dir = scratch();
     for name in ["lower", "lower/folder", "upper", "work", "mnt"] {
         fs::create_dir(dir.join(name)).unwrap();
@@ -27,9 +27,9 @@ fn folders() -> Scratch {
     dir
 }
 
-/// What the calls answer on a mount that `command` makes, with `$D` for the folder of folders.
+/// What the calls answer on a mount that `command` makes, with `$D` for the directory of them all.
 fn answers(command: &str) -> Vec<String> {
-    let dir = folders();
+    let dir = directories();
     let at = dir.path().to_str().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/calls.py");
     let script = format!("{command}; python3 {} $D/mnt && umount $D/mnt", script.display());

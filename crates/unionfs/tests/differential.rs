@@ -345,7 +345,7 @@ fn disk_tree(root: &Path, folder: &str, tree: &mut Tree, inodes: &mut BTreeMap<S
     Ok(())
 }
 
-/// The folders of one union.
+/// The directories of one union.
 #[derive(Clone, Debug)]
 struct Dirs {
     upper: PathBuf,

@@ -125,8 +125,8 @@ fn results(output: &str) -> Results {
     results
 }
 
-/// Folders for unions on an ext4, the programs, and a folder of the filesystem itself.
-fn folders(pjdfstest: &Path, owner: u32) -> Option<LoopFs> {
+/// Directories for unions on an ext4, the programs, and a directory of the filesystem itself.
+fn directories(pjdfstest: &Path, owner: u32) -> Option<LoopFs> {
     let dir = LoopFs::ext4(128 << 20)?;
     fs::copy(PROGRAM, dir.join("strata-unions")).unwrap();
     fs::copy(pjdfstest, dir.join("pjdfstest")).unwrap();
@@ -152,7 +152,7 @@ fn folders(pjdfstest: &Path, owner: u32) -> Option<LoopFs> {
 
 /// Runs the tests on the filesystem below, on the kernel's overlayfs and on a union, and compares.
 fn compare(place: &Place, pjdfstest: &Path, owner: u32, dialect: &str, more: &str) {
-    let Some(dir) = folders(pjdfstest, owner) else { return };
+    let Some(dir) = directories(pjdfstest, owner) else { return };
     let at = dir.path().display();
     let tests =
         |path: &str, other: &str| format!("NO_COLOR=1 ./pjdfstest -c config -p {path} -s {other} || test $? = 1");

@@ -7,13 +7,13 @@ use strata_testkit::{Scratch, require, scratch, skip};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_strata-unions");
 
-/// The union's dialect, and what mounts it; `$D` is the folder of folders.
+/// The union's dialect, and what mounts it; `$D` is the directory of them all.
 const DIALECTS: [(&str, &str); 2] = [
     ("overlay", "lowerdir=$D/two:$D/one,upperdir=$D/upper,workdir=$D/work"),
     ("aufs", "dirs=$D/upper:$D/two=ro+wh:$D/one=ro+wh"),
 ];
 
-/// Two branches: a repository and links in the lower, a folder of both.
+/// Two branches: a repository and links in the lower, a directory of both.
 const BRANCHES: &str = r#"
 mkdir -p one/both one/deep/er two/both upper work mnt
 for n in $(seq 40); do head -c $((n * 997)) /dev/zero | tr '\0' "$(printf %c $n)" > one/deep/f$n; done
@@ -54,7 +54,7 @@ impl Union {
         union
     }
 
-    /// Runs a shell's commands with `$D` and `$M` as the folder of folders and the mount point; returns what they printed.
+    /// Runs a shell's commands with `$D` and `$M` as the directory of them all and the mount point; returns what they printed.
     fn sh(&self, commands: &str) -> String {
         let at = self.dir.path();
         let mut command = Command::new("sh");
@@ -87,7 +87,7 @@ impl Drop for Union {
 const LINKS: &str = "cd $M; find . -path ./repository -prune -o -type f -links +1 -printf '%i %p\\n' | sort -k2 | \
                      awk '{ names[$1] = names[$1] \" \" $2 } END { for (i in names) print names[i] }' | sort";
 
-/// Inode numbers of all names, as a listing tells them (`%i` asks `stat`, `ls -i` of a whole folder the listing).
+/// Inode numbers of all names, as a listing tells them (`%i` asks `stat`, `ls -i` of a whole directory the listing).
 fn inodes(union: &Union) -> String {
     let by_stat = union.sh("cd $M; find . -mindepth 1 -printf '%i %p\\n' | sort -k2");
     let by_listing = union.sh(
@@ -105,7 +105,7 @@ fn inodes(union: &Union) -> String {
 /// What has to be so at any time.
 fn all_agree(union: &Union, when: &str) {
     let dialect = union.mount.0;
-    // A copy into a plain folder, hard links and all; rsync finds nothing to do, by content and attributes.
+    // A copy into a plain directory, hard links and all; rsync finds nothing to do, by content and attributes.
     union.sh("rm -rf $D/copy; mkdir $D/copy; rsync -aHAX $M/ $D/copy/");
     assert_eq!(union.sh("rsync -naHAXi --checksum --delete $M/ $D/copy/"), "", "{dialect} {when}: rsync");
     // And cp's, by another way through the tree.
@@ -141,7 +141,7 @@ fn find_du_git_and_rsync_agree() {
         union.sh(CHANGES);
         let after = inodes(&union);
         all_agree(&union, "after changes");
-        // Numbers stay over copy-up, of files and of folders, for as long as the union is mounted.
+        // Numbers stay over copy-up, of files and of directories, for as long as the union is mounted.
         let number = |list: &str, name: &str| {
             list.lines().find_map(|line| line.strip_suffix(&format!(" ./{name}")).map(str::to_owned)).unwrap()
         };
@@ -149,7 +149,7 @@ fn find_du_git_and_rsync_agree() {
             assert_eq!(number(&before, name), number(&after, name), "{}: {name}", mount.0);
         }
         assert_eq!(number(&before, "deep/f6"), number(&after, "both/moved"), "{}: a file that was moved", mount.0);
-        // AUFS refuses to move a lower folder (EXDEV), so that `mv` makes another one; overlay redirects it.
+        // AUFS refuses to move a lower directory (EXDEV), so that `mv` makes another one; overlay redirects it.
         let is_moved = number(&before, "repository/d2") == number(&after, "repository/renamed");
         assert_eq!(is_moved, mount.0 == "overlay", "{}: a folder that was moved", mount.0);
         let changed = " M d1/f1\n";

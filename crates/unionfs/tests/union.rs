@@ -127,7 +127,7 @@ fn what_is_created_belongs_to_who_asked() {
     let parent = view.node("s").unwrap();
     let dir = view.union.mkdir(parent, "d".as_ref(), 0o777, &caller).unwrap().attr;
     assert_eq!((dir.gid, dir.mode), (50, 0o2755));
-    // The same over a whiteout, where the work folder makes it.
+    // The same over a whiteout, where the work directory makes it.
     base.write("low/gone", "");
     view.unlink("gone").unwrap();
     let over = make("", "gone");
@@ -135,7 +135,7 @@ fn what_is_created_belongs_to_who_asked() {
 }
 
 #[test]
-fn a_folders_gifts_are_those_that_it_has_now() {
+fn a_directories_gifts_are_those_that_it_has_now() {
     if needs_root() {
         return;
     }

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
   strata mount --list
 
 AUFS: the first branch is writable unless it says =ro; =rw, =ro and =ro+wh (read-only, its whiteouts count) may follow
-each. With remount: add:INDEX:FOLDER, append:FOLDER, prepend:FOLDER, del:FOLDER, mod:FOLDER=rw.
+each. With remount: add:INDEX:DIR, append:DIR, prepend:DIR, del:DIR, mod:DIR=rw.
 Overlay: lowerdir lowerdir+ upperdir workdir redirect_dir metacopy index xino userxattr volatile.
 Both: what any mount takes (ro nodev nosuid noexec noatime sync … and fstab's noauto, nofail, x-…), also with remount.
 In user space: passthrough=off awake=on|off threads=N log=FILE. \\, \\: and \\= stand for the characters.
@@ -39,7 +39,7 @@ pub struct Mount {
     /// With --list: `table` or `json`
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "table", requires = "list")]
     pub format: ListFormat,
-    /// What the mount table shows as the source (any word), and the folder to mount on
+    /// What the mount table shows as the source (any word), and the directory to mount on
     #[arg(value_names = ["SOURCE", "TARGET"], num_args = 1..=2)]
     pub places: Vec<PathBuf>,
     /// Do not write to the table of mounts (there is none)
@@ -78,7 +78,7 @@ pub enum ListFormat {
 A union whose process was killed answers \"transport endpoint is not connected\"; this clears it. What was synced is on
 the branches, which can be mounted again at once.")]
 pub struct Umount {
-    /// The folders that unions are mounted on
+    /// The directories that unions are mounted on
     #[arg(value_name = "TARGET", required = true)]
     pub targets: Vec<PathBuf>,
 }

@@ -84,7 +84,7 @@ pub fn mount(args: &Mount) -> anyhow::Result<()> {
     // Else the first thing that fails says it, in its own words.
     if matches!(request, Request::Mount(_)) && !has_capability(Capability::SysAdmin) {
         bail!(
-            "cannot mount on {}: mounting takes root, or a user namespace of one's own (`unshare -Urm`)",
+            "cannot mount on {}: only root may mount, or the owner of a user namespace (`unshare -Urm`)",
             target.display()
         );
     }

@@ -1,7 +1,7 @@
-//! Keeping processors awake while requests follow each other, where the mount was told to.
+//! Keeping processors from sleeping under load, for mounts that ask for it (`awake=on`).
 //!
-//! A client sleeps until it is answered, and so does its processor when it has nothing else to do; on a virtual machine
-//! waking one takes longer than most answers. Held only as long as requests come: a thread looks after that.
+//! A client sleeps until its answer comes, and so does its processor if it is idle. On a virtual machine, waking one takes longer
+//! than most answers. The setting is held only while requests come; a thread releases it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -12,11 +12,11 @@ use std::{
 
 use crate::Switch;
 
-/// As long as it is open, processors sleep no deeper than wakes them within the microseconds written to it
-/// (Linux, Documentation/power/pm_qos_interface.rst). Closed with the process, however that ends.
+/// While it is open, processors enter no state that takes longer to leave than the microseconds written to it (Linux,
+/// Documentation/power/pm_qos_interface.rst). The end of the process closes it.
 const LATENCY: &str = "/dev/cpu_dma_latency";
 
-/// Without requests for so long, they may sleep.
+/// Time without requests after which processors may sleep.
 const QUIET: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ struct State {
     /// Requests so far.
     requests: u64,
     watched: bool,
-    /// It was tried, and may not be.
+    /// Whether opening it has failed.
     denied: bool,
 }
 
@@ -44,8 +44,8 @@ impl Awake {
         Self { wanted, state: Arc::default() }
     }
 
-    /// Another of many requests came.
-    pub fn stir(&self) {
+    /// Records a request under load.
+    pub fn request(&self) {
         if self.wanted == Switch::Off {
             return;
         }
@@ -64,7 +64,7 @@ impl Awake {
         }
     }
 
-    /// No request came for a while.
+    /// Releases the setting.
     pub fn settle(&self) {
         if self.wanted == Switch::On {
             lock(&self.state).file = None;
@@ -72,7 +72,7 @@ impl Awake {
     }
 }
 
-/// `None` where that is not allowed.
+/// `None` without permission.
 fn hold() -> Option<File> {
     let mut file = OpenOptions::new().write(true).open(LATENCY).ok()?;
     file.write_all(&0_i32.to_ne_bytes()).ok()?;
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn processors_may_sleep_when_nobody_asks() {
         let awake = Awake::new(Switch::On);
-        awake.stir();
+        awake.request();
         let held = lock(&awake.state).file.is_some();
         if !held {
             strata_testkit::skip!("needs the right to write /dev/cpu_dma_latency");
@@ -108,7 +108,7 @@ mod tests {
             std::thread::sleep(QUIET);
         }
         assert!(lock(&awake.state).file.is_none());
-        awake.stir();
+        awake.request();
         assert!(lock(&awake.state).file.is_some());
         awake.settle();
         assert!(lock(&awake.state).file.is_none());
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn they_are_left_alone_unless_wanted() {
         let awake = Awake::new(Switch::Off);
-        awake.stir();
+        awake.request();
         assert!(lock(&awake.state).file.is_none());
     }
 }

@@ -1,28 +1,28 @@
-//! Who asks, as far as the kernel tells.
+//! The process behind a request.
 
 use crate::{Caller, NodeId, Privileges, Result, SetAttr};
 
 use super::Front;
 
-/// On a file: the bit that a caller outside its group may not set, and that bit where the group may execute the file.
+/// The set-group-ID bit, which a caller outside a file's group may not set, and its combination with group execution.
 const GROUP_ID: u32 = 0o2000;
 const GROUP_ID_EXEC: u32 = 0o2010;
 
 impl Front {
-    /// Who makes a file with `mode`.
+    /// Returns the caller that creates a file with `mode`.
     pub(super) fn caller(request: &fuser::Request, umask: u32, mode: u32) -> Caller {
-        // They matter for set-group-ID alone, and looking them up takes time.
+        // Groups matter for set-group-ID alone, and reading them takes time.
         let groups = if mode & GROUP_ID_EXEC == GROUP_ID_EXEC { groups(request.pid()) } else { Vec::new() };
         Caller { uid: request.uid(), gid: request.gid(), umask, groups }
     }
 
-    /// Who has no right to keep set-user-ID bits when writing; an approximation where the kernel does not tell.
+    /// Whether a write clears set-ID bits. The kernel does not pass capabilities, so root keeps them and nobody else does.
     pub(super) fn privileges(request: &fuser::Request) -> Privileges {
         if request.uid() == 0 { Privileges::Keep } else { Privileges::Clear }
     }
 
-    /// Takes set-group-ID off a file whose access list was set by somebody outside its group, as the kernel's filesystems do. It
-    /// asks for that only in a form of the request that the crate which speaks FUSE does not know.
+    /// Clears set-group-ID on a file after a caller outside its group has set an access list, as the kernel's filesystems do. The
+    /// kernel requests it only in a form of SETXATTR that fuser does not support.
     pub(super) fn settle_group_id(&self, request: &fuser::Request, node: NodeId) -> Result<()> {
         if request.uid() == 0 {
             return Ok(());
@@ -36,7 +36,7 @@ impl Front {
     }
 }
 
-/// The further groups of a process; none if it is not to be seen from here.
+/// Returns the supplementary groups of a process; none if it is in another PID namespace.
 fn groups(process: u32) -> Vec<u32> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();

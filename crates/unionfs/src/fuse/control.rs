@@ -1,21 +1,21 @@
-//! What a mounted union tells about itself, and takes as orders: extended attributes of its root that are on no disk.
+//! Extended attributes of the root, on no disk, that describe a mounted union and change it.
 //!
-//! They work in any mount namespace and need no socket. `strata.union.N` is the N-th piece of the description;
-//! `strata.union.change` takes one change of branches.
+//! They work from any mount namespace and need no socket. `strata.union.N` is the N-th piece of the description; writing
+//! `strata.union.change` makes one change of branches.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
-use crate::mount::wire;
+use crate::mount::fields;
 
 /// Prefix of the description's pieces.
 pub(crate) const DESCRIPTION: &str = "strata.union.";
-/// Written with a change of branches.
+/// Takes a change of branches.
 pub(crate) const CHANGE: &str = "strata.union.change";
-/// Bytes in a piece. The kernel allows 64 KiB to a value.
+/// Bytes of a piece. The kernel limits values to 64 KiB.
 pub(crate) const PIECE: usize = 32 << 10;
 
-/// Returns piece `name` of a description, if it is the name of one; an empty piece is past the end.
-pub(super) fn piece(name: &OsStr, description: impl FnOnce() -> wire::Fields) -> Option<Vec<u8>> {
+/// Returns a piece of the description, empty past the end; `None` if `name` is no piece's.
+pub(super) fn piece(name: &OsStr, description: impl FnOnce() -> fields::Fields) -> Option<Vec<u8>> {
     let number: usize =
         std::str::from_utf8(name.as_bytes().strip_prefix(DESCRIPTION.as_bytes())?).ok()?.parse().ok()?;
     let all = description().encode();

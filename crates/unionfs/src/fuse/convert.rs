@@ -1,4 +1,4 @@
-//! Between the union's types and the kernel's.
+//! Conversion between the union's types and fuser's.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,9 +6,9 @@ use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
 
 use crate::{Attr, Cache, Errno, Kind, OFlags, SetTime, Time};
 
-/// How long the kernel keeps what nobody else changes.
+/// How long the kernel caches what only this union changes.
 const LONG: Duration = Duration::from_secs(3600);
-/// And what another process may change.
+/// How long it caches what another process may change.
 const SHORT: Duration = Duration::from_secs(1);
 
 pub(super) fn keep(cache: Cache) -> Duration {
@@ -55,7 +55,7 @@ pub(super) fn attr(attr: &Attr, id: u64) -> FileAttr {
     }
 }
 
-/// The answer for a name that is not there.
+/// The answer for an absent name.
 pub(super) fn nothing() -> FileAttr {
     FileAttr {
         ino: INodeNo(0),
@@ -81,7 +81,7 @@ fn encode_device(major: u32, minor: u32) -> u32 {
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
-/// The reverse, as `stat(2)` has it.
+/// The inverse; the result is as in `stat(2)`.
 pub(super) fn decode_device(device: u32) -> u64 {
     rustix::fs::makedev((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00))
 }
@@ -92,8 +92,7 @@ fn to_system(time: Time) -> SystemTime {
     base.and_then(|base| base.checked_add(Duration::from_nanos(time.nanos.into()))).unwrap_or(UNIX_EPOCH)
 }
 
-/// The kernel's seconds and nanoseconds again. For times before 1970 fuser puts seconds and nanoseconds, each as it
-/// came, on the far side of the epoch.
+/// Restores the kernel's seconds and nanoseconds. For times before 1970, fuser subtracts both from the epoch.
 fn from_system(time: SystemTime) -> Time {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => Time { secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() },
@@ -112,7 +111,7 @@ pub(super) fn set_time(time: Option<TimeOrNow>) -> Option<SetTime> {
     })
 }
 
-/// Flags of an open call, without what the kernel sees to itself. `O_DIRECT` is one: our buffers need not be aligned.
+/// The flags of an open call that concern the union. The kernel handles the others, `O_DIRECT` too: our buffers are not aligned.
 pub(super) fn open_flags(flags: i32) -> OFlags {
     let kept = OFlags::RWMODE | OFlags::TRUNC | OFlags::EXCL | OFlags::APPEND;
     OFlags::from_bits_truncate(flags as u32) & kept

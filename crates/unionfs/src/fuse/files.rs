@@ -1,7 +1,7 @@
-//! Open files and directories, and which of them the kernel reads and writes by itself.
+//! Open files, and which of them use passthrough.
 //!
-//! While an inode has an open file in passthrough, the kernel refuses one that goes through its page cache, and the
-//! reverse; and all in passthrough must name one backing file. So the first open of a node decides for those beside it.
+//! The kernel refuses to mix passthrough and the page cache among the open files of an inode, and all in passthrough must have one
+//! backing file. So the first open of a node decides for the others.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use fuser::BackingId;
 
 use crate::{Errno, Handle, NodeId, Result, Union};
 
-/// Numbered places.
+/// Numbered slots.
 #[derive(Debug)]
 pub(super) struct Slab<T>(RwLock<Places<T>>);
 
@@ -69,12 +69,12 @@ pub(super) struct OpenFile {
     backing: Option<Arc<BackingId>>,
 }
 
-/// How an open file's data travels.
+/// The path of an open file's data.
 #[derive(Debug)]
 pub(super) enum Way {
-    /// Through the kernel's page cache and us. `keep`: what the cache holds is still right.
+    /// The page cache and this process. `keep` if the cached pages are still valid.
     Cached { keep: bool },
-    /// Between the kernel and this file alone.
+    /// The kernel reads and writes this file directly.
     Passthrough(Arc<BackingId>),
 }
 
@@ -92,13 +92,13 @@ pub(super) struct Files {
     nodes: Mutex<HashMap<NodeId, Opens>>,
 }
 
-/// What passthrough is allowed for.
+/// The files that may use passthrough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Through {
     Nothing,
-    /// Files of the writable branch: they stay where they are.
+    /// Those of the writable branch, which never move.
     Writable,
-    /// All files: nothing is ever copied up.
+    /// All: nothing is ever copied up.
     All,
 }
 
@@ -107,7 +107,7 @@ impl Files {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers an open file; `open_backing` asks the kernel for a number of its own for the file below.
+    /// Registers an open file. `open_backing` registers the file below with the kernel.
     pub fn open(
         &self,
         union: &Union,
@@ -137,7 +137,7 @@ impl Files {
             }
             None => {
                 opens.cached += 1;
-                // A file that was open in passthrough before may have changed behind the page cache.
+                // Passthrough may have changed the file behind the page cache.
                 Way::Cached { keep: through == Through::Nothing || !handle.is_settled() }
             }
         };
@@ -145,7 +145,7 @@ impl Files {
         (self.slab.put(Arc::new(OpenFile { handle, backing })), way)
     }
 
-    /// Ends an open file.
+    /// Releases an open file.
     pub fn release(&self, place: u64) {
         let Some(file) = self.slab.take(place) else { return };
         let node = file.handle.node();

@@ -1,6 +1,6 @@
-//! The kernel's numbers for nodes, and how often it holds each.
+//! The kernel's node numbers, and its lookup counts.
 //!
-//! The kernel's number of a node is the inode number that `stat` shows: FUSE as spoken here has no second one.
+//! A node's number is the inode number that `stat` shows: fuser sends one number as both.
 
 use std::{
     collections::HashMap,
@@ -11,13 +11,13 @@ use fuser::INodeNo;
 
 use crate::NodeId;
 
-/// Numbers from here on are made up, for nodes whose own number another node has.
+/// Made-up numbers start here. A node gets one if another node has its inode number.
 const MADE_UP: u64 = 1 << 63;
 
 /// The root's number, whatever its inode number.
 pub(super) const ROOT: u64 = 1;
 
-/// What the kernel knows of nodes.
+/// The nodes that the kernel holds.
 #[derive(Debug, Default)]
 pub(super) struct Ids(Mutex<State>);
 
@@ -26,7 +26,7 @@ struct State {
     nodes: HashMap<u64, NodeId>,
     /// By [`NodeId`].
     slots: Vec<Slot>,
-    /// Deleted nodes that the kernel has not given back yet, though their number is another's by now.
+    /// Deleted nodes that the kernel still holds while another node has their number.
     ghosts: Vec<Ghost>,
     made_up: u64,
     generation: u32,
@@ -46,7 +46,7 @@ struct Ghost {
     count: u64,
 }
 
-/// A node as the kernel shall name it.
+/// The kernel's name of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     pub id: u64,
@@ -88,7 +88,7 @@ impl Ids {
                 state.made_up += 1;
                 id = MADE_UP | state.made_up;
             }
-            // Another thread may have entered it meanwhile.
+            // Another thread may have added it meanwhile.
             if state.slots[index].count == 0 {
                 state.slots[index] = Slot { id, count: 0, generation };
                 state.nodes.insert(id, node);
@@ -99,19 +99,19 @@ impl Ids {
         Name { id: slot.id, generation: slot.generation.into() }
     }
 
-    /// A number that names no node, for a name whose lookup fails.
+    /// Returns a number of no node, for a name whose lookup fails.
     pub fn placeholder(&self) -> INodeNo {
         let mut state = self.state();
         state.made_up += 1;
         INodeNo(MADE_UP | state.made_up)
     }
 
-    /// The node of a number.
+    /// Returns the node of a number.
     pub fn node(&self, id: u64) -> Option<NodeId> {
         if id == ROOT { Some(NodeId::ROOT) } else { self.state().nodes.get(&id).copied() }
     }
 
-    /// The number of a node that the kernel holds.
+    /// Returns the number of a node that the kernel holds.
     pub fn id(&self, node: NodeId) -> Option<u64> {
         if node == NodeId::ROOT {
             return Some(ROOT);
@@ -120,7 +120,7 @@ impl Ids {
         state.slots.get(node.0 as usize).filter(|slot| slot.count > 0).map(|slot| slot.id)
     }
 
-    /// Takes back lookups; calls `release` with what each node loses.
+    /// Takes lookups back; calls `release` with each node's share.
     pub fn forget(&self, id: u64, mut count: u64, mut release: impl FnMut(NodeId, u64)) {
         if id == ROOT {
             return;
@@ -155,7 +155,7 @@ impl Ids {
         }
     }
 
-    /// Takes back one lookup of an answer that was not sent.
+    /// Takes back the lookup of an answer that was not sent.
     pub fn leave(&self, node: NodeId) {
         if let Some(id) = self.id(node) {
             self.forget(id, 1, |_, _| {});

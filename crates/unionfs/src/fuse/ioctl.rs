@@ -8,7 +8,7 @@ const SET_FLAGS: [u32; 2] = [0x4008_6602, 0x4004_6602];
 const GET_EXTENDED: u32 = 0x801c_581f;
 const SET_EXTENDED: u32 = 0x401c_5820;
 
-/// Carries out a call; returns what it gives back, `room` bytes at most. `ENOTTY` for a call that is not known.
+/// Carries out a call; returns what it defaults back, `room` bytes at most. `ENOTTY` for a call that is not known.
 pub(super) fn answer(union: &Union, node: NodeId, command: u32, input: &[u8], room: u32) -> Result<Vec<u8>> {
     let room = room as usize;
     match command {

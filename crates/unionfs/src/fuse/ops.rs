@@ -1,4 +1,4 @@
-//! The kernel's requests, each in terms of the union.
+//! The kernel's requests, answered from the union.
 
 use std::{
     cell::RefCell,
@@ -27,11 +27,11 @@ use crate::{
     Cache, Dialect, Entry, Errno, Fill, Handle, NodeId, Privileges, RenameFlags, Result, SetAttr, SyncScope, XattrFlags,
 };
 
-/// Offsets of `.` and `..`, which come before the union's own entries.
+/// Number of offsets for `.` and `..`, which precede the union's entries.
 const DOTS: u64 = 2;
 
 thread_local! {
-    /// What reads go through; grows to the largest read.
+    /// The buffer of reads; grows to the largest one.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -51,7 +51,7 @@ impl Front {
         Ok(Arc::clone(&self.files.slab.get(file.0)?.handle))
     }
 
-    /// How long attributes are good for.
+    /// How long the kernel may cache attributes.
     fn keep(&self) -> Duration {
         convert::keep(self.absent())
     }
@@ -83,10 +83,10 @@ impl Front {
         let (mode, umask) = modes;
         let caller = Self::caller(request, umask, mode);
         match self.union.create(parent, name, mode & 0o7777, convert::open_flags(flags), &caller) {
-            // Somebody was faster.
+            // Another process was faster.
             Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => {
                 let entry = self.union.lookup(parent, name)?;
-                // The kernel has no name for it yet, so that nothing can be handed over.
+                // The kernel has no inode yet to store content in.
                 match self.union.open_kept(entry.node, convert::open_flags(flags), &|_| false) {
                     Ok(handle) => Ok((entry, handle)),
                     Err(error) => {
@@ -99,7 +99,7 @@ impl Front {
         }
     }
 
-    /// `.` and `..` from `offset` on; `add` returns whether there is no room.
+    /// Adds `.` and `..` from `offset` on; `add` returns true if there is no room.
     fn dots(
         &self,
         dir: INodeNo,
@@ -119,7 +119,7 @@ impl Front {
 
     fn copy(&self, from: (FileHandle, u64), to: (FileHandle, u64), len: u64) -> Result<usize> {
         let (source, target) = (self.handle(from.0)?, self.handle(to.0)?);
-        // A reply counts in 32 bits.
+        // The reply's count has 32 bits.
         let len = usize::try_from(len.min(1 << 30)).unwrap_or(1 << 30);
         self.union.copy_file_range(&source, from.1, &target, to.1, len)
     }
@@ -132,7 +132,7 @@ impl Filesystem for Front {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         let parent = match self.node(parent) {
             Ok(parent) => parent,
             Err(error) => return reply.error(errno(error)),
@@ -151,7 +151,7 @@ impl Filesystem for Front {
     }
 
     fn getattr(&self, _: &Request, id: INodeNo, file: Option<FileHandle>, reply: ReplyAttr) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         let handle = file.and_then(|file| self.handle(file).ok());
         match self.node(id).and_then(|node| self.union.attr(node, handle.as_deref())) {
             Ok(attr) => reply.attr(&self.keep(), &self.attr(id, &attr)),
@@ -177,7 +177,7 @@ impl Filesystem for Front {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         let change = SetAttr {
             mode: mode.map(|mode| mode & 0o7777),
             uid,
@@ -194,7 +194,7 @@ impl Filesystem for Front {
     }
 
     fn readlink(&self, _: &Request, id: INodeNo, reply: ReplyData) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         match self.node(id).and_then(|node| self.union.read_link(node)) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(error) => reply.error(errno(error)),
@@ -219,18 +219,18 @@ impl Filesystem for Front {
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         let caller = Self::caller(request, umask, 0);
         self.entry(reply, self.node(parent).and_then(|parent| self.union.mkdir(parent, name, mode & 0o7777, &caller)));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         empty(reply, self.node(parent).and_then(|parent| self.union.unlink(parent, name)));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         empty(reply, self.node(parent).and_then(|parent| self.union.rmdir(parent, name)));
     }
 
@@ -265,7 +265,7 @@ impl Filesystem for Front {
     }
 
     fn open(&self, request: &Request, id: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         let result = self.node(id).and_then(|node| {
             let handle = self.open_node(id, node, flags.0)?;
             if flags.0 & libc::O_TRUNC != 0 && Self::privileges(request) == Privileges::Clear {
@@ -296,7 +296,7 @@ impl Filesystem for Front {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         let made = self.node(parent).and_then(|parent| self.create_file(request, parent, name, (mode, umask), flags));
         let (entry, handle) = match made {
             Ok(made) => made,
@@ -324,7 +324,7 @@ impl Filesystem for Front {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         BUFFER.with_borrow_mut(|buffer| {
             let size = size as usize;
             if buffer.len() < size {
@@ -349,7 +349,7 @@ impl Filesystem for Front {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         let privileges =
             if how.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) { Privileges::Clear } else { Privileges::Keep };
         match self.handle(file).and_then(|handle| self.union.write(&handle, offset, data, privileges)) {
@@ -359,7 +359,7 @@ impl Filesystem for Front {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        // The kernel does not ask again.
+        // The kernel sends no further FLUSH.
         reply.error(fuser::Errno::ENOSYS);
     }
 
@@ -373,8 +373,8 @@ impl Filesystem for Front {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let _answering = self.linger.answering();
-        // Nobody waits for what comes after.
+        let _answering = self.busy_poll.answering();
+        // The client does not wait for the release.
         reply.ok();
         self.files.release(file.0);
     }
@@ -386,7 +386,7 @@ impl Filesystem for Front {
 
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         if self.settings.dialect != Dialect::Aufs {
-            // The kernel does not ask again, and keeps listings. That is for good, so where branches may come it is not said.
+            // The kernel then sends no further OPENDIR, and caches listings for good. Not in AUFS, where branches may change.
             return reply.error(fuser::Errno::ENOSYS);
         }
         let long = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
@@ -395,7 +395,7 @@ impl Filesystem for Front {
     }
 
     fn readdir(&self, _: &Request, id: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         let result = self.node(id).and_then(|node| {
             if self.dots(id, node, offset, |ino, next, name| reply.add(ino, next, fuser::FileType::Directory, name)) {
                 return Ok(());
@@ -415,10 +415,10 @@ impl Filesystem for Front {
     }
 
     fn readdirplus(&self, _: &Request, id: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         let result = self.node(id).and_then(|node| {
             let dot = FileAttr { kind: fuser::FileType::Directory, ..convert::nothing() };
-            // The kernel takes a name and no more from these.
+            // The kernel uses only the name.
             let full = self.dots(id, node, offset, |ino, next, name| {
                 let attr = FileAttr { ino, ..dot };
                 reply.add(ino, next, name, &Duration::ZERO, &attr, Generation(0))
@@ -428,7 +428,7 @@ impl Filesystem for Front {
             }
             self.union.read_dir_plus(node, offset.saturating_sub(DOTS), &mut |shown, entry| {
                 let Some(entry) = entry else {
-                    // The kernel believes this for no time at all: who asks for the name gets the error of its lookup.
+                    // The entry expires at once: a request for the name gets its lookup's error.
                     let attr = FileAttr {
                         ino: self.ids.placeholder(),
                         kind: convert::file_type(shown.kind),
@@ -493,13 +493,13 @@ impl Filesystem for Front {
                 return self.change(request, value);
             }
             self.union.set_xattr(node, name, value, XattrFlags::from_bits_retain(flags as u32))?;
-            if name.as_bytes() == crate::acl::ACCESS { self.settle_group_id(request, node) } else { Ok(()) }
+            if name.as_bytes() == crate::core::acl::ACCESS { self.settle_group_id(request, node) } else { Ok(()) }
         });
         empty(reply, result);
     }
 
     fn getxattr(&self, _: &Request, id: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let _answering = self.linger.answering();
+        let _answering = self.busy_poll.answering();
         let result = self.node(id).and_then(|node| {
             if node == NodeId::ROOT
                 && let Some(piece) = control::piece(name, || self.description())

@@ -1,4 +1,4 @@
-//! Results as the kernel's replies.
+//! Replies with results.
 
 use fuser::{ReplyEmpty, ReplyXattr};
 
@@ -12,7 +12,7 @@ pub(super) fn empty(reply: ReplyEmpty, result: Result<()>) {
     }
 }
 
-/// An attribute's value, or its size for one who asks with no room.
+/// Replies with an attribute's value, or with its size if `size` is 0.
 pub(super) fn value(reply: ReplyXattr, size: u32, result: Result<Vec<u8>>) {
     match result {
         Ok(value) if size == 0 => reply.size(value.len() as u32),

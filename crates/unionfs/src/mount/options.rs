@@ -1,4 +1,4 @@
-//! The words of `-o`, as AUFS and overlayfs have them. What is not honoured is refused, with the reason.
+//! The options of `-o`, as AUFS and overlayfs spell them. An option that is not supported is refused with the reason.
 
 mod aufs;
 mod general;
@@ -15,38 +15,42 @@ pub use general::{Flags, divide};
 use super::{Change, Mount, MountFlags};
 use crate::{Config, Dialect, Options, Switch, Xattrs};
 
-/// The words that the options are in.
+/// The filesystem whose options are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Words {
+    /// AUFS.
     Aufs,
+    /// The kernel's overlayfs.
     Overlay,
 }
 
-/// What `-o` asks for.
+/// A parsed `-o`.
 #[derive(Clone, Debug)]
 pub enum Request {
+    /// A new mount.
     Mount(Box<Mount>),
-    /// `remount`: what to change of a mounted union.
+    /// `remount`: changes of a mounted union.
     Remount(Box<Remount>),
 }
 
-/// What a remount asks for.
+/// The changes of a remount.
 #[derive(Clone, Debug)]
 pub struct Remount {
-    /// Of the branches, one after the other.
+    /// Changes of branches, in order.
     pub changes: Vec<Change>,
-    /// Of the mount.
+    /// Changes of the mount flags.
     pub flags: Flags,
-    /// Options that cannot be changed. `mount` repeats those in fstab and in the table of mounts, so they are fine where they hold already.
+    /// Options that cannot change. `mount` repeats them from fstab and the mount table, so they may have their present values.
     pub repeated: Vec<OsString>,
 }
 
-/// An option that is not honoured.
+/// An option that is not supported.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the option `{option}` {reason}")]
 pub struct OptionError {
+    /// The option.
     pub option: String,
-    /// Goes on after the option's name.
+    /// The reason, which continues the sentence that the option's name begins.
     pub reason: String,
 }
 
@@ -56,7 +60,7 @@ impl OptionError {
     }
 }
 
-/// What has been read so far.
+/// The options parsed so far.
 struct Draft {
     mount: Mount,
     upper: Option<PathBuf>,
@@ -64,14 +68,14 @@ struct Draft {
     flags: Flags,
 }
 
-/// Whether options ask to change what is mounted.
+/// Whether options include `remount`.
 pub fn is_remount(options: &OsStr) -> bool {
     split(options.as_bytes(), b',').contains(&b"remount".as_slice())
 }
 
-/// Reads the options of a mount; without `words` they are told apart by what they name.
+/// Parses the options of a mount; without `words`, the options themselves tell the filesystem.
 ///
-/// Several `-o` are joined by commas. `\,`, `\:` and `\=` stand for the characters themselves, as the kernel has it.
+/// Several `-o` are joined by commas. `\,`, `\:` and `\=` stand for the characters themselves, as in the kernel.
 pub fn parse(words: Option<Words>, options: &OsStr, source: &OsStr) -> Result<Request, OptionError> {
     let list: Vec<&[u8]> = split(options.as_bytes(), b',').into_iter().filter(|option| !option.is_empty()).collect();
     let words = match words {
@@ -93,7 +97,7 @@ pub fn parse(words: Option<Words>, options: &OsStr, source: &OsStr) -> Result<Re
         {
             draft.changes.push(change);
         } else {
-            // Whether it is one at all, and what it says, must be known.
+            // Checks that the option exists and has a valid value.
             Draft::new(words).read(words, option)?;
             repeated.push(OsString::from_vec(option.to_vec()));
         }
@@ -103,21 +107,20 @@ pub fn parse(words: Option<Words>, options: &OsStr, source: &OsStr) -> Result<Re
     }
     draft.mount.flags = draft.flags.over(MountFlags::empty());
     match words {
-        Words::Aufs if draft.mount.union.branches.is_empty() => Err(OptionError::new(
-            b"dirs",
-            "is missing: dirs=FOLDER[=rw|=ro]:FOLDER… names the branches, the topmost first",
-        )),
+        Words::Aufs if draft.mount.union.branches.is_empty() => {
+            Err(OptionError::new(b"dirs", "is missing: dirs=DIR[=rw|=ro]:DIR… names the branches, the topmost first"))
+        }
         Words::Aufs => Ok(Request::Mount(Box::new(draft.mount))),
         Words::Overlay => overlay::finish(draft),
     }
 }
 
-/// Whether an option is for a union in user space alone: the kernel's has no such thing.
+/// Whether an option concerns unions in user space alone.
 pub fn is_of_ours(option: &[u8]) -> bool {
     matches!(pair(option), (b"passthrough" | b"awake" | b"threads" | b"log", Some(_)))
 }
 
-/// Refuses the first of the `repeated` options of a remount that says other than what holds in `mounted`.
+/// Refuses the first of the `repeated` options of a remount that differs from `mounted`.
 pub(super) fn check_repeated(mounted: &Mount, repeated: &[OsString]) -> Result<(), OptionError> {
     let words = match mounted.union.dialect {
         Dialect::Aufs => Words::Aufs,
@@ -130,15 +133,15 @@ pub(super) fn check_repeated(mounted: &Mount, repeated: &[OsString]) -> Result<(
         draft.read(words, option.as_bytes())?;
         let given = draft.mount.union.branches.iter().map(|branch| &branch.path).chain(&draft.upper);
         let mut known = mounted.union.branches.iter().map(|branch| place(&branch.path));
-        for folder in given {
-            if !known.any(|known| known == place(folder)) {
+        for dir in given {
+            if !known.any(|known| known == place(dir)) {
                 let reason = match words {
                     Words::Aufs => {
-                        "names a folder that is no branch of the mounted union, or not in its place: a remount changes branches by \
+                        "names a directory that is no branch of the mounted union, or not in its place: a remount changes branches by \
                          add:, del:, mod:, append: and prepend: (`mount` repeats what fstab says, unless it is given the source too)"
                     }
                     Words::Overlay => {
-                        "names a folder that is no layer of the mounted union: unmount it and mount it anew"
+                        "names a directory that is no layer of the mounted union: unmount it and mount it anew"
                     }
                 };
                 return Err(OptionError::new(option.as_bytes(), reason));
@@ -183,7 +186,7 @@ impl Draft {
         Self { mount: Mount::new(config), upper: None, changes: Vec::new(), flags: Flags::default() }
     }
 
-    /// Reads one option of the union; no flag.
+    /// Parses one option that is no flag.
     fn read(&mut self, words: Words, option: &[u8]) -> Result<(), OptionError> {
         let (name, value) = pair(option);
         let known = match words {
@@ -197,15 +200,15 @@ impl Draft {
     }
 }
 
-/// The options of a union in user space. `false` if it is none.
+/// Parses an option of unions in user space; `false` for others.
 fn ours(mount: &mut Mount, name: &[u8], value: Option<&[u8]>) -> Result<bool, OptionError> {
     match (name, value) {
-        // What the kernel shows of such mounts, and `mount` repeats; all of it holds anyway.
+        // The kernel shows these of a FUSE mount and `mount` repeats them; they hold always.
         (b"allow_other" | b"default_permissions", None) => {}
         (b"user_id", Some(id)) if id == strata_sys::process::effective_uid().to_string().as_bytes() => {}
         (b"group_id", Some(id)) if id == strata_sys::process::effective_gid().to_string().as_bytes() => {}
         (b"user_id" | b"group_id", _) => {
-            return Err(OptionError::new(name, "is not honoured: a union is of whoever mounts it"));
+            return Err(OptionError::new(name, "is not supported: a union is of whoever mounts it"));
         }
         (b"passthrough", Some(_)) => mount.passthrough = switch(name, value)?,
         (b"awake", Some(_)) => mount.awake = switch(name, value)?,
@@ -229,7 +232,7 @@ fn guess(list: &[&[u8]]) -> Result<Words, OptionError> {
             _ => {}
         }
     }
-    Err(OptionError::new(b"lowerdir", "is missing, and `dirs` too: one of them names the folders of the union"))
+    Err(OptionError::new(b"lowerdir", "is missing, and `dirs` too: one of them names the directories of the union"))
 }
 
 fn switch(name: &[u8], value: Option<&[u8]>) -> Result<Switch, OptionError> {
@@ -265,7 +268,7 @@ fn split(text: &[u8], separator: u8) -> Vec<&[u8]> {
     parts
 }
 
-/// Takes backslashes off.
+/// Removes backslashes.
 fn unescape(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.iter();

@@ -1,4 +1,4 @@
-//! The process behind a mount: this program again, under another name and on its own.
+//! The process behind a mount: this program, re-executed under another name.
 
 use std::{
     fs::File,
@@ -8,27 +8,27 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Mount, MountError, MountInfo, decode, encode, serve, table, wire::Fields};
+use super::{Mount, MountError, MountInfo, decode, encode, fields::Fields, mounted, serve};
 
-/// Its first argument, by which it knows itself.
+/// Its argument 0, by which it recognizes itself.
 pub(super) const NAME: &str = "strata-union";
 
-/// Becomes the process of a union and never returns, if it was started as one; else returns at once.
+/// Runs the process of a union and never returns if the program was started as one; returns at once otherwise.
 ///
-/// A program that calls [`spawn`] calls this first of all in `main`, before it has threads or reads arguments.
+/// A program that calls [`spawn`] calls this at the start of `main`, before it starts threads or reads arguments.
 pub fn init() {
     if std::env::args_os().next().is_some_and(|name| name == NAME) {
         std::process::exit(main());
     }
 }
 
-/// Mounts a union that a process of its own serves, and returns when it answers.
+/// Mounts a union that a process of its own serves, and returns once it answers.
 ///
 /// The process leaves the caller's session, works in `/`, and ends when the union is unmounted; see [`super::unmount`].
-/// If it is killed, the mount is left, answers `ENOTCONN`, and `unmount` takes it away; what was synced is on the branches.
+/// If the process is killed, the mount remains and answers `ENOTCONN` until `unmount` removes it. Synced data is on the branches.
 pub fn spawn(mount: &Mount, mountpoint: &Path) -> Result<MountInfo, MountError> {
     let start = |source| MountError::Start { source };
-    let target = table::resolve(mountpoint)?;
+    let target = mounted::resolve(mountpoint)?;
     let configuration = encode(mount, &target).map_err(start)?;
     let mut child = Command::new("/proc/self/exe")
         .arg0(NAME)
@@ -41,7 +41,7 @@ pub fn spawn(mount: &Mount, mountpoint: &Path) -> Result<MountInfo, MountError> 
         .spawn()
         .map_err(start)?;
     if let Some(mut input) = child.stdin.take() {
-        // It may have ended already; what it says then is read below.
+        // A process that has ended already has written its report.
         _ = input.write_all(&configuration);
     }
     let mut report = Vec::new();
@@ -50,9 +50,9 @@ pub fn spawn(mount: &Mount, mountpoint: &Path) -> Result<MountInfo, MountError> 
     }
     let report = Fields::decode(&report).unwrap_or_default();
     if report.get("ready").is_some() {
-        // Whenever it ends, this process takes note; it does not stay as a zombie of a caller that lives long.
+        // Reaps the process in a long-lived caller.
         std::thread::Builder::new().name("union".into()).spawn(move || child.wait()).map_err(start)?;
-        return table::find(&target)?.ok_or(MountError::NotMounted { path: target });
+        return mounted::find(&target)?.ok_or(MountError::NotMounted { path: target });
     }
     let status = child.wait().map_err(start)?;
     let message = match report.text("error") {
@@ -65,8 +65,8 @@ pub fn spawn(mount: &Mount, mountpoint: &Path) -> Result<MountInfo, MountError> 
 fn log(mount: &Mount) -> Result<Stdio, MountError> {
     let Some(path) = &mount.log else { return Ok(Stdio::null()) };
     let open = || {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir)?;
         }
         File::options().create(true).append(true).open(path)
     };
@@ -95,12 +95,12 @@ fn main() -> i32 {
     }
 }
 
-/// Reports to who started this process, once; then lets go of its descriptors.
+/// Reports to the parent, once, and closes the pipe.
 fn say(name: &str, text: &str) {
     let mut fields = Fields::default();
     fields.put(name, text);
     let mut out = io::stdout().lock();
-    // Nobody may be listening any more.
+    // The parent may have ended.
     _ = out.write_all(&fields.encode());
     _ = out.flush();
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
@@ -109,7 +109,7 @@ fn say(name: &str, text: &str) {
     }
 }
 
-/// Sees to it that a signal to end takes the mount along.
+/// Unmounts on `SIGTERM` and `SIGINT`.
 pub(super) fn unmount_on_signal(target: &Path) -> Result<(), MountError> {
     let start = |source| MountError::Start { source };
     let mut signals = signal_hook::iterator::Signals::new([libc::SIGTERM, libc::SIGINT]).map_err(start)?;
@@ -118,7 +118,7 @@ pub(super) fn unmount_on_signal(target: &Path) -> Result<(), MountError> {
         .name("signals".into())
         .spawn(move || {
             for _ in signals.forever() {
-                // Files that are open still are served to their end.
+                // Open files are served until they are closed.
                 _ = rustix::mount::unmount(&target, rustix::mount::UnmountFlags::DETACH);
             }
         })

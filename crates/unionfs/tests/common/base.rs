@@ -11,7 +11,7 @@ use strata_unionfs::{Access, Branch, Config, Dialect, Options, SetAttr, Xattrs};
 
 use super::View;
 
-/// A folder with branches `up`, `work`, `low`, and so on, and how to open them.
+/// A directory with branches `up`, `work`, `low`, and so on, and how to open them.
 pub struct Base {
     pub temp: tempfile::TempDir,
     pub dialect: Dialect,

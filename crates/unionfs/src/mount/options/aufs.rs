@@ -1,9 +1,9 @@
-//! The options of AUFS that mean something here.
+//! AUFS's options.
 
 use super::{Draft, OptionError, path, split};
-use crate::{Access, Branch, mount::Change, mount::wire};
+use crate::{Access, Branch, mount::Change, mount::fields};
 
-/// Reads one option; `false` if it is none of AUFS's.
+/// Parses one option; `false` if it is none of AUFS's.
 pub(super) fn read(draft: &mut Draft, name: &[u8], value: Option<&[u8]>, option: &[u8]) -> Result<bool, OptionError> {
     if let Some(list) = branch_list(name, value, option) {
         let given = &mut draft.mount.union.branches;
@@ -17,9 +17,9 @@ pub(super) fn read(draft: &mut Draft, name: &[u8], value: Option<&[u8]>, option:
         return Err(OptionError::new(option, "changes a mounted union: give it with remount"));
     }
     match (name, value) {
-        // Inode numbers are kept in memory, whole and for as long as the mount lives.
+        // Inode numbers are kept in memory while the mount lives.
         (b"xino", Some(_)) | (b"noxino" | b"trunc_xino" | b"notrunc_xino", None) => Ok(true),
-        // What holds here in any case.
+        // These hold always.
         (b"plink" | b"dio" | b"dirperm1" | b"nosum" | b"nowarn_perm" | b"warn_perm" | b"verbose" | b"quiet", None) => {
             Ok(true)
         }
@@ -28,19 +28,19 @@ pub(super) fn read(draft: &mut Draft, name: &[u8], value: Option<&[u8]>, option:
         }
         (b"udba", _) => Err(OptionError::new(
             option,
-            "is not honoured: changes below the union are noticed when a name is asked for (`reval`)",
+            "is not supported: changes below the union are noticed when a name is asked for (`reval`)",
         )),
         (b"create" | b"create_policy" | b"cpup" | b"copyup", _) => {
-            Err(OptionError::new(option, "is not honoured: everything new goes to the leftmost writable branch"))
+            Err(OptionError::new(option, "is not supported: everything new goes to the leftmost writable branch"))
         }
         (b"noplink", None) => {
-            Err(OptionError::new(option, "is not honoured: hard links are kept together over copy-up"))
+            Err(OptionError::new(option, "is not supported: hard links are kept together over copy-up"))
         }
         _ => Ok(false),
     }
 }
 
-/// Whether a word without a value starts a list of branches: `br:FOLDER:…`.
+/// Whether a word without a value starts a list of branches: `br:DIR:…`.
 pub(super) fn is_branch_list(name: &[u8]) -> bool {
     name.starts_with(b"br:") || name.starts_with(b"dirs:")
 }
@@ -52,15 +52,15 @@ fn branch_list<'a>(name: &[u8], value: Option<&'a [u8]>, option: &'a [u8]) -> Op
     }
 }
 
-/// `FOLDER` or `FOLDER=rw`.
+/// `DIR` or `DIR=rw`.
 fn branch(text: &[u8], default: Access, option: &[u8]) -> Result<Branch, OptionError> {
     let parts = split(text, b'=');
-    let (folder, access) = match parts.split_last() {
-        // `=` in a folder's name further up.
+    let (dir, access) = match parts.split_last() {
+        // The `=` belongs to a directory's name.
         Some((last, before)) if !before.is_empty() && !last.contains(&b'/') => {
-            let access = std::str::from_utf8(last).ok().and_then(wire::access_of).ok_or_else(|| {
+            let access = std::str::from_utf8(last).ok().and_then(fields::access_of).ok_or_else(|| {
                 let reason = format!(
-                    "gives a branch the permission `{}`: rw, ro, ro+wh, rr and rr+wh are known, and `\\=` stands for a = in a name",
+                    "defaults a branch the permission `{}`: rw, ro, ro+wh, rr and rr+wh are known, and `\\=` stands for a = in a name",
                     String::from_utf8_lossy(last)
                 );
                 OptionError::new(option, reason)
@@ -69,13 +69,13 @@ fn branch(text: &[u8], default: Access, option: &[u8]) -> Result<Branch, OptionE
         }
         _ => (text, default),
     };
-    if folder.is_empty() {
-        return Err(OptionError::new(option, "names an empty folder"));
+    if dir.is_empty() {
+        return Err(OptionError::new(option, "names an empty directory"));
     }
-    Ok(Branch { path: path(folder), access })
+    Ok(Branch { path: path(dir), access })
 }
 
-/// `add:INDEX:FOLDER[=rw]`, `append:…`, `prepend:…`, `del:FOLDER`, `mod:FOLDER=ro`; `=` may stand for the first colon.
+/// `add:INDEX:DIR[=rw]`, `append:…`, `prepend:…`, `del:DIR`, `mod:DIR=ro`; `=` may stand for the first colon.
 pub(super) fn change(option: &[u8]) -> Result<Option<Change>, OptionError> {
     let Some(end) = option.iter().position(|&byte| byte == b':' || byte == b'=') else { return Ok(None) };
     let (name, rest) = (&option[..end], &option[end + 1..]);
@@ -83,10 +83,10 @@ pub(super) fn change(option: &[u8]) -> Result<Option<Change>, OptionError> {
     Ok(Some(match name {
         b"add" | b"ins" => {
             let Some(colon) = rest.iter().position(|&byte| byte == b':') else {
-                return Err(OptionError::new(option, "has the form add:INDEX:FOLDER[=rw|=ro]"));
+                return Err(OptionError::new(option, "has the form add:INDEX:DIR[=rw|=ro]"));
             };
             let index = std::str::from_utf8(&rest[..colon]).ok().and_then(|text| text.parse().ok());
-            let index = index.ok_or_else(|| OptionError::new(option, "has the form add:INDEX:FOLDER[=rw|=ro]"))?;
+            let index = index.ok_or_else(|| OptionError::new(option, "has the form add:INDEX:DIR[=rw|=ro]"))?;
             Change::Insert { index, branch: new(&rest[colon + 1..])? }
         }
         b"append" => Change::Append { branch: new(rest)? },
@@ -94,7 +94,7 @@ pub(super) fn change(option: &[u8]) -> Result<Option<Change>, OptionError> {
         b"del" => Change::Remove { path: new(rest)?.path },
         b"mod" => {
             if split(rest, b'=').len() < 2 {
-                return Err(OptionError::new(option, "has the form mod:FOLDER=rw or mod:FOLDER=ro"));
+                return Err(OptionError::new(option, "has the form mod:DIR=rw or mod:DIR=ro"));
             }
             Change::SetAccess { branch: new(rest)? }
         }

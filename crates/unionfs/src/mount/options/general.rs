@@ -1,8 +1,8 @@
-//! The options that any filesystem takes: the kernel's flags of a mount, and what `mount` and `systemd` say to each other.
+//! Options that any filesystem takes: mount flags, and the words of `mount` and `systemd`.
 
 use super::super::MountFlags;
 
-/// Each flag with the words that set and clear it.
+/// Flags with the words that set and clear them.
 const FLAGS: [(&[u8], &[u8], MountFlags); 13] = [
     (b"ro", b"rw", MountFlags::RDONLY),
     (b"nosuid", b"suid", MountFlags::NOSUID),
@@ -19,10 +19,10 @@ const FLAGS: [(&[u8], &[u8], MountFlags); 13] = [
     (b"silent", b"loud", MountFlags::SILENT),
 ];
 
-/// Flags of which a mount has one.
+/// Flags that exclude each other.
 const TIMES: MountFlags = MountFlags::NOATIME.union(MountFlags::RELATIME).union(MountFlags::STRICTATIME);
 
-/// Words for who mounts, and when; the mount is the same with and without.
+/// Words about who mounts and when. They do not change the mount.
 const PASSED: [&[u8]; 17] = [
     b"",
     b"defaults",
@@ -43,7 +43,7 @@ const PASSED: [&[u8]; 17] = [
     b"remount",
 ];
 
-/// Which flags of a mount options set, and which they clear. A later option overrides an earlier one.
+/// The mount flags that options set and clear. A later option overrides an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flags {
     set: MountFlags,
@@ -57,7 +57,7 @@ impl Default for Flags {
 }
 
 impl Flags {
-    /// Takes one option in; `false` if it is none that any filesystem takes.
+    /// Parses one option; `false` if it is none that any filesystem takes.
     pub fn read(&mut self, option: &[u8]) -> bool {
         for (set, clear, flag) in FLAGS {
             if option == set {
@@ -71,7 +71,7 @@ impl Flags {
             }
         }
         match option {
-            // Who lets others mount distrusts what is mounted: so has it mount(8).
+            // As in mount(8), `user` implies nosuid, nodev, noexec.
             b"user" | b"users" => self.put(MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC),
             b"owner" | b"group" => self.put(MountFlags::NOSUID | MountFlags::NODEV),
             _ => {}
@@ -89,13 +89,13 @@ impl Flags {
         self.clear -= flags;
     }
 
-    /// The flags of a mount that had `before`.
+    /// Returns the flags of a mount that has `before`.
     pub fn over(self, before: MountFlags) -> MountFlags {
         (before - self.clear) | self.set
     }
 }
 
-/// Tells the options of the mount itself from those of the filesystem: what the kernel is given as flags, and what as text.
+/// Separates mount flags from the options of the filesystem, which the kernel takes as text.
 pub fn divide(options: &[u8]) -> (Flags, Vec<&[u8]>) {
     let mut flags = Flags::default();
     let rest = super::split(options, b',').into_iter().filter(|option| !flags.read(option)).collect();

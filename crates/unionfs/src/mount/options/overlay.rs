@@ -1,11 +1,11 @@
-//! The options of the kernel's overlayfs.
+//! Overlayfs's options.
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
 use super::{Draft, OptionError, Request, path, split, switch};
 use crate::{Access, Branch, Dialect, Durability, Metacopy, RedirectDir, Switch, Xattrs};
 
-/// Reads one option; `false` if it is none of overlayfs's.
+/// Parses one option; `false` if it is none of overlayfs's.
 pub(super) fn read(draft: &mut Draft, name: &[u8], value: Option<&[u8]>, option: &[u8]) -> Result<bool, OptionError> {
     let union = &mut draft.mount.union;
     let choices = &mut union.options;
@@ -15,13 +15,13 @@ pub(super) fn read(draft: &mut Draft, name: &[u8], value: Option<&[u8]>, option:
                 if text.is_empty() {
                     return Err(OptionError::new(
                         option,
-                        "names an empty folder; data-only layers (`::`) are not honoured",
+                        "names an empty directory; data-only layers (`::`) are not honoured",
                     ));
                 }
                 union.branches.push(lower(path(text)));
             }
         }
-        // Taken as it stands: no escapes, no list.
+        // Neither escapes nor a list.
         (b"lowerdir+", Some(text)) if !text.is_empty() => {
             union.branches.push(lower(OsString::from_vec(text.to_vec()).into()));
         }
@@ -42,7 +42,7 @@ pub(super) fn read(draft: &mut Draft, name: &[u8], value: Option<&[u8]>, option:
                 Switch::Off => Metacopy::Refuse,
             }
         }
-        // Inode numbers are whole and stay for as long as the mount lives, whatever is asked.
+        // Inode numbers are unique and constant in any case.
         (b"xino", Some(b"on" | b"off" | b"auto")) => {}
         (b"userxattr", None) => union.dialect = Dialect::Overlay { xattrs: Xattrs::User },
         (b"volatile", None) | (b"fsync", Some(b"volatile")) => choices.durability = Durability::Volatile,
@@ -51,14 +51,14 @@ pub(super) fn read(draft: &mut Draft, name: &[u8], value: Option<&[u8]>, option:
         (b"nfs_export", _) => {
             return Err(OptionError::new(
                 option,
-                "is not honoured: a union in user space cannot be exported by NFS; the kernel's overlayfs can",
+                "is not supported: a union in user space cannot be exported by NFS; the kernel's overlayfs can",
             ));
         }
         (b"verity", _) => {
-            return Err(OptionError::new(option, "is not honoured: digests are not checked when a file is read"));
+            return Err(OptionError::new(option, "is not supported: digests are not checked when a file is read"));
         }
-        (b"uuid", _) => return Err(OptionError::new(option, "is not honoured: the union has no UUID of its own")),
-        (b"datadir+", _) => return Err(OptionError::new(option, "is not honoured: data-only layers are not known")),
+        (b"uuid", _) => return Err(OptionError::new(option, "is not supported: the union has no UUID of its own")),
+        (b"datadir+", _) => return Err(OptionError::new(option, "is not supported: data-only layers are not known")),
         _ => return Ok(false),
     }
     Ok(true)
@@ -68,13 +68,13 @@ fn lower(path: PathBuf) -> Branch {
     Branch { path, access: Access::ReadOnly }
 }
 
-/// Puts the folders in order when all options are read.
+/// Completes the union once all options are parsed.
 pub(super) fn finish(mut draft: Draft) -> Result<Request, OptionError> {
     let union = &mut draft.mount.union;
     if union.branches.is_empty() {
         return Err(OptionError::new(
             b"lowerdir",
-            "is missing: lowerdir=FOLDER:FOLDER… names the lower layers, the topmost first",
+            "is missing: lowerdir=DIR:DIR… names the lower layers, the topmost first",
         ));
     }
     if union.options.metacopy == Metacopy::Make {
@@ -99,7 +99,7 @@ pub(super) fn finish(mut draft: Draft) -> Result<Request, OptionError> {
                 "is missing: an upper directory needs one, empty, on the same filesystem",
             ));
         }
-        // The kernel takes one without an upper directory, and does nothing with it.
+        // The kernel ignores a work directory without an upper one.
         (None, _) => union.work = None,
     }
     Ok(Request::Mount(Box::new(draft.mount)))

@@ -170,7 +170,7 @@ fn escape(name: &[u8]) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn any_folder_can_be_named(names in prop::collection::vec(prop::collection::vec(1u8.., 1..12), 1..6)) {
+    fn any_directory_can_be_named(names in prop::collection::vec(prop::collection::vec(1u8.., 1..12), 1..6)) {
         let list: Vec<Vec<u8>> = names.iter().map(|name| escape(name)).collect();
         let list = list.join(&b':');
         for (words, prefix) in [(Words::Aufs, "dirs="), (Words::Overlay, "lowerdir=")] {
