@@ -21,6 +21,7 @@ const ORDER: [&str; 19] = [
     "container",
     "builder",
     "engine",
+    "bolt",
     "doctor",
     "daemon",
     "registry",

@@ -57,6 +57,7 @@ impl DataRoot {
             Purpose::Read => None,
             Purpose::Write => {
                 may_write(&path)?;
+                crate::containerd::refuse(&path)?;
                 strata_durable::create_dir_all(&path, 0o711)?;
                 lock_out_daemon(&path)?
             }

@@ -28,6 +28,11 @@ pub enum Error {
     #[error("{} holds images of the driver {found}, which this build cannot open", root.display())]
     ForeignDriver { root: PathBuf, found: String },
     #[error(
+        "{} keeps its images in containerd's image store ({sign}), which Docker 25 and later can use and Docker 29 uses by default; this build \
+         has no driver for it, and nothing was changed: use this root with docker, or another root here", root.display()
+    )]
+    ContainerdStore { root: PathBuf, sign: String },
+    #[error(
         "no storage driver works on {}: {why}; --storage-driver vfs copies each layer whole, and works everywhere", root.display()
     )]
     NoDriver { root: PathBuf, why: String },
@@ -54,7 +59,10 @@ impl Error {
         match self {
             Self::DaemonAlive { .. } | Self::ReadOnly { .. } => ErrorKind::ReadOnly,
             Self::NoRights { .. } => ErrorKind::PermissionDenied,
-            Self::NewerFormat { .. } | Self::ForeignDriver { .. } | Self::NoDriver { .. } => ErrorKind::Unsupported,
+            Self::NewerFormat { .. }
+            | Self::ForeignDriver { .. }
+            | Self::ContainerdStore { .. }
+            | Self::NoDriver { .. } => ErrorKind::Unsupported,
             Self::SeveralDrivers { .. } | Self::InSeveral { .. } | Self::Apart(_) | Self::Invalid(_) => {
                 ErrorKind::Invalid
             }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`root`] | an open data root: its journal, its containers, the stores of each driver in use |
 //! | [`data_root`] | the data root as a directory: who else is on it, what of it is ours |
+//! | [`containerd`] | whether a root keeps its images in containerd's store |
 //! | [`drivers`] | which storage drivers a root has, and which of them new things go to |
 //! | [`stores`] | the image and layer stores of one driver |
 //! | [`resolve`] | from what a user names to the object and the driver that has it |
@@ -21,6 +22,7 @@
 //! | [`error`] | what an operation can fail with |
 #![forbid(unsafe_code)]
 
+pub mod containerd;
 pub mod create;
 pub mod data_root;
 pub mod distribution;

@@ -13,7 +13,7 @@ use std::{
 use strata_durable::Journal;
 use strata_graphdriver::Access;
 
-use crate::{DataRoot, DriverStores, Error, Purpose, drivers};
+use crate::{DataRoot, DriverStores, Error, Purpose, containerd, drivers};
 
 /// Which root is opened, and how.
 #[derive(Clone, Debug)]
@@ -51,6 +51,9 @@ impl Root {
     /// writing and a dockerd lives on it. For writing the chosen driver must work here; for reading its records suffice.
     pub fn open(options: &Options, purpose: Purpose) -> Result<Self, Error> {
         let data = DataRoot::open(&options.data_root, purpose)?;
+        if options.driver.is_none() {
+            containerd::refuse(data.path())?;
+        }
         let plan = Plan::of(data.path(), options.driver.as_deref(), purpose)?;
         data.prepare()?;
         let journal = data.journal()?;
