@@ -41,7 +41,11 @@ impl Context {
     /// Opens the root to look at it for a while: what is read is held against removal, where the root allows that.
     pub fn hold(&self) -> anyhow::Result<Root> {
         match Root::open(&self.options, Purpose::Write) {
-            Err(error) if matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::PermissionDenied) => self.read(),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::PermissionDenied | ErrorKind::NoSpace) =>
+            {
+                self.read()
+            }
             result => Ok(result?),
         }
     }

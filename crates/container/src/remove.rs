@@ -1,12 +1,13 @@
 //! A container goes.
 
 use std::{
+    collections::HashSet,
     fs, thread,
     time::{Duration, Instant},
 };
 
 use strata_durable::{Deferred, Intent, Lock, remove_dir};
-use strata_spec::ContainerId;
+use strata_spec::{ContainerId, ErrorKind};
 
 use crate::{Container, Error, Note, Status, Store, store::PATIENCE};
 
@@ -132,11 +133,28 @@ impl Store {
     /// Removes what belongs to a container whose folder is gone.
     pub(crate) fn remove_rest(&self, id: &ContainerId, volumes: &[String]) -> Result<(), Error> {
         self.usable_layers().try_for_each(|layers| layers.remove_mount(id))?;
-        for name in volumes {
-            self.remove_volume(name)?;
-        }
+        self.unused(id, volumes)?.into_iter().try_for_each(|name| self.remove_volume(name))?;
         self.remove_bundle(id);
         Ok(())
+    }
+
+    /// The `volumes` that no container but `id` mounts; none while the record of another one is damaged, which may mount any.
+    fn unused<'a>(&self, id: &ContainerId, volumes: &'a [String]) -> Result<Vec<&'a String>, Error> {
+        if volumes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut used = HashSet::new();
+        for other in self.all_ids()?.into_iter().filter(|other| other != id) {
+            match self.read(&other) {
+                Ok(other) => used.extend(other.record.mount_points.into_values().map(|point| point.name)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(container = %other, %error, "volumes stay: a damaged container may use them");
+                    return Ok(Vec::new());
+                }
+            }
+        }
+        Ok(volumes.iter().filter(|name| !used.contains(*name)).collect())
     }
 
     /// Removes a volume; one that is not there is no error.

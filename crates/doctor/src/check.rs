@@ -15,6 +15,7 @@
 
 mod containers;
 mod contents;
+mod databases;
 mod entries;
 mod left;
 mod remedy;
@@ -57,6 +58,8 @@ pub enum Object {
     Container(ContainerId),
     /// A folder of the driver.
     Folder(CacheId),
+    /// A database of Docker or BuildKit.
+    Database,
     /// A mount below the root.
     Mount,
     /// An operation that ended before its time.
@@ -157,6 +160,7 @@ fn findings(stores: &Stores<'_>, depth: Depth) -> Vec<Finding> {
     let mut findings = stores::check(stores);
     findings.extend(containers::check(stores));
     findings.extend(left::check(stores));
+    findings.extend(databases::check(stores));
     let layers = stores.layers.list().unwrap_or_default();
     if depth == Depth::Contents {
         findings.extend(contents::check(stores, &layers, &findings));
@@ -212,6 +216,7 @@ impl fmt::Display for Object {
             Self::Names => f.write_str("names"),
             Self::Container(id) => write!(f, "container {}", id.short()),
             Self::Folder(id) => write!(f, "folder {}", id.as_str().chars().take(12).collect::<String>()),
+            Self::Database => f.write_str("database"),
             Self::Mount => f.write_str("mount"),
             Self::Operation => f.write_str("interrupted operation"),
             Self::Stray => f.write_str("stray"),

@@ -38,6 +38,7 @@ impl Root {
         let dangling_only = !all && filters.flag("dangling")?.unwrap_or(true);
         let until = filters.until(Timestamp::now())?;
         let stores = self.for_new()?;
+        require_whole_records(stores)?;
         let listing = stores.images().images()?;
         let names = stores.images().tags().read()?.by_image();
         let parents: std::collections::HashSet<ImageId> =
@@ -55,7 +56,7 @@ impl Root {
             }
             let sizes = layer_sizes(stores, image.id);
             // Asked for each image: a container may have been made meanwhile.
-            let users = self.users_of(stores)?;
+            let users = self.possible_users_of(stores)?;
             let by_name = references.iter().map(|reference| {
                 let name = reference.familiar();
                 // The name may have come to mean another image.
@@ -105,6 +106,16 @@ impl Root {
             }
         }
         Ok(pruned)
+    }
+}
+
+/// Fails while the record of a layer is lost that others stand on: what it stood on would count as unused.
+fn require_whole_records(stores: &DriverStores) -> Result<(), Error> {
+    match stores.layers().gaps()?.first() {
+        None => Ok(()),
+        Some(gap) => Err(Error::Conflict(format!(
+            "nothing is pruned: the record of layer {gap} is missing, and other layers or containers stand on it; `fsck` names what heals it"
+        ))),
     }
 }
 

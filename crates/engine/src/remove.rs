@@ -44,7 +44,7 @@ impl Root {
     /// Removes the name `name`, and the image with it if that was its last; or the image, if `name` is an ID.
     pub fn remove_image(&self, name: &str, options: RemoveOptions) -> Result<Vec<Removed>, Error> {
         let image = self.image(name)?;
-        image.stores.remove(name, image.id, &self.users_of(image.stores)?, options)
+        image.stores.remove(name, image.id, &self.possible_users_of(image.stores)?, options)
     }
 }
 

@@ -56,14 +56,14 @@ impl Root {
     /// Adds up what lies under the driver of `stores`.
     pub fn usage_under(&self, stores: &DriverStores) -> Result<DriverUsage, Error> {
         let listing = stores.images().images()?;
-        let users = self.users_of(stores)?;
+        let (users, possible) = (self.users_of(stores)?, self.possible_users_of(stores)?);
         let layers = layer_usage(stores, &listing.images)?;
         let images = listing
             .images
             .into_iter()
             .map(|summary| ImageUsage {
                 shared: layers.shared_by(&summary),
-                containers: users.iter().filter(|user| user.image == Some(summary.id)).count(),
+                containers: possible.iter().filter(|user| user.image == Some(summary.id)).count(),
                 summary,
             })
             .collect();

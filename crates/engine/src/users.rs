@@ -35,6 +35,28 @@ impl Root {
             .collect())
     }
 
+    /// As [`Root::users_of`], and each container whose record is damaged with every image that it could be made from: one with the same top
+    /// layer; any image where its layers are not known either.
+    pub(crate) fn possible_users_of(&self, stores: &DriverStores) -> Result<Vec<User>, Error> {
+        let mut users = self.users_of(stores)?;
+        let damaged = self.containers().list()?.damaged;
+        if damaged.is_empty() {
+            return Ok(users);
+        }
+        let images = stores.images().images()?.images;
+        for damage in damaged {
+            let top = stores.layers().mount(&damage.id).ok().map(|mount| mount.parent);
+            let could = images.iter().filter(|image| top.is_none_or(|top| top == image.chain));
+            users.extend(could.map(|image| User {
+                container: damage.id.clone(),
+                driver: stores.driver().to_owned(),
+                image: Some(image.id),
+                running: false,
+            }));
+        }
+        Ok(users)
+    }
+
     /// The containers whose images are in `stores`.
     pub fn users_of(&self, stores: &DriverStores) -> Result<Vec<User>, Error> {
         let mut users = self.users()?;

@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
+//! | [`build_cache`] | what BuildKit's cache holds |
 //! | [`layout`] | the names in `image/<driver>/layerdb` |
 //! | [`store`] | opening, looking up, listing |
 //! | [`lease`] | what running operations hold, and waiting for one that makes the same layer |
@@ -21,6 +22,7 @@
 //! operation will need it notes in the journal first, under that lock, and [`Store::release`] leaves it alone for as long as the operation lives.
 #![forbid(unsafe_code)]
 
+pub mod build_cache;
 pub mod error;
 mod flush;
 pub mod layout;
@@ -33,6 +35,7 @@ pub mod settle;
 pub mod store;
 pub mod verify;
 
+pub use build_cache::BuildCache;
 pub use error::Error;
 pub use layout::Layout;
 pub use lease::{Flight, Lease, Note};

@@ -1,6 +1,11 @@
 //! A layer that nobody needs goes.
 
-use std::{collections::HashMap, fs::File, io::Read, path::PathBuf};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fs::File,
+    io::Read,
+    path::PathBuf,
+};
 
 use strata_durable::{Context, remove_dir};
 use strata_spec::{CacheId, ChainId};
@@ -62,8 +67,12 @@ impl Store {
         if next.is_none() {
             return Ok(layers);
         }
-        let held = self.held(settled)?;
+        let (held, standing) = self.held(settled)?;
         let mut children = self.children()?;
+        if let Some(gap) = children.keys().chain(&standing).find(|id| !self.layout.layer(**id).exists()) {
+            tracing::warn!(missing = %gap, "layers stay: the record of a missing layer no longer tells which it stood on");
+            return Ok(layers);
+        }
         while let Some(id) = next {
             let cache_id = self.layout.read_cache_id(id).ok();
             let in_use = held.layers.contains(&id)
@@ -83,12 +92,30 @@ impl Store {
         Ok(layers)
     }
 
-    /// What live operations hold and containers stand on.
-    fn held(&self, settled: &[serde_json::Value]) -> Result<Alive, Error> {
+    /// The layers that other layers or containers name as the one below them, and that have no record: what they stood on is not known,
+    /// so no layer can be shown to be unused.
+    pub fn gaps(&self) -> Result<Vec<ChainId>, Error> {
+        let (_, standing) = self.held(&[])?;
+        let children = self.children()?;
+        let named: BTreeSet<ChainId> = children.into_keys().chain(standing).collect();
+        Ok(named.into_iter().filter(|id| !self.layout.layer(*id).exists()).collect())
+    }
+
+    /// What live operations, containers and the build cache hold; and the layers that containers stand on directly.
+    fn held(&self, settled: &[serde_json::Value]) -> Result<(Alive, HashSet<ChainId>), Error> {
         let mut held = self.alive(settled)?;
+        let mut standing = HashSet::new();
+        let cache = self.build_cache();
+        if let Some(damage) = cache.damage.first() {
+            let (path, reason) = (damage.path.clone(), damage.reason.clone());
+            tracing::warn!(path = %path.display(), reason, "layers stay: the build cache may hold them");
+            held.layers.extend(self.list()?);
+        }
+        held.layers.extend(cache.layers);
+        held.folders.extend(cache.folders.into_keys());
         for container in self.list_mounts()? {
             match self.layout.read_mount(&container) {
-                Ok(mount) => held.layers.extend(mount.parent),
+                Ok(mount) => standing.extend(mount.parent),
                 Err(Error::MountNotFound(_)) => {}
                 Err(Error::Damaged { path, reason }) => {
                     tracing::warn!(%container, path = %path.display(), reason, "a damaged record: asking its folders instead");
@@ -99,7 +126,8 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        Ok(held)
+        held.layers.extend(&standing);
+        Ok((held, standing))
     }
 
     /// Holds every folder that `folder` stands on, as far as the driver's own files tell.

@@ -13,7 +13,7 @@ use strata_graphdriver::GraphDriver;
 use strata_spec::{CacheId, ChainId, DiffId, ErrorKind};
 
 use crate::{
-    Error, Layout,
+    BuildCache, Error, Layout,
     layout::{FolderName, damaged},
 };
 
@@ -36,6 +36,8 @@ pub struct Store {
     pub(crate) locks: PathBuf,
     /// `strata/damaged`: what stood in a new layer's way.
     pub(crate) aside: PathBuf,
+    /// The data root.
+    root: PathBuf,
 }
 
 /// A committed read-only layer, as its folder in layerdb says.
@@ -58,6 +60,7 @@ impl Store {
             journal: config.journal,
             locks: config.locks.to_owned(),
             aside: config.root.join("strata").join("damaged"),
+            root: config.root.to_owned(),
         };
         // As Docker makes them: `image` and below closed, what is in layerdb open.
         let folders = [
@@ -84,6 +87,11 @@ impl Store {
     /// Whether this store may be changed: its journal can be written.
     pub fn is_writable(&self) -> bool {
         self.journal.is_writable()
+    }
+
+    /// Reads what the root's build cache holds.
+    pub fn build_cache(&self) -> BuildCache {
+        BuildCache::read(&self.root)
     }
 
     pub fn driver(&self) -> &Arc<dyn GraphDriver> {

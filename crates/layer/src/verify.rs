@@ -87,6 +87,7 @@ impl Store {
         match (folders, alive) {
             (Ok(folders), Ok(alive)) => {
                 known.extend(alive.folders);
+                known.extend(self.build_cache().folders.into_keys());
                 findings.extend(self.orphans(&folders, known));
             }
             (Err(error), _) => findings.push(finding(Object::Stray, self.driver.home(), error.into())),

@@ -3,9 +3,12 @@
 use std::{collections::HashSet, fs};
 
 use strata_container::Record;
-use strata_spec::ContainerId;
+use strata_spec::{CacheId, ContainerId};
 
-use super::{Finding, Object, Severity, left, remedy, stores::make};
+use super::{
+    Finding, Object, Severity, left, remedy,
+    stores::{make, shell_word},
+};
 use crate::{
     Stores,
     survey::{read_host_config, read_record},
@@ -25,20 +28,12 @@ pub(super) fn check(stores: &Stores<'_>) -> Vec<Finding> {
             Vec::new()
         }
     };
-    for id in &ids {
-        one(stores, id, &mut findings);
-        let path = stores.layers.layout().mount(id);
-        if !mounts.contains(id) && !path.exists() && still(stores, id) && !busy.contains(id.as_str()) {
-            let reason = "the container has no read-write layer: its record in layerdb is missing";
-            findings.push(make(
-                stores,
-                Severity::Error,
-                Object::Container(id.clone()),
-                &path,
-                reason,
-                remedy::NO_MOUNT,
-            ));
-        }
+    ids.iter().for_each(|id| one(stores, id, &mut findings));
+    for id in without_mount(stores) {
+        let path = stores.layers.layout().mount(&id);
+        let reason = "the container's record in layerdb is missing: which folder is its read-write layer is not known";
+        let remedy = mount_again(stores, &id);
+        findings.push(make(stores, Severity::Error, Object::Container(id), &path, reason, &remedy));
     }
     findings.extend(nobodys(stores));
     let known: HashSet<&ContainerId> = ids.iter().collect();
@@ -60,6 +55,49 @@ pub(super) fn check(stores: &Stores<'_>) -> Vec<Finding> {
     }
     findings.extend(strays(stores, &dir));
     findings
+}
+
+/// The containers that have no record in layerdb, and are not being made or removed.
+pub(super) fn without_mount(stores: &Stores<'_>) -> Vec<ContainerId> {
+    let mut ids = stores.containers.ids().unwrap_or_default();
+    ids.retain(|id| !stores.layers.layout().mount(id).exists());
+    if ids.is_empty() {
+        return ids;
+    }
+    let busy = left::names_in_live_notes(stores);
+    ids.retain(|id| !busy.contains(id.as_str()) && still(stores, id) && !stores.layers.layout().mount(id).exists());
+    ids
+}
+
+/// How the record of a container in layerdb is written anew: its read-write layer is a folder that nothing names, over an init layer that
+/// stands on the top layer of the container's image.
+fn mount_again(stores: &Stores<'_>, id: &ContainerId) -> String {
+    let driver = stores.layers.driver();
+    let image = read_record(stores, id).ok().and_then(|record| stores.images.get(record.image_id()?).ok());
+    let top = image.and_then(|config| strata_spec::chain_id(config.diff_ids()));
+    let below = top.and_then(|top| stores.layers.get(top).ok()).map(|layer| layer.cache_id);
+    let mounts: Vec<_> = stores.layers.list_mounts().unwrap_or_default();
+    let taken: HashSet<CacheId> =
+        mounts.iter().filter_map(|id| stores.layers.mount(id).ok()).map(|mount| mount.mount_id).collect();
+    let folders = driver.list().unwrap_or_default();
+    let is_candidate = |folder: &&CacheId| {
+        let init = folder.init();
+        let stands = || below.is_none() || driver.parent(&init).is_ok_and(|found| found == below);
+        !folder.is_init() && !taken.contains(*folder) && driver.exists(&init) && stands()
+    };
+    let candidates: Vec<CacheId> = folders.iter().filter(is_candidate).cloned().collect();
+    match (candidates.as_slice(), top) {
+        ([], _) => remedy::NO_MOUNT.to_owned(),
+        ([only], Some(top)) if without_mount(stores).len() == 1 => {
+            let dir = shell_word(&stores.layers.layout().mount(id));
+            format!(
+                "no content is lost: mkdir -p {dir} && printf %s {only} > {dir}/mount-id && printf %s {} > {dir}/init-id && printf %s {top} > \
+                 {dir}/parent",
+                only.init()
+            )
+        }
+        (several, _) => remedy::of_candidates(several),
+    }
 }
 
 /// Whether the container's folder is there now.

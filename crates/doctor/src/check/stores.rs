@@ -4,27 +4,30 @@ use std::path::Path;
 
 use strata_graphdriver::names::{aufs, overlay, overlay2};
 use strata_image::verify::Object as InImages;
-use strata_layer::{Depth, verify::Object as InLayers};
+use strata_layer::{Depth, build_cache::is_snapshot, verify::Object as InLayers};
 use strata_spec::{CacheId, ImageId};
 
 use super::{Finding, Object, Severity, remedy};
 use crate::{
     Stores,
-    explain::facts::{folder_of, is_link, link_owner, lower_of},
+    explain::facts::{folder_of, is_link, link_owner},
     value::read_small,
 };
 
 pub(super) fn check(stores: &Stores<'_>) -> Vec<Finding> {
     let of_layers = stores.layers.verify(Depth::Metadata);
-    // While a record does not tell its folder, a folder that nothing names may be that one.
-    let doubt = of_layers.iter().any(|finding| {
-        let names_folder = ["cache-id", "mount-id", "init-id"].iter().any(|name| finding.path.ends_with(name));
-        names_folder && matches!(finding.object, InLayers::Layer(_) | InLayers::Mount(_))
-    });
+    let cache = stores.layers.build_cache();
+    // While a record is damaged or lost, a folder that nothing names may be its own.
+    let doubt = of_layers.iter().any(|finding| matches!(finding.object, InLayers::Layer(_) | InLayers::Mount(_)))
+        || !super::containers::without_mount(stores).is_empty();
     let layer = |finding: strata_layer::Finding| {
         let (severity, object, remedy) = match finding.object {
             InLayers::Layer(id) => (Severity::Error, Object::Layer(id), remedy::LAYER),
             InLayers::Mount(id) => (Severity::Error, Object::Container(id), remedy::MOUNT),
+            InLayers::Folder(id) if is_snapshot(id.as_str()) => {
+                let remedy = if cache.damage.is_empty() { remedy::SNAPSHOT } else { remedy::DOUBTFUL_SNAPSHOT };
+                (Severity::Warning, Object::Folder(id), remedy)
+            }
             InLayers::Folder(id) if doubt => (Severity::Warning, Object::Folder(id), remedy::DOUBTFUL_FOLDER),
             InLayers::Folder(id) => (Severity::Warning, Object::Folder(id), remedy::FOLDER),
             InLayers::Stray => (Severity::Warning, Object::Stray, remedy::of_stray(&finding.path)),
@@ -64,11 +67,13 @@ fn by_hand(stores: &Stores<'_>, object: &Object, path: &Path) -> Option<String> 
         }
         [id, overlay2::LOWER] => {
             let id: CacheId = id.parse().ok()?;
-            let below = below(stores, object, &id)?;
-            let mut links =
-                vec![read_small(&folder_of(stores, &below).join(overlay2::LINK)).ok().filter(|name| is_link(name))?];
-            links.extend(lower_of(stores, &below).value?);
-            let text: Vec<String> = links.iter().map(|link| format!("l/{link}")).collect();
+            let link = |below: CacheId| {
+                let name =
+                    read_small(&folder_of(stores, &below).join(overlay2::LINK)).ok().filter(|name| is_link(name))?;
+                Some(format!("l/{name}"))
+            };
+            let text = all_below(stores, object, &id)?.into_iter().map(link).collect::<Option<Vec<_>>>()?;
+            let text = Some(text).filter(|text| !text.is_empty())?;
             Some(format!("{no_content}printf %s {} > {shown}", text.join(":")))
         }
         [id, overlay::LOWER_ID] => {
@@ -95,7 +100,7 @@ fn by_hand(stores: &Stores<'_>, object: &Object, path: &Path) -> Option<String> 
 }
 
 /// A path as a shell takes it for one word.
-fn shell_word(path: &Path) -> String {
+pub(super) fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
     match text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b)) {
         true => text,
@@ -117,6 +122,27 @@ fn below(stores: &Stores<'_>, object: &Object, id: &CacheId) -> Option<CacheId> 
         _ => None,
     };
     Some(stores.layers.get(top?).ok()?.cache_id)
+}
+
+/// All folders that `id`, one of the object's, stands on, from the topmost down, as the records say: the driver's own files may be what
+/// is damaged.
+fn all_below(stores: &Stores<'_>, object: &Object, id: &CacheId) -> Option<Vec<CacheId>> {
+    let (mut folders, mut next) = (Vec::new(), None);
+    match object {
+        Object::Layer(chain) => next = stores.layers.get(*chain).ok()?.parent,
+        Object::Container(container) => {
+            let mount = stores.layers.mount(container).ok()?;
+            folders.extend(mount.init_id.filter(|_| mount.mount_id == *id));
+            next = mount.parent;
+        }
+        _ => {}
+    }
+    while let Some(chain) = next {
+        let layer = stores.layers.get(chain).ok()?;
+        folders.push(layer.cache_id);
+        next = layer.parent;
+    }
+    Some(folders)
 }
 
 /// The name in `l/` that leads to a folder.

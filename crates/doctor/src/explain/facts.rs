@@ -227,8 +227,14 @@ pub(crate) fn lower_of(stores: &Stores<'_>, id: &CacheId) -> Sourced<Vec<String>
     let mut lower =
         Sourced { value: None, file: Some(stores.show(&path)), how: "the file's text".into(), problem: None };
     if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-        lower.value = Some(Vec::new());
-        lower.how = "no file: a base layer".into();
+        // Only a folder with a parent has a work directory.
+        match folder_of(stores, id).join(overlay2::WORK).is_dir() {
+            true => lower.problem = Some("the file is missing".into()),
+            false => {
+                lower.value = Some(Vec::new());
+                lower.how = "no file: a base layer".into();
+            }
+        }
         return lower;
     }
     let read = read_small(&path).and_then(|text| {

@@ -11,6 +11,7 @@ use std::{
 
 use serde::Serialize;
 use strata_graphdriver::names::{self, aufs, overlay, overlay2};
+use strata_layer::build_cache::{CacheRecord, is_snapshot};
 use strata_spec::{CacheId, ChainId, ContainerId, ImageId};
 use strata_tree::marks::{Mark, overlay::is_whiteout};
 
@@ -18,7 +19,7 @@ use super::facts::{FileFacts, folder_of, is_link, link_owner};
 use crate::{
     Stores,
     survey::{ContainerName, ContainerUse, ImageName, Survey},
-    text::{Rows, problems, uses},
+    text::{Rows, one_line, problems, uses},
     value::Problem,
 };
 
@@ -57,6 +58,8 @@ pub enum Owner {
     Root,
     /// Strata's own bookkeeping.
     Strata,
+    /// A record of BuildKit's cache.
+    BuildCache(CacheRecord),
     /// Docker's, and not read here.
     Docker,
     /// Nobody's.
@@ -387,6 +390,25 @@ impl Draft<'_> {
             self.chain = Some(chain_id);
             return format!("layer {}", chain_id.short());
         }
+        let cache = self.stores.layers.build_cache();
+        if let Some(record) = cache.folders.get(id) {
+            self.owner = Owner::BuildCache(record.clone());
+            return match &record.description {
+                Some(description) => format!("the build cache's record {} ({})", record.id, one_line(description, 100)),
+                None => format!("the build cache's record {}", record.id),
+            };
+        }
+        if is_snapshot(id.as_str()) && folder_of(self.stores, id).is_dir() {
+            self.owner = Owner::Docker;
+            return match cache.damage.first() {
+                Some(damage) => format!(
+                    "a folder that may be the build cache's: {}: {}",
+                    self.stores.show(&damage.path),
+                    damage.reason
+                ),
+                None => "a folder named as the build cache names its own, and which no record there names".to_owned(),
+            };
+        }
         self.owner = Owner::Orphan;
         match folder_of(self.stores, id).is_dir() {
             true => "an orphan: no layer and no container names this folder".to_owned(),
@@ -492,6 +514,7 @@ impl fmt::Display for PathExplanation {
             Owner::Image(image) => rows.add("owner", [&format!("image {}", image.short()), &image.id.to_string()]),
             Owner::Root => {}
             Owner::Strata => rows.add("owner", ["Strata"]),
+            Owner::BuildCache(record) => rows.add("owner", [&format!("build cache record {}", record.id)]),
             Owner::Docker => rows.add("owner", ["Docker"]),
             Owner::Orphan => rows.add("owner", ["nobody"]),
         }

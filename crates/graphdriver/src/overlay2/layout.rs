@@ -84,10 +84,20 @@ impl Layout {
     }
 
     /// Reads the short names of all folders below `id`, from the topmost down; none for a base layer.
+    ///
+    /// Only a folder with a parent has a work directory: where that is there and the file is not, the file was lost.
     pub fn read_lower_file(&self, id: &CacheId) -> Result<Vec<Link>, Error> {
         let path = self.lower_file(id);
         let text = match std::fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return match self.work(id).is_dir() {
+                    true => Err(damaged(
+                        path,
+                        "the file is missing, so the layers below are not known; no content is lost, and `strata fsck` tells how to write it anew",
+                    )),
+                    false => Ok(Vec::new()),
+                };
+            }
             result => result.context("read", &path)?,
         };
         if text.is_empty() {
