@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::metadata::{self, Package};
 
 /// The crates, from the one that uses none to the one that may use all.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "spec",
     "sys",
     "durable",

@@ -39,7 +39,8 @@ impl Root {
     /// layer; any image where its layers are not known either.
     pub(crate) fn possible_users_of(&self, stores: &DriverStores) -> Result<Vec<User>, Error> {
         let mut users = self.users_of(stores)?;
-        let damaged = self.containers().list()?.damaged;
+        let mut damaged = self.containers().list()?.damaged;
+        damaged.retain(|damage| self.containers().is_under(&damage.id, stores.driver()));
         if damaged.is_empty() {
             return Ok(users);
         }

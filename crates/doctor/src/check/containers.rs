@@ -59,7 +59,7 @@ pub(super) fn check(stores: &Stores<'_>) -> Vec<Finding> {
 
 /// The containers that have no record in layerdb, and are not being made or removed.
 pub(super) fn without_mount(stores: &Stores<'_>) -> Vec<ContainerId> {
-    let mut ids = stores.containers.ids().unwrap_or_default();
+    let mut ids = stores.containers.ids_under(stores.driver_name()).unwrap_or_default();
     ids.retain(|id| !stores.layers.layout().mount(id).exists());
     if ids.is_empty() {
         return ids;
