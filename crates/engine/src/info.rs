@@ -6,7 +6,7 @@ use strata_graphdriver::{
     choose::{Look, candidates},
 };
 
-use crate::{DriverStores, Error, Purpose, Root, data_root};
+use crate::{DriverStores, Error, Purpose, Root, containerd, data_root};
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -108,7 +108,9 @@ impl Root {
             .into_iter()
             .map(|probe| Feature { name: probe.name.to_owned(), works: probe.works, detail: probe.why })
             .collect();
-        let storage_drivers = candidates(self.path(), &self.data().tmp(), Look::Try).into_iter();
+        // Trying out a driver makes directories.
+        let look = if containerd::sign(self.path())?.is_some() { Look::Glance } else { Look::Try };
+        let storage_drivers = candidates(self.path(), &self.data().tmp(), look).into_iter();
         let daemon = data_root::live_daemon(self.path())?;
         let warnings = daemon
             .iter()

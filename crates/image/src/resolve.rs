@@ -16,7 +16,19 @@ impl Store {
     /// A name goes before an ID: with an image tagged `beef:latest`, `beef` is that one. An image whose config is damaged is found
     /// like any other; [`Store::get`] then says what is wrong with it.
     pub fn resolve(&self, name: &str) -> Result<ImageId, Error> {
-        self.resolve_in(name, &self.tags().read()?)
+        self.resolve_in(name, &self.names_for(name)?)
+    }
+
+    /// The names to look `text` up in: none where `repositories.json` is damaged and `text` is an ID, which needs no names.
+    pub(crate) fn names_for(&self, text: &str) -> Result<Names, Error> {
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        match self.tags().read() {
+            Err(Error::Damaged { path, reason }) if !digits.is_empty() && is_hex(digits) => {
+                tracing::warn!(path = %path.display(), reason, "names are damaged: looking among IDs alone");
+                Ok(Names::default())
+            }
+            result => result,
+        }
     }
 
     /// [`Store::resolve`] with names that were read before.

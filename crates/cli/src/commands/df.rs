@@ -27,8 +27,14 @@ const DF: List<'static> = List {
 pub fn df(context: &Context, args: &system::Df) -> anyhow::Result<()> {
     let root = context.read_layers()?;
     let mut failures = Failures::default();
-    let all =
-        under_each(&root, &mut failures, |stores| Ok((root.usage_under(stores)?, stores.images().tags().read()?)))?;
+    let all = under_each(&root, &mut failures, |stores| {
+        Ok((root.usage_under(stores)?, stores.images().tags().read().unwrap_or_default()))
+    })?;
+    for stores in root.stores() {
+        if let Err(error) = stores.images().tags().read() {
+            failures.add(format!("image names of the storage driver {}: {error}", stores.driver()));
+        }
+    }
     let volumes = root.volume_usage()?;
     if args.verbose {
         print(&verbose(&all, &volumes, root.has_several_drivers()))?;

@@ -45,10 +45,10 @@ impl Store {
     /// Selects images as `docker save` does: a reference is saved under that name, a repository without a tag under all of its tags,
     /// an ID under none.
     pub fn select<T: AsRef<str>>(&self, names: &[T]) -> Result<Selection, Error> {
-        let known = self.tags().read()?;
         let mut selection = Selection::default();
         for name in names {
             let name = name.as_ref();
+            let known = self.names_for(name)?;
             let id = self.resolve_in(name, &known);
             let Ok(reference) = Reference::parse(name) else {
                 selection.add(id?, None);
