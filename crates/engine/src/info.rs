@@ -103,13 +103,14 @@ impl Root {
 
     fn info_without_counts(&self) -> Result<Info, Error> {
         let driver = self.main().layers().driver();
-        let features: Vec<Feature> = driver
-            .probe()
+        // Trying out a driver makes directories, and none may be made in a root of containerd's store.
+        let is_foreign = containerd::sign(self.path())?.is_some();
+        let probes = if is_foreign { Vec::new() } else { driver.probe() };
+        let features = probes
             .into_iter()
             .map(|probe| Feature { name: probe.name.to_owned(), works: probe.works, detail: probe.why })
             .collect();
-        // Trying out a driver makes directories.
-        let look = if containerd::sign(self.path())?.is_some() { Look::Glance } else { Look::Try };
+        let look = if is_foreign { Look::Glance } else { Look::Try };
         let storage_drivers = candidates(self.path(), &self.data().tmp(), look).into_iter();
         let daemon = data_root::live_daemon(self.path())?;
         let warnings = daemon
