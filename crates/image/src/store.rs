@@ -227,7 +227,11 @@ impl Store {
     /// The images whose parent is `id`, sorted.
     pub fn children(&self, id: ImageId) -> Result<Vec<ImageId>, Error> {
         let listing = self.images()?;
-        Ok(listing.images.iter().filter(|image| image.parent == Some(id)).map(|image| image.id).collect())
+        let whole = listing.images.iter().filter(|image| image.parent == Some(id)).map(|image| image.id);
+        // A damaged image can be healed only while its parent is there.
+        let is_child = |image: &ImageId| self.parent(*image).is_ok_and(|parent| parent == Some(id));
+        let damaged = listing.damaged.iter().map(|damage| damage.id).filter(is_child);
+        Ok(whole.chain(damaged).collect())
     }
 
     /// Says what `id` was built from; `None` forgets it.
