@@ -78,8 +78,7 @@ fn a_lost_layer_record_lets_nothing_be_pruned() {
         assert_eq!(done.code, 1, "{args:?}: {}", done.out);
         assert!(done.err.contains(&format!("sha256:{middle}")) && done.err.contains("fsck"), "{args:?}: {}", done.err);
     }
-    let said = root.refused(1, &["rmi", "-f", "bb"]);
-    assert!(said.contains("dependent child images"), "{said}");
+    assert_eq!(root.ok(&["rmi", "-f", "bb"]), "Untagged: bb:latest", "it has a child, though that is damaged");
     root.ok(&["rmi", "same:1"]);
     assert!(records(&root).contains(&base), "the base layer is needed");
     assert_eq!(root.folders(), folders);
@@ -245,5 +244,6 @@ fn the_build_cache_is_nobodys_orphan_and_builds_on() {
     let dockerd = Dockerd::start(&place.join("root")).expect("it came up before");
     build(&dockerd, &context).expect("it built before");
     drop(dockerd);
-    assert!(findings(&root).iter().all(|f| text(f, "severity") != "error"));
+    let left = findings(&root);
+    assert!(left.iter().all(|f| text(f, "severity") != "error"), "{left:#?}");
 }
