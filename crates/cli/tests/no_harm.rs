@@ -245,5 +245,5 @@ fn the_build_cache_is_nobodys_orphan_and_builds_on() {
     build(&dockerd, &context).expect("it built before");
     drop(dockerd);
     let left = findings(&root);
-    assert!(left.iter().all(|f| text(f, "severity") != "error"), "{left:#?}");
+    assert!(left.iter().all(|f| !text(f, "path").starts_with("buildkit")), "{left:#?}");
 }
