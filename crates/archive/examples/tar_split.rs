@@ -15,7 +15,7 @@ use std::{
 
 use strata_archive::{
     Error, Limits, compression,
-    split::{self, Check, Folder, Packer},
+    split::{self, Check, Files, Packer},
     tar::Reader,
 };
 
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             eprintln!("{diff_id}");
         }
         ["rebuild", tar_split, folder] => {
-            let (record, folder) = (File::open(tar_split)?, Folder::open(Path::new(folder))?);
+            let (record, folder) = (File::open(tar_split)?, Files::open(Path::new(folder))?);
             split::assemble_from(record, folder, io::stdout().lock(), Check::Crc)?;
         }
         _ => return Err("usage: tar_split list | record | assemble TAR-SPLIT FOLDER | rebuild TAR-SPLIT FOLDER".into()),

@@ -2,7 +2,6 @@
 
 mod changes;
 mod export;
-mod layers;
 #[cfg(test)]
 mod tests;
 
@@ -10,12 +9,15 @@ use std::{
     ffi::OsStr,
     io::Write,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use strata_durable::Context;
-use strata_sys::tree::Dir;
 
-use strata_tree::marks::{Marks, aufs};
+use strata_tree::{
+    marks::{Marks, aufs},
+    tree::Tree,
+};
 
 use crate::Error;
 
@@ -55,7 +57,7 @@ pub struct Change {
 /// otherwise asked about single names. Understands redirect, metacopy, opaque marks and both forms of overlay's whiteouts.
 ///
 /// Under [`Marks::None`] both `upper` and the first of `lower` are whole views, and both are walked.
-pub fn changes(upper: &Path, lower: &[PathBuf], marks: Marks) -> Result<Vec<Change>, Error> {
+pub fn changes<T: Tree>(upper: &(impl Tree + ?Sized), lower: &[T], marks: Marks) -> Result<Vec<Change>, Error> {
     changes::Walk::new(upper, lower, marks)?.run()
 }
 
@@ -70,22 +72,24 @@ pub fn changes(upper: &Path, lower: &[PathBuf], marks: Marks) -> Result<Vec<Chan
 /// attributes are kept but overlay's own, SELinux labels and IMA/EVM signatures. Sparse files are written in full, because Docker
 /// cannot rebuild layers with sparse entries; unpacking makes the holes again. Sockets are left out. The root has no entry.
 /// A file that is itself called `.wh.NAME` is refused: unpacked again, it would delete NAME.
-pub fn diff<W: Write>(upper: &Path, lower: &[PathBuf], marks: Marks, out: W) -> Result<(), Error> {
+pub fn diff<T: Tree, W: Write>(upper: &(impl Tree + ?Sized), lower: &[T], marks: Marks, out: W) -> Result<(), Error> {
     if marks == Marks::None && !lower.is_empty() {
         return write(upper, &changes(upper, lower, marks)?, out);
     }
-    export::Walk::new(upper, lower, marks, out).run().map(drop)
+    export::Walk::new(upper, lower, marks, out)?.run().map(drop)
 }
 
 /// Writes a whole tree as a tar, as `docker export` does: like [`diff`] over nothing, without marks; any name stands for itself.
-pub fn tree<W: Write>(root: &Path, out: W) -> Result<(), Error> {
-    export::Walk::new(root, &[], Marks::None, out).plain().run().map(drop)
+pub fn tree<W: Write>(root: &(impl Tree + ?Sized), out: W) -> Result<(), Error> {
+    export::Walk::<PathBuf, _>::new(root, &[], Marks::None, out)?.plain().run().map(drop)
 }
 
 /// Writes only what changed, where the folder itself does not tell: `view` is the whole new view, `changes` as [`changes`] lists them.
-pub fn write<W: Write>(view: &Path, changes: &[Change], out: W) -> Result<(), Error> {
-    let root = Dir::open(view).context("open", view)?;
+pub fn write<W: Write>(view: &(impl Tree + ?Sized), changes: &[Change], out: W) -> Result<(), Error> {
+    let root = view.root().context("open", view.path())?;
     let mut exporter = export::Exporter::new(out);
+    // Changes come directory by directory.
+    let mut last = (PathBuf::new(), Arc::clone(&root));
     for Change { path, kind } in changes {
         let entry = path.strip_prefix("/").unwrap_or(path);
         let name = entry.file_name().unwrap_or(OsStr::new(""));
@@ -94,12 +98,15 @@ pub fn write<W: Write>(view: &Path, changes: &[Change], out: W) -> Result<(), Er
             exporter.mark(&parent.join(aufs::whiteout_name(name)), 0o600, 0, 0)?;
             continue;
         }
-        let path = view.join(entry);
-        let dir = if parent == Path::new("") { root.open_dir(".") } else { root.dir_beneath(parent) };
-        let dir = dir.context("open the directory of", &path)?;
+        let path = view.path().join(entry);
+        if last.0 != parent {
+            let open = || parent.iter().try_fold(Arc::clone(&root), |dir, name| dir.open_dir(name));
+            last = (parent.to_owned(), open().context("open the directory of", &path)?);
+        }
+        let dir = &*last.1;
         let stat = dir.stat(name).context("look at", &path)?;
-        let source = export::Source::open(&dir, name, &stat).context("open", &path)?;
-        exporter.file(&dir, name, &stat, entry, &path, source)?;
+        let source = export::Source::open(dir, name, &stat).context("open", &path)?;
+        exporter.file(dir, name, &stat, entry, &path, source)?;
     }
     exporter.finish().map(drop)
 }

@@ -24,7 +24,7 @@ mod unpacker;
 mod verify;
 
 pub use assemble::{Assembled, Check, assemble, assemble_from};
-pub use contents::{Contents, Folder};
+pub use contents::{Contents, Files};
 pub use packer::Packer;
 pub use unpacker::{FileRecord, Record, Unpacker};
 pub use verify::{Damage, Verified, verify};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use strata_archive::diff::Change;
 use strata_spec::CacheId;
 use strata_sys::fs::Feature;
+use strata_tree::DirTree;
 
 use crate::{Error, terms::Term};
 
@@ -101,6 +102,11 @@ pub trait GraphDriver: Send + Sync {
 
     /// Where the layer's own files lie; under [`strata_archive::Marks::None`] with all below them.
     fn folder(&self, id: &CacheId) -> Result<Folder, Error>;
+
+    /// The layer's own files, as [`GraphDriver::folder`] has them, for reading.
+    fn tree(&self, id: &CacheId) -> Result<DirTree, Error> {
+        Ok(DirTree::new(self.folder(id)?.path))
+    }
 
     /// Mounts `id` over all below it and returns the merged root.
     ///

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use strata_archive::split::{Check, Folder, assemble_from};
+use strata_archive::split::{Check, Files, assemble_from};
 use strata_durable::{Context, Journal, Lock, create_dir_all, lock::Mode};
 use strata_graphdriver::GraphDriver;
 use strata_spec::{CacheId, ChainId, DiffId, ErrorKind};
@@ -164,8 +164,8 @@ impl Store {
             }
             result => result.context("open", &path)?,
         };
-        let folder = self.driver.folder(&layer.cache_id)?;
-        let files = Folder::open(&folder.path)?;
+        let tree = self.driver.tree(&layer.cache_id)?;
+        let files = Files::open(&tree)?;
         Ok(assemble_from(BufReader::new(split), files, out, check)?.diff_id)
     }
 

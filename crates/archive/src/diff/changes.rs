@@ -9,22 +9,22 @@
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
+    io::ErrorKind,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    rc::Rc,
+    sync::Arc,
 };
 
 use strata_durable::Context;
-use strata_sys::{
-    tree::{Device, Dir, Kind, Stat, Time},
-    xattr,
-};
+use strata_sys::tree::{Device, Kind, Stat, Time};
 
-use super::{
-    Change, ChangeKind,
-    layers::{DirMarks, Found, Layers, Under, is_deletion, metacopy},
+use super::{Change, ChangeKind};
+use strata_tree::{
+    lookup::{DirMarks, is_whiteout, metacopy},
+    marks::{Mark, Marks},
+    stack::{Found, Merged, Stack},
+    tree::{Directory, File, Tree},
 };
-use strata_tree::marks::{Mark, Marks};
 
 use crate::Error;
 
@@ -34,11 +34,11 @@ const CAPABILITY: &str = "security.capability";
 struct Both {
     path: PathBuf,
     /// In the read-write folder, if it is there.
-    upper: Option<(Rc<Dir>, DirMarks)>,
+    upper: Option<(Arc<dyn Directory>, DirMarks)>,
     /// What of the new view lies below.
-    base: Under,
+    base: Merged,
     /// The old view.
-    old: Under,
+    old: Merged,
     /// Whether `base` is `old`: names that only these have are unchanged.
     shared: bool,
 }
@@ -52,25 +52,27 @@ enum New {
 
 pub(super) struct Walk<'a> {
     upper: &'a Path,
-    layers: Layers,
+    root: Arc<dyn Directory>,
+    layers: Stack,
     marks: Marks,
     changes: Vec<Change>,
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(upper: &'a Path, lower: &[PathBuf], marks: Marks) -> Result<Self, Error> {
+    pub fn new<T: Tree>(upper: &'a (impl Tree + ?Sized), lower: &[T], marks: Marks) -> Result<Self, Error> {
         // Without marks each folder is a whole view: the next one below is what it is compared with.
         let lower = if marks == Marks::None { &lower[..lower.len().min(1)] } else { lower };
-        Ok(Self { upper, layers: Layers::open(lower, marks)?, marks, changes: Vec::new() })
+        let (upper, root) = (upper.path(), upper.root().context("open", upper.path())?);
+        Ok(Self { upper, root, layers: Stack::open(lower, marks)?, marks, changes: Vec::new() })
     }
 
     pub fn run(mut self) -> Result<Vec<Change>, Error> {
-        let dir = Dir::open(self.upper).context("open", self.upper)?;
-        let marks = DirMarks::of_dir(&dir, self.marks).context("read the marks of", self.upper)?;
-        let old = self.layers.roots();
+        let dir = Arc::clone(&self.root);
+        let marks = DirMarks::of(&*dir, self.marks).context("read the marks of", self.upper)?;
+        let old = self.layers.roots().clone();
         let shared = self.marks != Marks::None && !marks.opaque;
         let base = if shared { old.clone() } else { Vec::new() };
-        self.dir(&Both { path: "/".into(), upper: Some((Rc::new(dir), marks)), base, old, shared })?;
+        self.dir(&Both { path: "/".into(), upper: Some((dir, marks)), base, old, shared })?;
         Ok(self.changes)
     }
 
@@ -110,12 +112,16 @@ impl<'a> Walk<'a> {
         if let Some((dir, marks)) = &both.upper {
             for entry in dir.entries().context("list", self.at(&both.path))? {
                 let path = || self.at(&both.path.join(&entry.name));
-                if self.marks == Marks::Aufs {
+                if self.marks.are_names() {
                     match Mark::of(entry.name.as_bytes()) {
                         Mark::Plain => {}
                         Mark::Whiteout(name) => {
-                            // A file that is there as well wins over its mark.
-                            names.entry(OsStr::from_bytes(name).to_owned()).or_insert(New::Deleted);
+                            let name = OsStr::from_bytes(name).to_owned();
+                            match self.marks {
+                                // AUFS shows no name beside its own whiteout.
+                                Marks::Aufs => drop(names.insert(name, New::Deleted)),
+                                _ => drop(names.entry(name).or_insert(New::Deleted)),
+                            }
                             continue;
                         }
                         Mark::Opaque | Mark::Meta | Mark::Invalid => continue,
@@ -127,9 +133,13 @@ impl<'a> Walk<'a> {
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                     Err(error) => return Err(error).context("look at", path()).map_err(Error::from),
                 };
-                let deleted = self.marks == Marks::Overlay
-                    && is_deletion(dir, marks.second_form, &entry.name, &stat).context("look at", path())?;
-                names.insert(entry.name, if deleted { New::Deleted } else { New::Upper(stat) });
+                let is_deleted = is_whiteout(&**dir, marks.attribute_whiteouts, &entry.name, &stat, self.marks)
+                    .context("look at", path())?;
+                let new = if is_deleted { New::Deleted } else { New::Upper(stat) };
+                match self.marks {
+                    Marks::Aufs => drop(names.entry(entry.name).or_insert(new)),
+                    _ => drop(names.insert(entry.name, new)),
+                }
             }
         }
         if !both.shared {
@@ -156,28 +166,28 @@ impl<'a> Walk<'a> {
         new: New,
         old: Option<Found>,
     ) -> Result<Option<Both>, Error> {
-        let old = old.map(|found| found.under).unwrap_or_default();
+        // Below a directory AUFS passes over what is none.
+        let passes = self.marks == Marks::Aufs && old.as_ref().is_some_and(|found| found.stat.kind != Kind::Dir);
+        let old = old.map(|found| found.merged).unwrap_or_default();
         match new {
             New::Upper(stat) if stat.kind == Kind::Dir => {
                 let (dir, _) = both.upper.as_ref().expect("a name from the upper folder has its directory");
-                let dir = Rc::new(dir.open_dir(name).context("open", self.at(&path))?);
-                let marks = DirMarks::of_dir(&dir, self.marks).context("read the marks of", self.at(&path))?;
+                let below = dir.open_dir(name).context("open", self.at(&path))?;
+                let marks = DirMarks::of(&*below, self.marks).and_then(|own| own.beside(&**dir, name, self.marks));
+                let marks = marks.context("read the marks of", self.at(&path))?;
                 let (base, shared) = if self.marks == Marks::None || marks.opaque {
                     (Vec::new(), false)
                 } else if let Some(redirect) = &marks.redirect {
-                    (
-                        self.layers.find_redirected(&both.base, redirect)?.map(|found| found.under).unwrap_or_default(),
-                        false,
-                    )
-                } else if both.shared {
+                    (self.layers.merging(&both.base, name, Some(redirect))?, false)
+                } else if both.shared && !passes {
                     (old.clone(), true)
                 } else {
-                    (self.layers.find(&both.base, name)?.map(|found| found.under).unwrap_or_default(), false)
+                    (self.layers.merging(&both.base, name, None)?, false)
                 };
-                Ok(Some(Both { path, upper: Some((dir, marks)), base, old, shared }))
+                Ok(Some(Both { path, upper: Some((below, marks)), base, old, shared }))
             }
             New::Base(found) if found.stat.kind == Kind::Dir => {
-                Ok(Some(Both { path, upper: None, base: found.under, old, shared: false }))
+                Ok(Some(Both { path, upper: None, base: found.merged, old, shared: false }))
             }
             _ => Ok(None),
         }
@@ -202,26 +212,26 @@ impl<'a> Walk<'a> {
         }
         let new_capability = match (new, &both.upper) {
             (New::Base(found), _) => {
-                capability(&found.place.dir, &found.name, || self.layers.path(&found.place, &found.name))?
+                capability(&*found.parent.dir, &found.name, || self.layers.path(&found.parent, &found.name))?
             }
-            (_, Some((dir, _))) => capability(dir, name, || self.at(&both.path.join(name)))?,
+            (_, Some((dir, _))) => capability(&**dir, name, || self.at(&both.path.join(name)))?,
             (_, None) => None,
         };
-        let old = capability(&old.place.dir, &old.name, || self.layers.path(&old.place, &old.name))?;
+        let old = capability(&*old.parent.dir, &old.name, || self.layers.path(&old.parent, &old.name))?;
         Ok(new_capability != old)
     }
 
     /// Whether two files of one size hold other bytes. Those without content of their own, as after a change of attributes, do not.
     fn contents_differ(&self, both: &Both, name: &OsStr, new: &New, old: &Found) -> Result<bool, Error> {
         let (dir, name) = match (new, &both.upper) {
-            (New::Base(found), _) => (&found.place.dir, found.name.as_os_str()),
+            (New::Base(found), _) => (&found.parent.dir, found.name.as_os_str()),
             (_, Some((dir, _))) => (dir, name),
             (_, None) => return Ok(false),
         };
         let compare = || -> std::io::Result<bool> {
-            let (new, old) = (dir.open_file(name)?, old.place.dir.open_file(&old.name)?);
+            let (new, old) = (dir.open_file(name)?, old.parent.dir.open_file(&old.name)?);
             for file in [&new, &old] {
-                if self.marks == Marks::Overlay && metacopy(file, &xattr::list_of(file)?)?.is_some() {
+                if self.marks.are_attributes() && metacopy(&**file, &file.xattrs()?, self.marks)?.is_some() {
                     return Ok(false);
                 }
             }
@@ -240,20 +250,15 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn capability(dir: &Dir, name: &OsStr, path: impl Fn() -> PathBuf) -> Result<Option<Vec<u8>>, Error> {
-    let handle = match dir.open_handle(name) {
-        Ok(handle) => handle,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).context("open", path()).map_err(Error::from),
-    };
-    match xattr::get_of(&handle, CAPABILITY) {
+fn capability(dir: &dyn Directory, name: &OsStr, path: impl Fn() -> PathBuf) -> Result<Option<Vec<u8>>, Error> {
+    match dir.xattr(name, OsStr::new(CAPABILITY)) {
         Ok(value) => Ok(value),
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => Ok(None),
         Err(error) => Err(error).context("read the capabilities of", path()).map_err(Error::from),
     }
 }
 
-fn same_bytes(a: std::fs::File, b: std::fs::File) -> std::io::Result<bool> {
+fn same_bytes(a: Box<dyn File>, b: Box<dyn File>) -> std::io::Result<bool> {
     use std::io::BufRead;
     let (mut a, mut b) = (std::io::BufReader::with_capacity(1 << 16, a), std::io::BufReader::with_capacity(1 << 16, b));
     loop {

@@ -3,24 +3,25 @@
 use std::{
     collections::{BTreeSet, HashMap},
     ffi::{OsStr, OsString},
-    fs::File,
     io::{Read, Write},
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use strata_durable::Context;
-use strata_sys::{
-    tree::{Device, Dir, Kind, Stat, proc_path},
-    xattr,
-};
-use strata_tree::marks::{
-    Mark, Marks,
-    aufs::{self, OPAQUE},
-    overlay::TRUSTED,
+use strata_sys::tree::{Device, Kind, Stat};
+use strata_tree::{
+    lookup::{DirMarks, is_whiteout, metacopy},
+    marks::{
+        Mark, Marks, Redirect,
+        aufs::{self, OPAQUE},
+        mixed::{self, OPAQUE_DEVICE},
+    },
+    stack::{Merged, Stack},
+    tree::{Directory, File, Tree},
 };
 
-use super::layers::{DirMarks, Layers, Under, is_deletion, metacopy};
 use crate::{
     Error,
     tar::{self, Header, Writer},
@@ -36,27 +37,27 @@ pub(super) enum Source<'a> {
     /// A regular file, open.
     File(Opened),
     /// A directory, open, and the names of its attributes.
-    Dir(&'a Dir, Vec<OsString>),
+    Dir(&'a dyn Directory, Vec<OsString>),
     /// Anything else, which has no use for a descriptor.
     Other,
 }
 
 /// A regular file, open, and the names of its attributes: listed once, though marks and tar both want to know.
 pub(super) struct Opened {
-    file: File,
+    file: Box<dyn File>,
     attributes: Vec<OsString>,
-    /// Where its bytes are, if not in itself.
-    content: Option<File>,
+    /// The file that has its data, if not itself.
+    content: Option<Box<dyn File>>,
 }
 
 impl Source<'_> {
     /// Opens `name` if it is a regular file. One that went away meanwhile is `NotFound`.
-    pub fn open(dir: &Dir, name: &OsStr, stat: &Stat) -> std::io::Result<Self> {
+    pub fn open(dir: &dyn Directory, name: &OsStr, stat: &Stat) -> std::io::Result<Self> {
         if stat.kind != Kind::File {
             return Ok(Self::Other);
         }
         let file = dir.open_file(name)?;
-        let attributes = xattr::list_of(&file)?;
+        let attributes = file.xattrs()?;
         Ok(Self::File(Opened { file, attributes, content: None }))
     }
 }
@@ -85,7 +86,7 @@ impl<W: Write> Exporter<W> {
     /// a tar has none.
     pub fn file(
         &mut self,
-        dir: &Dir,
+        dir: &dyn Directory,
         name: &OsStr,
         stat: &Stat,
         entry: &Path,
@@ -131,12 +132,9 @@ impl<W: Write> Exporter<W> {
             _ => {}
         }
         header.xattrs = match &source {
-            Source::File(opened) => attributes(&opened.attributes, |name| xattr::get_of(&opened.file, name)),
-            Source::Dir(dir, names) => attributes(names, |name| xattr::get_of(*dir, name)),
-            Source::Other => {
-                let through = Path::new(&proc_path(dir)).join(name);
-                xattr::list(&through).and_then(|names| attributes(&names, |name| xattr::get(&through, name)))
-            }
+            Source::File(opened) => attributes(&opened.attributes, |key| opened.file.xattr(key)),
+            Source::Dir(dir, names) => attributes(names, |key| dir.xattr(OsStr::new(""), key)),
+            Source::Other => dir.xattrs(name).and_then(|names| attributes(&names, |key| dir.xattr(name, key))),
         }
         .context("read the extended attributes of", path)?;
         if stat.kind == Kind::File {
@@ -159,7 +157,7 @@ impl<W: Write> Exporter<W> {
         self.tar.header(&header)
     }
 
-    fn content(&mut self, mut file: File, size: u64, path: &Path) -> Result<(), Error> {
+    fn content(&mut self, mut file: Box<dyn File>, size: u64, path: &Path) -> Result<(), Error> {
         let mut left = size;
         while left > 0 {
             let most = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -193,7 +191,7 @@ fn attributes(
     let mut found = Vec::new();
     for name in names {
         let bytes = name.as_bytes();
-        if bytes.starts_with(TRUSTED.prefix.as_bytes()) || LOCAL.contains(&bytes) {
+        if mixed::is_mark(bytes) || LOCAL.contains(&bytes) {
             continue;
         }
         if let Some(value) = get(name)? {
@@ -205,26 +203,28 @@ fn attributes(
 }
 
 /// Walks a read-write folder.
-pub(super) struct Walk<'a, W: Write> {
+pub(super) struct Walk<'a, T, W: Write> {
     upper: &'a Path,
-    lower: &'a [PathBuf],
+    root: Arc<dyn Directory>,
+    lower: &'a [T],
     marks: Marks,
     /// Opened when the first file or directory refers to them.
-    layers: Option<Layers>,
+    layers: Option<Stack>,
     out: Exporter<W>,
 }
 
 /// A directory being written.
 struct Here {
     path: PathBuf,
-    upper: Option<(Dir, DirMarks)>,
+    upper: Option<(Arc<dyn Directory>, DirMarks)>,
     /// What shows through from below and has to be written too, because the directory is no longer where that lies.
-    moved: Option<Under>,
+    moved: Option<Merged>,
 }
 
-impl<'a, W: Write> Walk<'a, W> {
-    pub fn new(upper: &'a Path, lower: &'a [PathBuf], marks: Marks, out: W) -> Self {
-        Self { upper, lower, marks, layers: None, out: Exporter::new(out) }
+impl<'a, T: Tree, W: Write> Walk<'a, T, W> {
+    pub fn new(upper: &'a (impl Tree + ?Sized), lower: &'a [T], marks: Marks, out: W) -> Result<Self, Error> {
+        let (upper, root) = (upper.path(), upper.root().context("open", upper.path())?);
+        Ok(Self { upper, root, lower, marks, layers: None, out: Exporter::new(out) })
     }
 
     /// Of a whole tree, which is no layer.
@@ -234,10 +234,10 @@ impl<'a, W: Write> Walk<'a, W> {
     }
 
     pub fn run(mut self) -> Result<W, Error> {
-        let dir = Dir::open(self.upper).context("open", self.upper)?;
-        let marks = DirMarks::of_dir(&dir, self.marks).context("read the marks of", self.upper)?;
-        if marks.opaque && self.marks == Marks::Overlay {
-            let stat = Stat::of_fd(&dir).context("look at", self.upper)?;
+        let dir = Arc::clone(&self.root);
+        let marks = DirMarks::of(&*dir, self.marks).context("read the marks of", self.upper)?;
+        if marks.opaque && self.marks.are_attributes() {
+            let stat = dir.stat(OsStr::new("")).context("look at", self.upper)?;
             self.out.mark(Path::new(OPAQUE), stat.mode & 0o777, stat.uid, stat.gid)?;
         }
         self.dir(Here { path: PathBuf::new(), upper: Some((dir, marks)), moved: None })?;
@@ -253,6 +253,15 @@ impl<'a, W: Write> Walk<'a, W> {
         }
         if let Some(moved) = &here.moved {
             names.extend(self.layers()?.names(moved)?);
+        }
+        if self.marks.are_names() {
+            let is_kept = |name: &&OsString| match (self.marks, Mark::of(name.as_bytes())) {
+                // AUFS shows no name beside its own whiteout; elsewhere that whiteout speaks of the layers below alone.
+                (Marks::Aufs, Mark::Plain) => !names.contains(&aufs::whiteout_name(name)),
+                (Marks::Mixed, Mark::Whiteout(hidden)) => !names.contains(OsStr::from_bytes(hidden)),
+                _ => true,
+            };
+            names = names.iter().filter(is_kept).cloned().collect();
         }
         for name in names {
             let in_upper = match &here.upper {
@@ -279,56 +288,59 @@ impl<'a, W: Write> Walk<'a, W> {
         let (dir, marks) = here.upper.as_ref().expect("a name from the upper folder has its directory");
         let entry = here.path.join(name);
         let path = self.upper.join(&entry);
-        match self.marks {
-            Marks::Overlay if is_deletion(dir, marks.second_form, name, stat).context("look at", &path)? => {
-                // In a directory that was moved nothing lies below: it is opaque where it is now.
-                return if here.moved.is_some() { Ok(()) } else { self.whiteout(&here.path, name) };
-            }
-            Marks::Aufs => match Mark::of(name.as_bytes()) {
+        // In a directory that was moved nothing lies below: it is opaque where it is now.
+        let is_moved = here.moved.is_some();
+        if is_whiteout(&**dir, marks.attribute_whiteouts, name, stat, self.marks).context("look at", &path)? {
+            return if is_moved { Ok(()) } else { self.whiteout(&here.path, name) };
+        }
+        if self.marks.are_names() {
+            match Mark::of(name.as_bytes()) {
                 Mark::Plain => {}
+                Mark::Whiteout(_) if is_moved || self.marks == Marks::Mixed && name == OPAQUE_DEVICE => return Ok(()),
                 Mark::Whiteout(_) => return self.out.mark(&entry, 0o600, 0, 0),
-                Mark::Opaque => return self.out.mark(&entry, 0o644, 0, 0),
-                Mark::Meta | Mark::Invalid => return Ok(()),
-            },
-            _ => {}
+                // Where attributes say so too, the directory's own entry is followed by the mark.
+                Mark::Opaque if self.marks == Marks::Aufs => return self.out.mark(&entry, 0o644, 0, 0),
+                Mark::Opaque | Mark::Meta | Mark::Invalid => return Ok(()),
+            }
         }
         if stat.kind != Kind::Dir {
-            let mut source = match Source::open(dir, name, stat) {
+            let mut source = match Source::open(&**dir, name, stat) {
                 Ok(source) => source,
                 // A running container goes on while we look.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(error).context("open", &path).map_err(Error::from),
             };
-            if self.marks == Marks::Overlay
-                && let Source::File(opened) = &mut source
+            if let Source::File(opened) = &mut source
                 && let Some(redirect) =
-                    metacopy(&opened.file, &opened.attributes).context("read the marks of", &path)?
+                    metacopy(&*opened.file, &opened.attributes, self.marks).context("read the marks of", &path)?
             {
                 let under = self.under(here)?;
-                opened.content = Some(self.data(&under, &redirect.unwrap_or_else(|| name.into()), &path)?);
+                opened.content = Some(self.data(&under, name, redirect.as_ref(), &path)?);
             }
-            return self.out.file(dir, name, stat, &entry, &path, source);
+            return self.out.file(&**dir, name, stat, &entry, &path, source);
         }
         let below = dir.open_dir(name).context("open", &path)?;
-        let attributes = xattr::list_of(&below).context("read the extended attributes of", &path)?;
-        let below_marks = DirMarks::among(&attributes, &below, self.marks).context("read the marks of", &path)?;
-        self.out.file(dir, name, stat, &entry, &path, Source::Dir(&below, attributes))?;
+        let attributes = below.xattrs(OsStr::new("")).context("read the extended attributes of", &path)?;
+        let below_marks = DirMarks::among(&attributes, &*below, self.marks);
+        let below_marks = below_marks.and_then(|own| own.beside(&**dir, name, self.marks));
+        let below_marks = below_marks.context("read the marks of", &path)?;
+        self.out.file(&**dir, name, stat, &entry, &path, Source::Dir(&*below, attributes))?;
         let moved = match &below_marks {
             DirMarks { opaque: true, .. } => here.moved.as_ref().map(|_| Vec::new()),
             DirMarks { redirect: Some(redirect), .. } => {
                 let under = self.under(here)?;
-                Some(self.layers()?.find_redirected(&under, redirect)?.map(|found| found.under).unwrap_or_default())
+                Some(self.layers()?.merging(&under, name, Some(redirect))?)
             }
             _ => match &here.moved {
                 Some(under) => {
                     let under = under.clone();
-                    Some(self.layers()?.find(&under, name)?.map(|found| found.under).unwrap_or_default())
+                    Some(self.layers()?.merging(&under, name, None)?)
                 }
                 None => None,
             },
         };
         let cut = below_marks.opaque || below_marks.redirect.is_some();
-        if self.marks == Marks::Overlay && cut && here.moved.is_none() {
+        if self.marks.are_attributes() && cut && here.moved.is_none() {
             self.out.mark(&entry.join(OPAQUE), stat.mode & 0o777, stat.uid, stat.gid)?;
         }
         self.dir(Here { path: entry, upper: Some((below, below_marks)), moved })
@@ -338,17 +350,18 @@ impl<'a, W: Write> Walk<'a, W> {
     fn lower_entry(&mut self, here: &Here, name: &OsStr) -> Result<(), Error> {
         let Some(moved) = here.moved.clone() else { return Ok(()) };
         let Some(found) = self.layers()?.find(&moved, name)? else { return Ok(()) };
-        let path = self.layers()?.path(&found.place, &found.name);
+        let path = self.layers()?.path(&found.parent, &found.name);
         let entry = here.path.join(name);
-        let mut source = Source::open(&found.place.dir, &found.name, &found.stat).context("open", &path)?;
+        let mut source = Source::open(&*found.parent.dir, &found.name, &found.stat).context("open", &path)?;
         if let Source::File(opened) = &mut source
-            && let Some(redirect) = metacopy(&opened.file, &opened.attributes).context("read the marks of", &path)?
+            && metacopy(&*opened.file, &opened.attributes, self.marks).context("read the marks of", &path)?.is_some()
         {
-            opened.content = Some(self.data(&moved, &redirect.unwrap_or_else(|| name.into()), &path)?);
+            // The lookup passes this same file on the way down to the one that has the data.
+            opened.content = Some(self.data(&moved, name, None, &path)?);
         }
-        self.out.file(&found.place.dir, &found.name, &found.stat, &entry, &path, source)?;
+        self.out.file(&*found.parent.dir, &found.name, &found.stat, &entry, &path, source)?;
         if found.stat.kind == Kind::Dir {
-            self.dir(Here { path: entry, upper: None, moved: Some(found.under) })?;
+            self.dir(Here { path: entry, upper: None, moved: Some(found.merged) })?;
         }
         Ok(())
     }
@@ -358,8 +371,14 @@ impl<'a, W: Write> Walk<'a, W> {
     }
 
     /// Follows metacopy files down to the one that has the bytes.
-    fn data(&mut self, under: &Under, redirect: &Path, path: &Path) -> Result<File, Error> {
-        match self.layers()?.find_data(under, redirect)? {
+    fn data(
+        &mut self,
+        under: &Merged,
+        name: &OsStr,
+        redirect: Option<&Redirect>,
+        path: &Path,
+    ) -> Result<Box<dyn File>, Error> {
+        match self.layers()?.find_data(under, name, redirect)? {
             Some(file) => Ok(file),
             None => Err(Error::Mismatch {
                 path: path.display().to_string(),
@@ -369,20 +388,20 @@ impl<'a, W: Write> Walk<'a, W> {
     }
 
     /// What shows through a directory of the read-write folder from below.
-    fn under(&mut self, here: &Here) -> Result<Under, Error> {
+    fn under(&mut self, here: &Here) -> Result<Merged, Error> {
         if let Some(moved) = &here.moved {
             return Ok(moved.clone());
         }
-        let mut under = self.layers()?.roots();
+        let mut under = self.layers()?.roots().clone();
         for part in &here.path {
-            under = self.layers()?.find(&under, part)?.map(|found| found.under).unwrap_or_default();
+            under = self.layers()?.find(&under, part)?.map(|found| found.merged).unwrap_or_default();
         }
         Ok(under)
     }
 
-    fn layers(&mut self) -> Result<&Layers, Error> {
+    fn layers(&mut self) -> Result<&Stack, Error> {
         if self.layers.is_none() {
-            self.layers = Some(Layers::open(self.lower, self.marks)?);
+            self.layers = Some(Stack::open(self.lower, self.marks)?);
         }
         Ok(self.layers.as_ref().expect("opened just above"))
     }

@@ -2,14 +2,15 @@
 
 use std::{
     io::{Read, Write},
-    path::Path,
     thread,
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use strata_spec::{DiffId, digest::Hasher};
 
-use super::{Contents, Folder, Record, Unpacker, contents::Checked};
+use super::{Contents, Files, Record, Unpacker, contents::Checked};
+use strata_tree::Tree;
+
 use crate::Error;
 
 /// Bytes in one buffer, and buffers on the way.
@@ -34,12 +35,12 @@ pub struct Assembled {
     pub bytes: u64,
 }
 
-/// Writes to `out` the exact tar that `tar_split` (gzip) records, taking file contents from the folder `files`.
+/// Writes to `out` the exact tar that `tar_split` (gzip) records, taking file contents from the tree `files`.
 ///
 /// Each file's length and CRC are checked, and the digest of the whole is returned: it must be the layer's DiffID.
 /// A file that differs is an [`Error::Mismatch`].
-pub fn assemble(tar_split: impl Read + Send, files: &Path, out: impl Write) -> Result<DiffId, Error> {
-    let assembled = assemble_from(tar_split, Folder::open(files)?, out, Check::Digest)?;
+pub fn assemble(tar_split: impl Read + Send, files: &(impl Tree + ?Sized), out: impl Write) -> Result<DiffId, Error> {
+    let assembled = assemble_from(tar_split, Files::open(files)?, out, Check::Digest)?;
     Ok(assembled.diff_id.expect("the digest was asked for"))
 }
 

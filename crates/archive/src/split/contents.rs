@@ -1,9 +1,8 @@
 //! Where file contents come from.
 
-use std::{fs::File, io, io::Read, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{ffi::OsStr, io, io::Read, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc};
 
-use rustix::fs::{OFlags, fstat};
-use strata_sys::tree::Dir;
+use strata_tree::tree::{Directory, File, Tree};
 
 use super::FileRecord;
 use crate::Error;
@@ -27,33 +26,25 @@ where
     }
 }
 
-/// A layer's folder. No name leads out of it, and only regular files are opened.
-pub struct Folder(Dir);
+/// The files of a layer's tree. No name leads out of it, and only regular files are opened.
+pub struct Files(Arc<dyn Directory>);
 
-impl Folder {
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        Dir::open_path(path).map(Self).map_err(|source| Error::Entry {
-            action: "open the layer's folder",
-            entry: path.display().to_string(),
+impl Files {
+    /// Opens the root of `tree`, which must live as long as its files are read.
+    pub fn open(tree: &(impl Tree + ?Sized)) -> Result<Self, Error> {
+        tree.root().map(Self).map_err(|source| Error::Entry {
+            action: "open the layer's directory",
+            entry: tree.path().display().to_string(),
             source,
         })
     }
 }
 
-impl Contents for Folder {
-    type File = File;
+impl Contents for Files {
+    type File = Box<dyn File>;
 
-    fn open(&mut self, name: &[u8]) -> io::Result<File> {
-        // Not to wait for the other end of a pipe, nor to become its terminal.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        // `..` is undone by name, as when the file was made: the part before it may be a symbolic link.
-        let name = crate::tar::path::clean(name);
-        let path = Path::new(std::ffi::OsStr::from_bytes(&name));
-        let file = self.0.open_in_root(path, flags, 0)?;
-        match rustix::fs::FileType::from_raw_mode(fstat(&file)?.st_mode) {
-            rustix::fs::FileType::RegularFile => Ok(File::from(file)),
-            _ => Err(io::Error::other("it is not a regular file")),
-        }
+    fn open(&mut self, name: &[u8]) -> io::Result<Self::File> {
+        self.0.open_in_root(Path::new(OsStr::from_bytes(name)))
     }
 }
 

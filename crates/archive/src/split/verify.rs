@@ -1,11 +1,12 @@
 //! Telling which of a layer's files are no longer what they were.
 
 use std::io::Read;
-use std::path::Path;
 
 use strata_spec::{DiffId, digest::Hasher};
 
-use super::{Folder, Record, Unpacker, contents::Checked};
+use super::{Files, Record, Unpacker, contents::Checked};
+use strata_tree::Tree;
+
 use crate::Error;
 
 /// One file that does not match its record.
@@ -16,7 +17,7 @@ pub struct Damage {
     pub reason: String,
 }
 
-/// What a layer's folder is worth.
+/// The state of a layer's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// Files with content.
@@ -28,11 +29,11 @@ pub struct Verified {
     pub damaged: Vec<Damage>,
 }
 
-/// Checks every file in the folder `files` against `tar_split` (gzip), and goes on after one that does not match.
+/// Checks every file in the tree `files` against `tar_split` (gzip), and continues after one that does not match.
 ///
 /// Fails only where the record itself cannot be read.
-pub fn verify(tar_split: impl Read, files: &Path) -> Result<Verified, Error> {
-    let mut folder = Folder::open(files)?;
+pub fn verify(tar_split: impl Read, files: &(impl Tree + ?Sized)) -> Result<Verified, Error> {
+    let mut tree = Files::open(files)?;
     let mut unpacker = Unpacker::new(tar_split);
     let mut hasher = Hasher::sha256();
     let mut buffer = vec![0; 256 << 10];
@@ -48,7 +49,7 @@ pub fn verify(tar_split: impl Read, files: &Path) -> Result<Verified, Error> {
                 found.files += 1;
                 found.bytes = found.bytes.saturating_add(file.size);
                 let mut check = || -> Result<(), Error> {
-                    let mut content = Checked::open(&file, &mut folder)?;
+                    let mut content = Checked::open(&file, &mut tree)?;
                     loop {
                         match content.read(&mut buffer)? {
                             0 => return Ok(()),

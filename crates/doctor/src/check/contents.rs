@@ -34,12 +34,13 @@ pub(super) fn check(stores: &Stores<'_>, layers: &[ChainId], known: &[Finding]) 
 fn one(stores: &Stores<'_>, layer: &Layer) -> Vec<Finding> {
     let path = stores.layers.layout().tar_split(layer.chain_id);
     let Ok(folder) = stores.layers.driver().folder(&layer.cache_id) else { return Vec::new() };
+    let Ok(tree) = stores.layers.driver().tree(&layer.cache_id) else { return Vec::new() };
     let found = |path: &Path, reason: String| {
         make(stores, Severity::Error, Object::Layer(layer.chain_id), path, reason, remedy::CONTENTS)
     };
     let verified = File::open(&path)
         .map_err(|error| error.to_string())
-        .and_then(|file| split::verify(BufReader::new(file), &folder.path).map_err(|error| error.to_string()));
+        .and_then(|file| split::verify(BufReader::new(file), &tree).map_err(|error| error.to_string()));
     let verified = match verified {
         Ok(verified) => verified,
         Err(reason) => return vec![found(&path, reason)],

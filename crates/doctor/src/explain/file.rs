@@ -5,6 +5,7 @@ use std::{fmt, path::Path};
 use serde::Serialize;
 use strata_container::Record;
 use strata_spec::{CacheId, ChainId};
+use strata_tree::Marks;
 
 use super::{
     container::stacked,
@@ -99,9 +100,9 @@ pub(super) fn image_layers(stores: &Stores<'_>, chains: &[ChainId], found: &mut 
 }
 
 pub(super) fn layer(stores: &Stores<'_>, role: Role, chain_id: Option<ChainId>, cache_id: CacheId) -> Stacked {
-    let folder = stores.layers.driver().folder(&cache_id).map(|folder| folder.path);
-    let folder = folder.unwrap_or_else(|_| super::facts::folder_of(stores, &cache_id));
-    Stacked { role, chain_id, cache_id, folder }
+    let found = stores.layers.driver().folder(&cache_id).map(|folder| (folder.path, folder.marks));
+    let (folder, marks) = found.unwrap_or_else(|_| (super::facts::folder_of(stores, &cache_id), Marks::None));
+    Stacked { role, chain_id, cache_id, folder, marks }
 }
 
 fn explain(layers: &[Stacked], object: Object, path: &str, found: Vec<Problem>) -> Result<FileExplanation, Error> {
@@ -118,7 +119,7 @@ fn explain(layers: &[Stacked], object: Object, path: &str, found: Vec<Problem>) 
     let traced = trace(layers, Path::new(path)).map_err(lookup)?;
     let visible = traced.visible();
     let metadata_only = visible.filter(|n| traced.says[*n].file.as_ref().is_some_and(|file| file.metadata_only));
-    let content_from = metadata_only.and_then(|n| traced.content_of(layers, n));
+    let content_from = metadata_only.and_then(|_| traced.content_from(layers));
     let below = visible.filter(|_| metadata_only.is_none()).and_then(|n| Some((n, traced.file_below(n)?)));
     let same = below.filter(|(n, m)| traced.same_content(*n, *m).unwrap_or(false)).map(|(_, m)| m);
     Ok(FileExplanation {

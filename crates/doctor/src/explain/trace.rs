@@ -1,34 +1,32 @@
 //! Following a path through stacked layers, and what each layer says about it.
 //!
-//! Every layer is asked, also those that others hide: what is hidden still takes space. A path is followed one component at a time, as
-//! the kernel does it: at each, the topmost layer that has the name decides, a whiteout, an opaque directory or anything that is no
-//! directory hides the layers below, and a renamed directory (`redirect`) is looked for below by its old name.
+//! Every layer is asked, also those that others hide: what is hidden still takes space. [`strata_tree::columns`] asks them and decides what
+//! hides what; this module follows symbolic links on the way and words the answer.
 //!
-//! | module | owns |
-//! | --- | --- |
-//! | [`walk`] | all layers asked at once, one component after the other |
-//! | [`disk`] | one layer's files and overlay's marks on them |
-
-mod disk;
-mod walk;
+//! # Limitations
+//!
+//! Where layers are whole views (vfs, btrfs, overlay), the topmost has every file: the layer that brought it is not known.
 
 use std::{
     collections::VecDeque,
     ffi::{OsStr, OsString},
-    fs::File,
-    io::{self, Read},
-    os::unix::ffi::OsStrExt,
+    io,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
 use serde::Serialize;
 use strata_spec::{CacheId, ChainId};
-use strata_sys::tree::{Dir, Kind};
+use strata_sys::tree::Kind;
+use strata_tree::{
+    columns::{Column, Columns, Here},
+    lookup::{self, Location},
+    marks::Marks,
+    stack::Stack,
+    tree::File,
+};
 
 use super::facts::{FileFacts, lossy};
-use disk::{Here, at_path, is_metadata_only};
-use walk::Walk;
 
 /// As many as the kernel follows.
 const LINKS_MAX: usize = 40;
@@ -48,8 +46,10 @@ pub(super) struct Stacked {
     pub role: Role,
     pub chain_id: Option<ChainId>,
     pub cache_id: CacheId,
-    /// Where its files lie.
+    /// The directory of its files.
     pub folder: PathBuf,
+    /// The marks that lie there.
+    pub marks: Marks,
 }
 
 /// What a layer says of a path.
@@ -70,7 +70,7 @@ pub enum State {
     Unreadable,
 }
 
-/// Why a layer above hides those below.
+/// Why a layer hides those below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Why {
@@ -136,7 +136,7 @@ pub(super) struct Trace {
 }
 
 /// A regular file by its directory and name; `None` for anything else.
-type InDir = Option<(Rc<Dir>, OsString)>;
+type InDir = Option<(Location, OsString)>;
 
 impl Trace {
     /// The layer that the container sees, an index into `says`.
@@ -150,20 +150,20 @@ impl Trace {
         (n + 1..self.says.len()).find(|m| self.files[*m].is_some() && only_n(&self.says[*m]))
     }
 
-    /// Whether the files that layers `a` and `b` have hold the same bytes.
-    pub fn same_content(&self, a: usize, b: usize) -> io::Result<bool> {
+    /// Returns whether the files that the layers `left` and `right` have hold the same bytes.
+    pub fn same_content(&self, left: usize, right: usize) -> io::Result<bool> {
         let open = |n: usize| match &self.files[n] {
-            Some((dir, name)) => dir.open_file(name),
+            Some((location, name)) => location.dir.open_file(name),
             None => Err(io::ErrorKind::NotFound.into()),
         };
-        let (mut a, mut b) = (open(a)?, open(b)?);
-        if a.metadata()?.len() != b.metadata()?.len() {
+        let (mut a, mut b) = (open(left)?, open(right)?);
+        if self.says[left].file.as_ref().map(|file| file.size) != self.says[right].file.as_ref().map(|file| file.size) {
             return Ok(false);
         }
-        let (mut left, mut right) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let (mut one, mut other) = (vec![0; CHUNK], vec![0; CHUNK]);
         loop {
-            let len = read_full(&mut a, &mut left)?;
-            if read_full(&mut b, &mut right)? != len || left[..len] != right[..len] {
+            let len = read_full(&mut *a, &mut one)?;
+            if read_full(&mut *b, &mut other)? != len || one[..len] != other[..len] {
                 return Ok(false);
             }
             if len == 0 {
@@ -172,27 +172,28 @@ impl Trace {
         }
     }
 
-    /// The layer that has the bytes of a file of which layer `n` has the metadata alone.
-    pub fn content_of(&self, layers: &[Stacked], n: usize) -> Option<usize> {
-        let redirect = self.says[n].file.as_ref()?.redirect.as_deref().filter(|path| path.starts_with('/'));
-        let Some(path) = redirect else {
-            let has =
-                |m: &usize| self.says[*m].file.as_ref().is_some_and(|file| file.kind == "file" && !file.metadata_only);
-            return (n + 1..self.says.len()).find(has);
-        };
-        (n + 1..layers.len()).find(|m| match at_path(&layers[*m].folder, Path::new(path)) {
-            Ok(Here::Other { stat, parent, name }) if stat.kind == Kind::File => {
-                is_metadata_only(&parent, &name).is_ok_and(|only| !only)
-            }
-            _ => false,
-        })
+    /// The layer that has the data of the file that shows, an index into `says`; `None` if none has it.
+    pub fn content_from(&self, layers: &[Stacked]) -> Option<usize> {
+        let stack = Stack::open(&folders(layers), marks_of(layers)).ok()?;
+        let merged = stack.directory(self.path.parent()?).ok()?;
+        let found = stack.find(&merged, self.path.file_name()?).ok()??;
+        stack.data(&merged, &found).ok()?.map(|(layer, _)| layer)
     }
+}
+
+fn folders(layers: &[Stacked]) -> Vec<PathBuf> {
+    layers.iter().map(|layer| layer.folder.clone()).collect()
+}
+
+/// The marks of a stack: under the driver overlay a container's directory has some, and the views below it have none.
+fn marks_of(layers: &[Stacked]) -> Marks {
+    layers.iter().map(|layer| layer.marks).find(|marks| *marks != Marks::None).unwrap_or(Marks::None)
 }
 
 /// Bytes compared at once.
 const CHUNK: usize = 128 << 10;
 
-fn read_full(file: &mut File, into: &mut [u8]) -> io::Result<usize> {
+fn read_full(file: &mut dyn File, into: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < into.len() {
         match file.read(&mut into[filled..]) {
@@ -210,8 +211,9 @@ pub(super) fn trace(layers: &[Stacked], path: &Path) -> Result<Trace, String> {
     let mut pending: VecDeque<OsString> = components(path);
     let mut done: Vec<OsString> = Vec::new();
     let mut hops = Vec::new();
+    let folders = folders(layers);
     'again: loop {
-        let mut walk = Walk::open(layers);
+        let mut walk = Columns::open(&folders, marks_of(layers));
         for name in &done {
             walk.step(name);
         }
@@ -240,8 +242,85 @@ pub(super) fn trace(layers: &[Stacked], path: &Path) -> Result<Trace, String> {
             }
             done.push(name);
         }
-        let (says, files) = walk.finish();
+        let (says, files) = answers(layers, walk);
         return Ok(Trace { path: absolute(&done), hops, says, files });
+    }
+}
+
+/// Words what each layer has.
+fn answers(layers: &[Stacked], walk: Columns) -> (Vec<LayerSays>, Vec<InDir>) {
+    let top = walk.top();
+    let columns = walk.into_columns();
+    let mut says = Vec::with_capacity(columns.len());
+    let mut files = Vec::with_capacity(columns.len());
+    for ((n, column), layer) in columns.into_iter().enumerate().zip(layers) {
+        let (file, problem) = match facts(&column, layer.marks) {
+            Ok(file) => (file, None),
+            Err(problem) => (None, Some(problem.to_string())),
+        };
+        let state = match (&column.here, &column.hidden) {
+            (Here::Unreadable(_), _) => State::Unreadable,
+            (Here::Absent, _) => State::Absent,
+            (Here::Whiteout, _) => State::Whiteout,
+            (_, Some(_)) => State::Hidden,
+            _ if top == Some(n) => State::Visible,
+            _ => State::Merged,
+        };
+        let text = |path: &Path| lossy(Path::new("/").join(path).as_os_str());
+        says.push(LayerSays {
+            position: n + 1,
+            role: layer.role,
+            chain_id: layer.chain_id,
+            cache_id: layer.cache_id.clone(),
+            state,
+            at: text(&column.path),
+            file,
+            hidden: column.hidden.map(|(cut, at)| Hidden { by: cut.by + 1, why: cut.why.into(), at: text(&at) }),
+            problem,
+        });
+        files.push(match column.here {
+            Here::Other(Kind::File, location, name) => Some((location, name)),
+            _ => None,
+        });
+    }
+    (says, files)
+}
+
+impl From<lookup::Why> for Why {
+    fn from(why: lookup::Why) -> Self {
+        match why {
+            lookup::Why::Whiteout => Self::Whiteout,
+            lookup::Why::Opaque => Self::Opaque,
+            lookup::Why::File => Self::File,
+            lookup::Why::Directory => Self::Directory,
+        }
+    }
+}
+
+/// What `explain` shows of a layer's file.
+fn facts(column: &Column, marks: Marks) -> io::Result<Option<FileFacts>> {
+    match &column.here {
+        Here::Dir(location, own) => {
+            let mut facts = FileFacts::of(&location.dir.stat(OsStr::new(""))?);
+            facts.opaque = own.opaque;
+            facts.redirect = own.redirect.as_ref().map(|redirect| lossy(&redirect.text()));
+            Ok(Some(facts))
+        }
+        Here::Other(kind, location, name) => {
+            let mut facts = FileFacts::of(&location.dir.stat(name)?);
+            match (kind, marks.keys()) {
+                (Kind::Symlink, _) => facts.target = Some(lossy(&location.dir.read_link(name)?)),
+                (Kind::File, Some(keys)) => {
+                    let value = |key: &str| location.dir.xattr(name, OsStr::new(key));
+                    facts.metadata_only = value(keys.metacopy)?.is_some();
+                    facts.redirect = value(keys.redirect)?.map(|text| lossy(&OsString::from_vec(text)));
+                }
+                _ => {}
+            }
+            Ok(Some(facts))
+        }
+        Here::Unreadable(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        Here::Absent | Here::Whiteout => Ok(None),
     }
 }
 
