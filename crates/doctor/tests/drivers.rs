@@ -5,6 +5,7 @@ mod common;
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use common::{Entry, Opened, Root, container, image, tar, three_layers, upper};
+use strata_archive::diff::{Change, ChangeKind};
 use strata_container::Container;
 use strata_doctor::{
     Explanation,
@@ -12,6 +13,7 @@ use strata_doctor::{
 };
 use strata_graphdriver::Access;
 use strata_spec::{CacheId, ImageId, chain_ids};
+use strata_sys::xattr;
 use strata_testkit::{LoopFs, require};
 
 fn main() {
@@ -28,6 +30,10 @@ fn main() {
         ("the_limit_of_a_subvolume_by_file_and_by_kernel", the_limit_of_a_subvolume_by_file_and_by_kernel),
         ("copies_of_vfs_and_the_bytes_they_share", copies_of_vfs_and_the_bytes_they_share),
         ("links_and_marks_of_fuse_overlayfs", links_and_marks_of_fuse_overlayfs),
+        (
+            "an_opaque_directory_of_any_spelling_hides_the_layers_below",
+            an_opaque_directory_of_any_spelling_hides_the_layers_below,
+        ),
         ("marks_of_overlay2", marks_of_overlay2),
         ("text_and_json_tell_the_same", text_and_json_tell_the_same),
         ("what_the_way_out_says_heals_overlay_and_aufs_too", what_the_way_out_says_heals_overlay_and_aufs_too),
@@ -354,6 +360,34 @@ fn links_and_marks_of_fuse_overlayfs() {
     });
     let mark = of_path(&root, &format!("fuse-overlayfs/{}/diff/etc/.wh.motd", cache_ids(&root, id)[1]));
     assert!(mark.what.starts_with("a whiteout, which deletes /etc/motd"), "{}", mark.what);
+}
+
+/// The program fuse-overlayfs writes one of these marks, by its version and rights; `diff` and `export` see all of them.
+fn an_opaque_directory_of_any_spelling_hides_the_layers_below() {
+    let Some(root) = root_of("fuse-overlayfs") else { return };
+    let id = image(&root, "made:1", &three_layers());
+    let mark = |key: &'static str| move |dir: &Path| xattr::set(dir, key, b"y").expect("mark");
+    let file = |name: &'static str| move |dir: &Path| fs::write(dir.join(name), "").expect("mark");
+    let marks: [(&str, Box<dyn Fn(&Path)>); 5] = [
+        ("trusted", Box::new(mark("trusted.overlay.opaque"))),
+        ("user", Box::new(mark("user.overlay.opaque"))),
+        ("own", Box::new(mark("user.fuseoverlayfs.opaque"))),
+        ("file", Box::new(file(".wh..wh..opq"))),
+        ("device", Box::new(file(".wh..opq"))),
+    ];
+    for (name, mark) in marks {
+        let made = container(&root, id, name);
+        let usr = upper(&root, &made).join("usr");
+        fs::create_dir(&usr).expect("create");
+        mark(&usr);
+        let Explanation::File(found) = root.explain(&format!("{name}:/usr/bin/tool")) else { panic!("not a file") };
+        assert_eq!(found.provided_by, None, "{name}: {}", found.verdict);
+        let below = found.layers.last().and_then(|says| says.hidden.as_ref()).expect("hidden");
+        assert_eq!((below.by, below.at.as_str()), (1, "/usr"), "{name}");
+        let changes = root.containers.changes(&made).expect("changes");
+        let deleted = |change: &&Change| change.kind == ChangeKind::Deleted && change.path == Path::new("/usr/bin");
+        assert!(changes.iter().any(|change| deleted(&change)), "{name}: {changes:?}");
+    }
 }
 
 fn marks_of_overlay2() {

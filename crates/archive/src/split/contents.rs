@@ -44,7 +44,8 @@ impl Contents for Files {
     type File = Box<dyn File>;
 
     fn open(&mut self, name: &[u8]) -> io::Result<Self::File> {
-        self.0.open_in_root(Path::new(OsStr::from_bytes(name)))
+        // `..` is undone by name, as when the file was made: the part before it may be a symbolic link.
+        self.0.open_in_root(Path::new(OsStr::from_bytes(&crate::tar::path::clean(name))))
     }
 }
 
