@@ -33,10 +33,18 @@ pub struct Found {
     trail: Trail,
 }
 
+/// A file that has its data.
+pub struct Data {
+    /// Its layer; 0 is the topmost.
+    pub layer: usize,
+    /// The file, open.
+    pub file: Box<dyn File>,
+}
+
 /// Where a file's data is.
-enum Data {
+enum DataIn {
     /// In this layer's file.
-    Here(usize, Box<dyn File>),
+    Here(Data),
     /// In a layer from `first` on.
     Below { first: usize, trail: Trail },
     /// Nowhere: what should have it is no regular file.
@@ -87,19 +95,19 @@ impl Stack {
         Ok(merged)
     }
 
-    /// Opens the file that has the data of the regular file `found`, with its layer. `merged` is the directory where it was found.
+    /// Opens the file that has the data of the regular file `found`, with the layer that has it. `merged` is the directory where it was found.
     /// `None` if no layer has the data.
-    pub fn data(&self, merged: &[Location], found: &Found) -> Result<Option<(usize, Box<dyn File>)>, Error> {
+    pub fn data(&self, merged: &[Location], found: &Found) -> Result<Option<Data>, Error> {
         let mut onward = self.open_or_follow(found)?;
         // Each turn is at least one layer further down.
         loop {
             match onward {
-                Data::Here(layer, file) => return Ok(Some((layer, file))),
-                Data::Below { first, trail } => match self.descend(merged, first, Descent::new(trail, self.marks))? {
+                DataIn::Here(data) => return Ok(Some(data)),
+                DataIn::Below { first, trail } => match self.descend(merged, first, Descent::new(trail, self.marks))? {
                     Some(below) => onward = self.open_or_follow(&below)?,
                     None => return Ok(None),
                 },
-                Data::Nowhere => return Ok(None),
+                DataIn::Nowhere => return Ok(None),
             }
         }
     }
@@ -123,22 +131,22 @@ impl Stack {
         let trail = Trail::Beside(name.to_owned());
         let trail = redirect.map_or(trail.clone(), |redirect| trail.redirected(redirect));
         match self.descend(merged, 0, Descent::new(trail, self.marks))? {
-            Some(found) => Ok(self.data(merged, &found)?.map(|(_, file)| file)),
+            Some(found) => Ok(self.data(merged, &found)?.map(|data| data.file)),
             None => Ok(None),
         }
     }
 
     /// Opens a file that has its data, or says where the layers below are asked for it.
-    fn open_or_follow(&self, found: &Found) -> Result<Data, Error> {
+    fn open_or_follow(&self, found: &Found) -> Result<DataIn, Error> {
         if found.stat.kind != Kind::File {
-            return Ok(Data::Nowhere);
+            return Ok(DataIn::Nowhere);
         }
         let path = self.path(&found.parent, &found.name);
         let file = found.parent.dir.open_file(&found.name).context("open", &path)?;
         let attributes = file.xattrs().context("read the marks of", &path)?;
         Ok(match metacopy(&*file, &attributes, self.marks).context("read the marks of", &path)? {
-            None => Data::Here(found.parent.layer, file),
-            Some(redirect) => Data::Below {
+            None => DataIn::Here(Data { layer: found.parent.layer, file }),
+            Some(redirect) => DataIn::Below {
                 first: found.parent.layer + 1,
                 trail: redirect.map_or(found.trail.clone(), |redirect| found.trail.redirected(&redirect)),
             },

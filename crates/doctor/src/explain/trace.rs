@@ -177,7 +177,7 @@ impl Trace {
         let stack = Stack::open(&folders(layers), marks_of(layers)).ok()?;
         let merged = stack.directory(self.path.parent()?).ok()?;
         let found = stack.find(&merged, self.path.file_name()?).ok()??;
-        stack.data(&merged, &found).ok()?.map(|(layer, _)| layer)
+        stack.data(&merged, &found).ok()?.map(|data| data.layer)
     }
 }
 
