@@ -1,4 +1,4 @@
-//! What a client is told when a request fails: the error document of the specification.
+//! Errors of the API: the document that a client receives when a request fails.
 //!
 //! ```json
 //! {"errors":[{"code":"BLOB_UNKNOWN","message":"…","detail":{"digest":"sha256:…"}}]}
@@ -10,32 +10,51 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-/// The code of one error; clients match on these.
+/// Code of an error. Clients match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
+    /// The repository lacks the blob.
     BlobUnknown,
+    /// The upload failed.
     BlobUploadInvalid,
+    /// There is no such upload.
     BlobUploadUnknown,
+    /// The digest is malformed or not that of the bytes.
     DigestInvalid,
+    /// The manifest names content that the repository lacks.
     ManifestBlobUnknown,
+    /// The manifest is malformed.
     ManifestInvalid,
+    /// The repository lacks the manifest.
     ManifestUnknown,
+    /// The repository's name is malformed.
     NameInvalid,
+    /// There is no such repository.
     NameUnknown,
+    /// The number of entries of a page is malformed.
     PaginationNumberInvalid,
+    /// The range is outside the blob or the upload.
     RangeInvalid,
+    /// The content is too long or has another length.
     SizeInvalid,
+    /// The tag is malformed.
     TagInvalid,
+    /// The client must authenticate.
     Unauthorized,
+    /// The client lacks the right, or a quota is full.
     Denied,
+    /// The endpoint or method does not exist.
     Unsupported,
+    /// The client exceeds a limit.
     TooManyRequests,
+    /// The storage does not answer.
     Unavailable,
+    /// An internal failure.
     Unknown,
 }
 
 impl Code {
-    /// The word in the document.
+    /// The code as the document spells it.
     pub fn word(self) -> &'static str {
         match self {
             Self::BlobUnknown => "BLOB_UNKNOWN",
@@ -60,7 +79,7 @@ impl Code {
         }
     }
 
-    /// The HTTP status that goes with the code where nothing better is known.
+    /// The default HTTP status of the code.
     pub fn status(self) -> u16 {
         match self {
             Self::BlobUnknown | Self::BlobUploadUnknown | Self::ManifestUnknown | Self::NameUnknown => 404,
@@ -83,7 +102,7 @@ impl Code {
     }
 }
 
-/// A request that failed: what to answer, and for the log what went wrong below.
+/// A failed request: the answer for the client, and the cause for the log.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -103,12 +122,13 @@ struct Entry {
 }
 
 impl Error {
+    /// Returns an error with one entry and the status of its code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let entries = vec![Entry { code, message: message.into(), detail: Value::Null }];
         Self(Box::new(Inner { status: code.status(), entries, headers: Vec::new(), source: None }))
     }
 
-    /// Says more to programs, in the last entry.
+    /// Sets `detail` of the last entry.
     pub fn with_detail(mut self, detail: Value) -> Self {
         if let Some(entry) = self.0.entries.last_mut() {
             entry.detail = detail;
@@ -116,17 +136,19 @@ impl Error {
         self
     }
 
+    /// Sets the HTTP status.
     pub fn with_status(mut self, status: u16) -> Self {
         self.0.status = status;
         self
     }
 
+    /// Adds a header to the response.
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.0.headers.push((name, value.into()));
         self
     }
 
-    /// What is logged, and not shown to the client.
+    /// Sets the cause, which is logged and not shown to the client.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
@@ -138,20 +160,22 @@ impl Error {
         self
     }
 
-    /// The code of the first entry.
+    /// Code of the first entry.
     pub fn code(&self) -> Code {
         self.0.entries[0].code
     }
 
+    /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.0.status
     }
 
+    /// Headers of the response.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.headers.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// What the log should know and the client need not.
+    /// The cause, for the log.
     pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync)> {
         self.0.source.as_deref()
     }
@@ -188,7 +212,7 @@ impl From<crate::storage::Error> for Error {
     fn from(error: crate::storage::Error) -> Self {
         use strata_spec::ErrorKind;
         let (code, message) = match error.kind() {
-            ErrorKind::NoSpace => (Code::Unavailable, "the registry has no room left; nothing was stored"),
+            ErrorKind::NoSpace => (Code::Unavailable, "the registry's disk is full; nothing was stored"),
             ErrorKind::ReadOnly => (Code::Unavailable, "the registry's storage is read-only; nothing was stored"),
             _ if error.may_pass() => (
                 Code::Unavailable,

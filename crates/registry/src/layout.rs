@@ -1,4 +1,4 @@
-//! Where everything lies, below the storage's root: the layout of CNCF distribution, and what is ours beside it.
+//! Paths below the storage's root: the layout of CNCF distribution, and our own files beside it.
 //!
 //! ```text
 //! docker/registry/v2/
@@ -6,14 +6,14 @@
 //!   repositories/<name>/
 //!     _layers/<algorithm>/<hex>/link                the blob belongs to this repository; holds its digest
 //!     _manifests/revisions/<algorithm>/<hex>/link   the manifest belongs to this repository; holds its digest
-//!     _manifests/tags/<tag>/current/link            what the tag means; holds a digest
-//!     _manifests/tags/<tag>/index/<algorithm>/<hex>/link   what it ever meant
+//!     _manifests/tags/<tag>/current/link            the tag's manifest; holds a digest
+//!     _manifests/tags/<tag>/index/<algorithm>/<hex>/link   every manifest the tag has pointed to
 //!     _uploads/<uuid>/{data,startedat}              an upload under way
 //!     _strata/referrers/<algorithm>/<hex of the subject>/<algorithm>-<hex>   a referrer's descriptor, JSON
 //!   strata/                                         locks and what is being removed
 //! ```
 //!
-//! distribution passes over folders of a repository that begin with `_` and that it does not know.
+//! distribution ignores directories of a repository whose names begin with `_` and that it does not know.
 //!
 //! Source: distribution 2.8, `registry/storage/paths.go`.
 
@@ -21,23 +21,23 @@ use strata_spec::{Algorithm, Digest};
 
 use crate::name::{RepoName, Tag};
 
-/// The folder of all repositories.
+/// Directory of all repositories.
 pub const REPOSITORIES: &str = "docker/registry/v2/repositories";
-/// The folder of all blobs.
+/// Directory of all blobs.
 pub const BLOBS: &str = "docker/registry/v2/blobs";
-/// What is ours alone.
+/// Directory of files that distribution does not have.
 pub const OURS: &str = "docker/registry/v2/strata";
 
-/// The file name of a blob's bytes.
+/// File name of a blob's bytes.
 pub const DATA: &str = "data";
 
-/// The folder of a blob.
+/// Directory of a blob.
 pub fn blob_dir(digest: Digest) -> String {
     let hex = digest.hex();
     format!("{BLOBS}/{}/{}/{hex}", digest.algorithm().name(), &hex[..2])
 }
 
-/// The bytes of a blob.
+/// File of a blob's bytes.
 pub fn blob(digest: Digest) -> String {
     format!("{}/{DATA}", blob_dir(digest))
 }
@@ -50,47 +50,57 @@ fn repo(name: &RepoName, rest: &str) -> String {
     format!("{REPOSITORIES}/{name}/{rest}")
 }
 
+/// Directory of a repository's blob links, by algorithm.
 pub fn layers(name: &RepoName, algorithm: Algorithm) -> String {
     repo(name, &format!("_layers/{}", algorithm.name()))
 }
 
+/// The link that makes a blob belong to a repository.
 pub fn layer_link(name: &RepoName, digest: Digest) -> String {
     repo(name, &format!("_layers/{}/link", pair(digest)))
 }
 
+/// Directory of a repository's manifests, by algorithm.
 pub fn revisions(name: &RepoName, algorithm: Algorithm) -> String {
     repo(name, &format!("_manifests/revisions/{}", algorithm.name()))
 }
 
+/// The link that makes a manifest belong to a repository.
 pub fn revision_link(name: &RepoName, digest: Digest) -> String {
     repo(name, &format!("_manifests/revisions/{}/link", pair(digest)))
 }
 
+/// Directory of a repository's tags.
 pub fn tags(name: &RepoName) -> String {
     repo(name, "_manifests/tags")
 }
 
+/// Directory of a tag.
 pub fn tag(name: &RepoName, tag: &Tag) -> String {
     repo(name, &format!("_manifests/tags/{tag}"))
 }
 
+/// The link from a tag to its manifest.
 pub fn tag_current(name: &RepoName, tag: &Tag) -> String {
     repo(name, &format!("_manifests/tags/{tag}/current/link"))
 }
 
+/// The link that says that a tag has pointed to a manifest.
 pub fn tag_index(name: &RepoName, tag: &Tag, digest: Digest) -> String {
     repo(name, &format!("_manifests/tags/{tag}/index/{}/link", pair(digest)))
 }
 
+/// Directory of a repository's uploads.
 pub fn uploads(name: &RepoName) -> String {
     repo(name, "_uploads")
 }
 
+/// Directory of an upload.
 pub fn upload(name: &RepoName, id: &str) -> String {
     repo(name, &format!("_uploads/{id}"))
 }
 
-/// The folder of the referrers of `subject`.
+/// Directory of the referrers of `subject`.
 pub fn referrers(name: &RepoName, subject: Digest) -> String {
     repo(name, &format!("_strata/referrers/{}", pair(subject)))
 }
@@ -105,12 +115,12 @@ pub fn subjects(name: &RepoName, algorithm: Algorithm) -> String {
     repo(name, &format!("_strata/referrers/{}", algorithm.name()))
 }
 
-/// The digest that a folder's name `hex` stands for; `None` if it is none.
+/// Returns the digest of a directory called `hex`; `None` if the name is no digest.
 pub fn digest_of(algorithm: Algorithm, hex: &str) -> Option<Digest> {
     format!("{}:{hex}", algorithm.name()).parse().ok()
 }
 
-/// The digest of a referrer's file name.
+/// Returns the digest in a referrer's file name.
 pub fn referrer_of(file: &str) -> Option<Digest> {
     file.split_once('-').and_then(|(algorithm, hex)| format!("{algorithm}:{hex}").parse().ok())
 }

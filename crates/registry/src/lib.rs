@@ -1,23 +1,43 @@
-//! The Registry V2 server: OCI distribution 1.1 on a folder in CNCF distribution's layout, or on an object store.
+//! A registry server: OCI distribution 1.1 on a directory in CNCF distribution's layout, or on an object store.
+//!
+//! ```
+//! use strata_registry::{Config, Running};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = tempfile::tempdir()?;
+//! let config = Config::parse(&format!(
+//!     "version: 0.1\nhttp: {{addr: '127.0.0.1:0'}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}",
+//!     directory.path().display()
+//! ))?;
+//! tokio::runtime::Runtime::new()?.block_on(async {
+//!     let running = Running::start(config).await?;
+//!     let answer = reqwest::get(format!("http://{}/v2/", running.address())).await?;
+//!     assert_eq!(answer.status(), 200);
+//!     running.stop().await;
+//!     Ok(())
+//! })
+//! # }
+//! ```
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | [`name`], [`manifest`], [`layout`], [`error`] | words, documents, keys, the error document |
-//! | [`storage`] | a trait and two places for bytes: a folder, an object store |
+//! | [`name`], [`manifest`], [`layout`], [`error`] | names, manifests, paths, the error document |
+//! | [`storage`] | a trait for storage, with a directory and an object store |
 //! | [`store`] | repositories, manifests, tags, blobs, referrers |
-//! | [`upload`] | uploads under way |
-//! | [`gc`], [`quota`] | removing what nobody names; how much there may be |
-//! | [`auth`] | who may do what |
-//! | [`notify`], [`metrics`] | telling others |
+//! | [`upload`] | open uploads |
+//! | [`gc`], [`quota`] | garbage collection; limits on size |
+//! | [`auth`] | authentication and rights |
+//! | [`notify`], [`metrics`] | webhooks; Prometheus |
 //! | [`config`] | the configuration file |
-//! | [`run`] | a server made from its configuration, running |
+//! | [`run`] | a running server |
 //! | [`http`] | connections, endpoints |
 //!
 //! # Limitations
 //!
-//! HTTP/1.1 only, also under TLS. A file that is not in memory is read from disk by the thread that sends it, while other
-//! connections of that thread wait. On an object store one server at a time may write and collect garbage.
+//! A file that is not in the page cache is read from disk by the thread that sends it; other connections of that thread wait. Under TLS
+//! and HTTP/2 files pass through memory. On an object store one server at a time may write and collect garbage.
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod auth;

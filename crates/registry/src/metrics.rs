@@ -1,4 +1,4 @@
-//! Numbers for Prometheus, at `/metrics`.
+//! Metrics for Prometheus, at `/metrics`.
 
 use std::{
     collections::BTreeMap,
@@ -13,20 +13,30 @@ use std::{
 /// Upper bounds of the histogram of durations, in seconds.
 const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
 
-/// All that is counted.
+/// Counters of a server.
 #[derive(Default)]
 pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, String, u16), u64>>,
     durations: Mutex<BTreeMap<&'static str, Histogram>>,
+    /// Requests under way.
     pub in_flight: AtomicU64,
+    /// Open connections.
     pub connections: AtomicU64,
+    /// Bytes of bodies sent.
     pub sent: AtomicU64,
+    /// Bytes of bodies received.
     pub received: AtomicU64,
+    /// Garbage collections.
     pub gc_runs: AtomicU64,
+    /// Blobs that they removed.
     pub gc_blobs: AtomicU64,
+    /// Bytes of those blobs.
     pub gc_bytes: AtomicU64,
+    /// Events accepted by webhooks.
     pub events_sent: AtomicU64,
+    /// Failed deliveries.
     pub events_failed: AtomicU64,
+    /// Events dropped from full queues.
     pub events_dropped: AtomicU64,
 }
 
@@ -37,17 +47,20 @@ struct Histogram {
     seconds: f64,
 }
 
-/// A number that somebody else knows.
+/// A value that another part of the server reads when the metrics are written.
 pub struct Gauge<'a> {
+    /// Name without the prefix.
     pub name: &'a str,
+    /// Labels in braces, or nothing.
     pub labels: String,
+    /// The value.
     pub value: u64,
 }
 
 impl Metrics {
     /// Counts a request that was answered after `time`.
     pub fn request(&self, route: &'static str, method: &str, status: u16, time: Duration) {
-        // A method that nobody knows is not a label: a client could make any number of them.
+        // An unknown method is no label, because a client could create any number of them.
         let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].contains(&method);
         let method = if known { method } else { "other" };
         *lock(&self.requests).entry((route, method.to_owned(), status)).or_default() += 1;
@@ -63,7 +76,7 @@ impl Metrics {
             .for_each(|(_, count)| *count += 1);
     }
 
-    /// The text that Prometheus reads.
+    /// Writes the metrics in Prometheus' text format.
     pub fn text(&self, gauges: &[Gauge<'_>]) -> String {
         let mut out = String::new();
         let mut line = |text: std::fmt::Arguments<'_>| {
@@ -118,7 +131,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Escapes a label's value.
+/// Escapes the value of a label.
 pub fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

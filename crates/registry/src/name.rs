@@ -22,6 +22,7 @@ const TAG_MAX: usize = 128;
 pub struct RepoName(String);
 
 impl RepoName {
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -62,6 +63,7 @@ pub fn is_component(text: &str) -> bool {
 pub struct Tag(String);
 
 impl Tag {
+    /// The tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -92,7 +94,9 @@ impl FromStr for Tag {
 /// What names a manifest of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
+    /// A tag of the repository.
     Tag(Tag),
+    /// The manifest's digest.
     Digest(Digest),
 }
 

@@ -1,7 +1,7 @@
-//! Notifications: what happened, posted to webhooks in distribution's format, again and again until it is taken.
+//! Notifications: events in distribution's format, posted to webhooks until they are accepted.
 //!
-//! Each endpoint has a queue in memory and a task that empties it in order. After `threshold` failures in a row it waits `backoff`. A
-//! queue that is full loses its oldest events, and says so; what is queued when the server is killed is lost.
+//! Each endpoint has a queue in memory and a task that delivers it in order. After `threshold` consecutive failures the task waits for
+//! `backoff`. A full queue drops its oldest event and logs it. Events in a queue are lost when the server is killed.
 //!
 //! Source: distribution, `docs/notifications.md`.
 
@@ -14,23 +14,29 @@ use tokio::sync::Notify;
 
 use crate::{metrics::Metrics, name::RepoName};
 
-/// The type of what is posted.
+/// Media type of a posted document.
 const MEDIA_TYPE: &str = "application/vnd.docker.distribution.events.v1+json";
-/// Events that wait for one endpoint.
+/// Maximum length of an endpoint's queue.
 const QUEUE_MAX: usize = 10_000;
 
-/// Where events go.
+/// A webhook.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
+    /// Name in logs.
     pub name: String,
+    /// Where events are posted.
     pub url: String,
+    /// Headers of each request.
     pub headers: Vec<(String, String)>,
+    /// Time limit of a request.
     pub timeout: Duration,
-    /// Failures in a row before it is left alone for a while.
+    /// Consecutive failures before a pause.
     pub threshold: u32,
-    /// How long that is.
+    /// Length of the pause.
     pub backoff: Duration,
+    /// Events of these media types are not sent.
     pub ignored_media_types: Vec<String>,
+    /// Events of these actions are not sent.
     pub ignored_actions: Vec<String>,
     /// Whether an event of a manifest lists what the manifest names.
     pub includes_references: bool,
@@ -39,9 +45,13 @@ pub struct Endpoint {
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
+    /// It was stored.
     Push,
+    /// It was read.
     Pull,
+    /// It was linked from another repository.
     Mount,
+    /// It was deleted.
     Delete,
 }
 
@@ -56,39 +66,50 @@ impl What {
     }
 }
 
-/// One event.
+/// An event.
 #[derive(Clone, Debug)]
 pub struct Happened {
+    /// What happened.
     pub what: What,
+    /// The repository.
     pub name: RepoName,
+    /// Digest of the object.
     pub digest: Option<Digest>,
+    /// The tag of the request.
     pub tag: Option<String>,
+    /// Media type of the object.
     pub media_type: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
+    /// Name of the user.
     pub actor: Option<String>,
     /// The manifest that was pushed or pulled.
     pub manifest: Option<Bytes>,
 }
 
-/// The request that an event comes from.
+/// The request that caused an event.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
+    /// ID of the request.
     pub id: String,
+    /// Address of the client.
     pub address: String,
+    /// The host that the client asked.
     pub host: String,
+    /// Method of the request.
     pub method: String,
+    /// The client's program.
     pub user_agent: String,
     /// The URL of this server.
     pub base: String,
 }
 
 tokio::task_local! {
-    /// The request that is being answered.
+    /// The request that the current task answers.
     pub static ORIGIN: Arc<Origin>;
 }
 
-/// Sends events.
+/// Queues and delivers events.
 pub struct Notifier {
     queues: Vec<Arc<Queue>>,
     instance: String,
@@ -123,7 +144,7 @@ impl Notifier {
         self.queues.first().is_some_and(|queue| queue.endpoint.includes_references)
     }
 
-    /// Queues an event, which is only made if somebody wants it.
+    /// Queues an event. `event` is called only if there is an endpoint.
     pub fn tell(&self, event: impl FnOnce() -> Happened) {
         if self.queues.is_empty() {
             return;
@@ -186,7 +207,7 @@ impl Notifier {
         })
     }
 
-    /// Waits until all queues are empty, `limit` at most.
+    /// Waits until all queues are empty, but no longer than `limit`.
     pub async fn drain(&self, limit: Duration) {
         let is_empty =
             |queue: &Arc<Queue>| queue.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty();
@@ -205,7 +226,7 @@ fn references(manifest: &[u8]) -> Value {
     Value::Array(config.into_iter().chain(list("layers")).chain(list("manifests")).collect())
 }
 
-/// Posts the events of a queue, each until it is taken.
+/// Posts the events of a queue in order, each until it is accepted.
 async fn deliver(queue: Arc<Queue>, client: reqwest::Client) {
     let mut failures = 0;
     loop {
@@ -219,7 +240,7 @@ async fn deliver(queue: Arc<Queue>, client: reqwest::Client) {
                 failures = 0;
                 queue.metrics.events_sent.fetch_add(1, Relaxed);
                 let mut events = queue.events.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                // It may have been dropped meanwhile, when the queue was full.
+                // A full queue may have dropped it meanwhile.
                 if events.front().is_some_and(|front| front["id"] == event["id"]) {
                     events.pop_front();
                 }
@@ -247,6 +268,6 @@ async fn post(endpoint: &Endpoint, client: &reqwest::Client, event: &Value) -> R
         request = request.header(name, value);
     }
     let response = request.send().await.map_err(|error| error.to_string())?;
-    // distribution takes a redirect for taken, too.
+    // distribution counts a redirect as accepted, too.
     if response.status().as_u16() < 400 { Ok(()) } else { Err(format!("it answered {}", response.status())) }
 }

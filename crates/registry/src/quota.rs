@@ -1,7 +1,7 @@
-//! How many bytes the repositories below a prefix may hold, each blob counted once.
+//! Quotas: limits on the bytes that the repositories below a prefix hold, each blob counted once.
 //!
-//! What is counted is what is linked: layers and manifests. An upload reserves its bytes as they come, so that what is linked and
-//! what is under way never exceed the limit together. The count lives in memory; it is made from the links when the server starts.
+//! Linked layers and manifests count. An upload reserves its bytes as they arrive, so that links and uploads together never exceed the
+//! limit. The count is kept in memory and computed from the links when the server starts.
 
 use std::{
     collections::HashMap,
@@ -22,8 +22,9 @@ use crate::{
 /// A limit on what the repositories below a prefix hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// `team` is the repository `team` and all below `team/`; empty is all.
+    /// `team` covers the repository `team` and all below `team/`; an empty prefix covers the registry.
     pub prefix: String,
+    /// The limit in bytes.
     pub bytes: u64,
 }
 
@@ -33,7 +34,7 @@ impl Quota {
     }
 }
 
-/// All quotas and what is used of them.
+/// All quotas with their usage.
 #[derive(Clone, Default)]
 pub struct Quotas(Arc<Vec<One>>);
 
@@ -54,21 +55,22 @@ struct Linked {
     links: u32,
 }
 
-/// Bytes of an upload under way; given back when dropped.
+/// Reserved bytes of an upload; released on drop.
 #[derive(Default)]
 pub struct Reservation {
     quotas: Quotas,
-    /// Which quotas, and how much of each.
+    /// Index of each quota, and the bytes reserved of it.
     held: Vec<(usize, u64)>,
 }
 
-/// A link that was counted before it was made; taken back when dropped before [`Counted::keep`].
+/// A link that is counted before it is written; uncounted on drop unless [`Counted::keep`] is called.
 pub struct Counted {
     quotas: Quotas,
     undo: Option<(RepoName, Digest)>,
 }
 
 impl Counted {
+    /// Keeps the count: the link is written.
     pub fn keep(mut self) {
         self.undo = None;
     }
@@ -91,7 +93,7 @@ fn applies(prefix: &str, name: &RepoName) -> bool {
 }
 
 impl Quotas {
-    /// Counts what is linked now.
+    /// Counts the links in `storage`.
     pub fn load(quotas: Vec<Quota>, storage: &dyn Storage) -> Result<Self, Error> {
         let all = quotas.into_iter().map(|quota| One { quota, usage: Mutex::default() }).collect();
         let quotas = Self(Arc::new(all));
@@ -112,7 +114,7 @@ impl Quotas {
             for folder in [layout::layers(name, algorithm), layout::revisions(name, algorithm)] {
                 for hex in storage.list(&folder)? {
                     let Some(digest) = layout::digest_of(algorithm, &hex) else { continue };
-                    // A link without a blob holds nothing.
+                    // A link without a blob occupies nothing.
                     let Some(stat) = storage.stat(&layout::blob(digest))? else { continue };
                     for one in self.of(name) {
                         lock(one).add(digest, stat.size);
@@ -131,7 +133,7 @@ impl Quotas {
     pub fn reserve(&self, name: &RepoName, bytes: u64) -> Result<Reservation, Error> {
         let which = self.0.iter().enumerate().filter(|(_, one)| applies(&one.quota.prefix, name));
         let mut reservation = Reservation { quotas: self.clone(), held: which.map(|(at, _)| (at, 0)).collect() };
-        // An upload of nothing is refused too when all is used.
+        // A full quota refuses an empty upload, too.
         reservation.grow(bytes.max(1))?;
         reservation.shrink(u64::from(bytes == 0));
         Ok(reservation)
@@ -139,7 +141,7 @@ impl Quotas {
 
     /// Counts one more link to a blob. Fails with `DENIED`, counting nothing, where a quota has no room for it.
     ///
-    /// `reserved` is what the upload of this very blob holds; it is given back in the same instant.
+    /// `reserved` is the reservation of the blob's own upload; it is released in the same step.
     pub fn link_reserved(
         &self,
         name: &RepoName,
@@ -176,12 +178,12 @@ impl Quotas {
         self.of(name).for_each(|one| lock(one).remove(digest));
     }
 
-    /// What each quota of `name` is of, the bytes that are used of it, and those that it allows.
+    /// Returns for each quota that covers `name` its name, the bytes used, and the limit.
     pub fn about(&self, name: &RepoName) -> Vec<(String, u64, u64)> {
         self.of(name).map(|one| (one.quota.place().to_owned(), lock(one).all(), one.quota.bytes)).collect()
     }
 
-    /// Prefix, bytes used, bytes of uploads under way, and limit of each quota.
+    /// Returns prefix, bytes used, bytes reserved and limit of each quota.
     pub fn report(&self) -> Vec<(String, u64, u64, u64)> {
         let one = |one: &One| {
             let usage = lock(one);
@@ -192,7 +194,7 @@ impl Quotas {
 }
 
 impl Usage {
-    /// Bytes that are linked or under way.
+    /// Bytes of links and uploads.
     fn all(&self) -> u64 {
         self.used + self.reserved
     }
@@ -236,7 +238,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Gives `bytes` back.
+    /// Releases `bytes`.
     pub fn shrink(&mut self, bytes: u64) {
         for held in &mut self.held {
             let less = bytes.min(held.1);

@@ -1,4 +1,4 @@
-//! A server made from its configuration, running: listeners, the collector, the purge of uploads.
+//! A running server: listeners, garbage collection, and the purge of uploads.
 
 use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -29,7 +29,7 @@ use crate::{
     upload::{self, Uploads},
 };
 
-/// What kept a server from starting; the text says all.
+/// The reason why a server did not start.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StartError(String);
@@ -50,7 +50,7 @@ pub struct Running {
     tls: Option<Arc<Tls>>,
 }
 
-/// Opens the place where the bytes lie. Must be called within a runtime, from a thread that may block.
+/// Opens a storage. The caller is on a runtime's thread that may block.
 pub fn open_storage(place: &Place, before: Before) -> Result<Arc<dyn Storage>, StartError> {
     match place {
         Place::Folder(root) => Ok(Arc::new(Filesystem::open(root).map_err(StartError::of)?)),
@@ -62,23 +62,25 @@ pub fn open_storage(place: &Place, before: Before) -> Result<Arc<dyn Storage>, S
     }
 }
 
-/// Repositories and uploads as a server has them: uploads that were begun before count too.
+/// Opens repositories and uploads for a server, which counts uploads that an earlier server began.
 fn open_served(config: &Config) -> Result<(Arc<Store>, Arc<Uploads>), StartError> {
     let (store, uploads) = open_store(config, Before::Unknown)?;
     match store.storage().reach() {
         Reach::Local => uploads.find().map_err(StartError::of)?,
-        // Looking through an object store takes minutes: clients are answered meanwhile.
+        // Listing an object store takes minutes; the server answers clients meanwhile.
         Reach::Remote => {
             let found = uploads.clone();
             tokio::task::spawn_blocking(move || {
-                found.find().unwrap_or_else(|error| tracing::error!(%error, "uploads of before are not counted"));
+                found
+                    .find()
+                    .unwrap_or_else(|error| tracing::error!(%error, "uploads of an earlier server are not counted"));
             });
         }
     }
     Ok((store, uploads))
 }
 
-/// Repositories and uploads, without a server. Must be called as [`open_storage`].
+/// Opens repositories and uploads without a server. The caller is as for [`open_storage`].
 pub fn open_store(config: &Config, before: Before) -> Result<(Arc<Store>, Arc<Uploads>), StartError> {
     let storage = open_storage(&config.place, before)?;
     let quotas = Quotas::load(config.quotas.clone(), &*storage).map_err(StartError::of)?;
@@ -87,7 +89,7 @@ pub fn open_store(config: &Config, before: Before) -> Result<(Arc<Store>, Arc<Up
     Ok((store, uploads))
 }
 
-/// Collects the garbage of a configuration's registry, while it serves or not. Must be called as [`open_storage`].
+/// Collects garbage, whether or not a server runs. The caller is as for [`open_storage`].
 pub fn collect(config: &Config, options: &Options) -> Result<Report, StartError> {
     let (store, uploads) = open_store(config, Before::Nothing)?;
     gc::collect(&store, &uploads, options).map_err(StartError::of)
@@ -114,7 +116,7 @@ fn access(config: &Config) -> Result<Access, String> {
 }
 
 impl Running {
-    /// Starts a server. When it returns, connections are accepted.
+    /// Starts a server. On return it accepts connections.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -151,21 +153,22 @@ impl Running {
         Ok(Self { address, debug, stop, serving, service, tls })
     }
 
-    /// The address that it listens on.
+    /// The address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address of the numbers and of health, if they have one of their own.
+    /// The address of metrics and health, if they have their own.
     pub fn debug_address(&self) -> Option<SocketAddr> {
         self.debug
     }
 
+    /// What requests are answered with.
     pub fn service(&self) -> &Arc<Service> {
         &self.service
     }
 
-    /// Reads certificates and keys again; bad ones leave all as it was.
+    /// Reads certificates and keys again; invalid ones change nothing.
     pub fn reload(&self) {
         if let Some(tls) = &self.tls {
             tls.reload();
@@ -173,7 +176,7 @@ impl Running {
         self.service.access.reload();
     }
 
-    /// Stops listening, lets requests under way end, and returns.
+    /// Stops listening and returns when the requests under way have ended.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         if let Err(error) = self.serving.await {
@@ -182,7 +185,7 @@ impl Running {
     }
 }
 
-/// Starts what runs by itself from time to time.
+/// Starts the periodic tasks.
 fn background(config: &Config, service: &Arc<Service>, stopped: &watch::Receiver<bool>) {
     if !config.collecting.interval.is_zero() {
         let (untagged, grace) = (config.collecting.untagged, config.rules.grace);
@@ -206,7 +209,7 @@ fn background(config: &Config, service: &Arc<Service>, stopped: &watch::Receiver
         every(purging.interval, service.clone(), stopped.clone(), move |service| {
             let purged = upload::purge(&service.uploads, purging.age, purging.run)?;
             if !purged.is_empty() {
-                tracing::info!(uploads = purged.len(), "uploads that nobody went on with were removed");
+                tracing::info!(uploads = purged.len(), "abandoned uploads were removed");
             }
             Ok(())
         });
@@ -230,7 +233,7 @@ fn every(
             match tokio::task::spawn_blocking(move || work(&service)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "maintenance failed"),
-                Err(error) => tracing::error!(%error, "maintenance failed within"),
+                Err(error) => tracing::error!(%error, "a maintenance task panicked"),
             }
         }
     });

@@ -1,7 +1,7 @@
-//! Uploads under way.
+//! Open uploads.
 //!
-//! An upload lies in the storage, so that it survives the server; what it has hashed so far is kept here, and is made anew from its
-//! bytes when it is not. One request at a time works on an upload. Of one that nobody has worked on yet, only its ID is in memory.
+//! An upload's bytes are in the storage and survive the server. The state of its hash is in memory; after a restart it is computed again
+//! from the bytes. One request at a time works on an upload. An upload without bytes occupies only its ID in memory.
 
 use std::{
     collections::HashMap,
@@ -24,12 +24,12 @@ use crate::{
     store::{self, Store},
 };
 
-/// Bounds on uploads.
+/// Limits on uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a blob.
+    /// Maximum size of a blob in bytes.
     pub blob_size: u64,
-    /// Uploads under way at once.
+    /// Maximum number of open uploads.
     pub count: usize,
 }
 
@@ -39,12 +39,12 @@ impl Default for Limits {
     }
 }
 
-/// What is hashed with unless the client says otherwise.
+/// The digest algorithm unless the client asks for another.
 const USUAL: Algorithm = Algorithm::Sha256;
-/// How long a request waits for another on the same upload: the one before it may not yet know that its client is gone.
+/// Time that a request waits for another one on the same upload, which may not yet know that its client is gone.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
-/// All uploads that this server knows of.
+/// All open uploads.
 pub struct Uploads {
     store: Arc<Store>,
     limits: Limits,
@@ -56,9 +56,9 @@ type Key = Uuid;
 type Slot = Arc<tokio::sync::Mutex<State>>;
 
 struct State {
-    /// What the bytes are to be hashed with.
+    /// The digest algorithm.
     algorithm: Algorithm,
-    /// None until this server has seen a byte.
+    /// `None` until this server has received a byte.
     hashed: Option<Hashed>,
     reserved: Reservation,
 }
@@ -69,14 +69,14 @@ impl State {
     }
 }
 
-/// The hash of the first `len` bytes.
+/// The hash state of the first `len` bytes.
 struct Hashed {
     algorithm: Algorithm,
     hasher: Hasher,
     len: u64,
 }
 
-/// One request's work on an upload.
+/// A request's exclusive access to an upload.
 pub struct Session {
     uploads: Arc<Uploads>,
     state: OwnedMutexGuard<State>,
@@ -104,10 +104,12 @@ pub fn new_id() -> String {
 }
 
 impl Uploads {
+    /// Returns the uploads of a registry.
     pub fn new(store: Arc<Store>, limits: Limits) -> Arc<Self> {
         Arc::new(Self { store, limits, open: Mutex::default() })
     }
 
+    /// The limits.
     pub fn limits(&self) -> Limits {
         self.limits
     }
@@ -116,19 +118,19 @@ impl Uploads {
         self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// How many are under way.
+    /// Number of open uploads.
     pub fn count(&self) -> usize {
         self.open().len()
     }
 
-    /// Counts the uploads that the storage holds, which were begun before this server. Blocks.
+    /// Counts the uploads in the storage that an earlier server began. Blocks.
     pub fn find(&self) -> Result<(), Error> {
         let storage = &**self.store.storage();
         store::walk(storage, store::Which::AllFolders, None, &mut |name| {
             for id in storage.list(&layout::uploads(&name))? {
                 let Some(key) = key(&id) else { continue };
                 self.open().entry(key).or_default();
-                // It may have ended since it was listed, before it was counted.
+                // The upload may have ended between the listing and the count.
                 if storage.reach() == Reach::Remote && storage.uploaded(&layout::upload(&name, &id))?.is_none() {
                     self.open().remove(&key);
                 }
@@ -145,17 +147,17 @@ impl Uploads {
         self.open().remove(&key);
     }
 
-    /// Whether a request is at work on the upload right now.
+    /// Whether a request works on the upload.
     fn is_busy(&self, key: Key) -> bool {
         self.open().get(&key).is_some_and(|slot| slot.as_ref().is_some_and(|slot| slot.try_lock().is_err()))
     }
 
     /// Begins an upload, of `size` bytes if that is known, and returns its ID. Blocks.
     ///
-    /// Fails with `TOOMANYREQUESTS` if as many as there may be are under way, with `DENIED` where a quota is full.
+    /// Fails with `TOOMANYREQUESTS` if the number of uploads is at its limit, with `DENIED` if a quota is full.
     pub fn begin(self: &Arc<Self>, name: &RepoName, algorithm: Algorithm, size: Option<u64>) -> Result<String, Error> {
         self.check_size(size.unwrap_or(0))?;
-        // The bytes themselves are reserved as they come.
+        // Bytes are reserved as they arrive.
         drop(self.store.quotas().reserve(name, size.unwrap_or(0))?);
         let key = Uuid::new_v4();
         let id = key.to_string();
@@ -167,12 +169,11 @@ impl Uploads {
         Ok(id)
     }
 
-    /// Counts one upload more, if there may be one.
+    /// Counts one more upload. Fails at the limit.
     fn take_place(&self, key: Key, slot: Option<Slot>) -> Result<(), Error> {
         let mut open = self.open();
         if open.len() >= self.limits.count {
-            let message =
-                format!("{} uploads are under way, which is all that this registry takes at once", self.limits.count);
+            let message = format!("{} uploads are open, which is the limit of this registry", self.limits.count);
             let error = Error::new(Code::TooManyRequests, message).with_header("retry-after", "60");
             return Err(error.with_detail(json!({"open": open.len(), "limit": self.limits.count})));
         }
@@ -188,7 +189,7 @@ impl Uploads {
         Err(Error::new(Code::SizeInvalid, message).with_status(413))
     }
 
-    /// Takes an upload for this request alone. Fails with `BLOB_UPLOAD_UNKNOWN` if there is none.
+    /// Gives this request exclusive access to an upload. Fails with `BLOB_UPLOAD_UNKNOWN` if there is none.
     pub async fn enter(self: &Arc<Self>, name: &RepoName, id: &str) -> Result<Session, Error> {
         let Some(key) = key(id) else { return Err(unknown(name, id)) };
         let folder = layout::upload(name, id);
@@ -214,23 +215,24 @@ impl Uploads {
 }
 
 impl Session {
-    /// Bytes so far.
+    /// Length in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
+    /// Whether the upload has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Hashes with `algorithm`, if nothing was hashed yet.
+    /// Hashes with `algorithm` if the upload is empty.
     pub fn prefer(&mut self, algorithm: Algorithm) {
         if self.len == 0 {
             self.state.algorithm = algorithm;
         }
     }
 
-    /// Adds bytes at the end. Blocks. Fails where a limit or a quota has no room for them.
+    /// Appends bytes. Blocks. Fails if a limit or a quota has no room for them.
     pub fn write(&mut self, pieces: &[Bytes]) -> Result<(), Error> {
         let more: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         self.uploads.check_size(self.len + more)?;
@@ -249,7 +251,7 @@ impl Session {
         Ok(())
     }
 
-    /// Hashes and reserves the bytes that came before this server was started.
+    /// Hashes and reserves the bytes that an earlier server received.
     fn catch_up(&mut self) -> Result<(), Error> {
         if self.state.hashed.is_none() {
             self.rehash(self.state.algorithm)?;
@@ -258,7 +260,7 @@ impl Session {
         Ok(())
     }
 
-    /// Makes what was written readable for the next request. Blocks.
+    /// Makes the written bytes readable for the next request. Blocks.
     pub fn close(&mut self) -> Result<(), Error> {
         if let Some(mut append) = self.append.take() {
             self.len = append.close()?;
@@ -278,7 +280,7 @@ impl Session {
         Ok(())
     }
 
-    /// Removes the upload with all its bytes. Blocks.
+    /// Removes the upload. Blocks.
     pub fn cancel(mut self) -> Result<(), Error> {
         self.append = None;
         self.uploads.store.storage().remove_folder(&self.folder)?;
@@ -287,9 +289,9 @@ impl Session {
         Ok(())
     }
 
-    /// Makes the upload the blob `digest` of its repository. Blocks. Durable on return; returns its size in bytes.
+    /// Makes the upload the blob `digest` of its repository, durably, and returns its size in bytes. Blocks.
     ///
-    /// Fails with `DIGEST_INVALID`, removing the upload, if its bytes are others.
+    /// Fails with `DIGEST_INVALID` and removes the upload if the bytes have another digest.
     pub fn commit(mut self, digest: Digest) -> Result<u64, Error> {
         self.close()?;
         let fits = |hashed: &Hashed| hashed.algorithm == digest.algorithm();
@@ -308,7 +310,7 @@ impl Session {
         let published = self.publish(digest);
         match published {
             Ok(()) => self.uploads.forget(self.key),
-            // Nothing of it is kept: the client that is refused begins another.
+            // A refused client begins another upload.
             Err(ref error) if error.status() < 500 => {
                 self.uploads.store.storage().remove_folder(&self.folder)?;
                 self.uploads.forget(self.key);
@@ -324,7 +326,7 @@ impl Session {
         let key = layout::blob(digest);
         let _lock = store.lock(&self.name);
         let _gate = storage.publishing()?;
-        // What lies there with another length is damaged, and healed by this.
+        // A file of another length is damaged, and repaired by this.
         let is_there = storage.rely(&key)? && storage.stat(&key)?.is_some_and(|stat| stat.size == self.len);
         if is_there {
             storage.remove_folder(&self.folder)?;
@@ -335,7 +337,7 @@ impl Session {
     }
 }
 
-/// Removes uploads of all repositories that nobody has added to for `age`; returns their folders. Blocks.
+/// Removes the uploads of all repositories that are idle for `age`; returns their directories. Blocks.
 pub fn purge(uploads: &Uploads, age: Duration, run: crate::gc::Run) -> Result<Vec<String>, Error> {
     let storage = &**uploads.store.storage();
     let oldest = std::time::SystemTime::now().checked_sub(age).unwrap_or(std::time::SystemTime::UNIX_EPOCH);

@@ -372,7 +372,7 @@ fn limits_that_are_nearly_reached_are_warned_of() {
         c.begin("other");
     }
     let ninth = c.ask("POST", "/v2/other/blobs/uploads/", &[], b"");
-    assert_eq!(warnings(&ninth), ["9 uploads are under way; this registry takes 10 at once"]);
+    assert_eq!(warnings(&ninth), ["9 uploads are open; the limit of this registry is 10"]);
     ours.stop();
 }
 

@@ -32,7 +32,7 @@ fn is_full(c: &Client) {
     let refused = c.ask("POST", "/v2/r0/blobs/uploads/", &[], b"");
     assert_eq!((refused.status, refused.code().as_str()), (429, "TOOMANYREQUESTS"), "{}", refused.text());
     let error = &refused.json()["errors"][0];
-    assert!(error["message"].as_str().unwrap().contains("100000 uploads are under way"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("100000 uploads are open"), "{error}");
     assert_eq!((&error["detail"]["limit"], refused.header("retry-after")), (&MOST.into(), Some("60")));
     assert_eq!(c.get("/v2/").status, 200);
     assert_eq!(c.pull("image", "t"), Ok(()));

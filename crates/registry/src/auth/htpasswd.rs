@@ -1,7 +1,7 @@
 //! A file of names and bcrypt hashes, as `htpasswd -B` writes it.
 //!
-//! bcrypt takes a tenth of a second by design: what was verified is remembered for a while, under a keyed hash that this process
-//! alone knows; and only few are verified at once.
+//! bcrypt takes a tenth of a second by design. A verified password is remembered for a while, by a keyed hash whose key never leaves the
+//! process, and few passwords are verified at once.
 
 use std::{
     collections::HashMap,
@@ -18,13 +18,13 @@ use crate::{
     http::blocking,
 };
 
-/// How long a password that was right is taken without asking bcrypt.
+/// Time for which a verified password is accepted without bcrypt.
 const REMEMBERED: Duration = Duration::from_secs(300);
 const REMEMBERED_MAX: usize = 10_000;
-/// bcrypt takes no more of a password.
+/// Bytes of a password that bcrypt uses.
 const PASSWORD_MAX: usize = 72;
 
-/// The users of a file, which is read again when it changes.
+/// The users of a file. The file is read again when it changes.
 pub struct Htpasswd {
     path: PathBuf,
     users: Mutex<Loaded>,
@@ -38,7 +38,7 @@ struct Loaded {
     hashes: Arc<HashMap<String, String>>,
 }
 
-/// Reads the lines of such a file. Fails with the first that is none.
+/// Reads the lines of an htpasswd file. Fails at the first invalid line.
 pub fn parse(text: &str) -> Result<HashMap<String, String>, String> {
     let mut users = HashMap::new();
     for (at, line) in text.lines().enumerate() {
@@ -57,7 +57,7 @@ pub fn parse(text: &str) -> Result<HashMap<String, String>, String> {
 }
 
 impl Htpasswd {
-    /// Reads the file, which must be good now; later a bad one leaves the users as they were.
+    /// Reads the file. If a later change makes it invalid, the users stay as they are.
     pub fn open(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         let hashes = parse(&text).map_err(|problem| format!("{}: {problem}", path.display()))?;
@@ -108,7 +108,7 @@ impl Htpasswd {
         let password = password.to_owned();
         let is_right = blocking(move || {
             let _permit = permit;
-            // Somebody unknown takes as long as somebody known.
+            // An unknown user takes as long as a known one.
             let (hash, is_known) = match &hash {
                 Some(hash) => (hash.as_str(), true),
                 None => ("$2y$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy", false),

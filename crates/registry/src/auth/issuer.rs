@@ -1,6 +1,6 @@
-//! Our own tokens: `GET /token?service=…&scope=repository:NAME:pull,push`, for a name and password, or for nobody in particular.
+//! Tokens of the registry itself: `GET /token?service=…&scope=repository:NAME:pull,push`, with or without name and password.
 //!
-//! A token gives what was asked for and policies allow, which may be nothing.
+//! A token grants the requested rights that policies allow, which may be none.
 //!
 //! Source: distribution, `docs/spec/auth/token.md`.
 
@@ -32,7 +32,7 @@ use crate::{
     name::RepoName,
 };
 
-/// Rights in one request for a token.
+/// Maximum number of scopes in a request for a token.
 const SCOPES_MAX: usize = 100;
 
 /// Signs tokens.
@@ -45,14 +45,14 @@ pub struct Issuer {
     policies: Arc<Policies>,
 }
 
-/// A key to sign with, and to verify by.
+/// A key to sign and to verify with.
 pub struct Pair {
     signing: EncodingKey,
     verifying: DecodingKey,
 }
 
 impl Pair {
-    /// Reads an EC P-256 key in PKCS#8 PEM, or makes one that lives as long as the process.
+    /// Reads an EC P-256 key in PKCS#8 PEM, or generates one for the life of the process.
     pub fn load(path: Option<&Path>) -> Result<Self, String> {
         let random = SystemRandom::new();
         let pkcs8 = match path {
@@ -78,7 +78,7 @@ impl Pair {
 }
 
 impl Issuer {
-    /// An issuer, and what verifies its tokens.
+    /// Returns an issuer and the verifier of its tokens.
     pub fn new(
         name: &str,
         service: &str,
@@ -93,7 +93,7 @@ impl Issuer {
         (Self { name, service, lifetime, key: pair.signing, users, policies }, verifier)
     }
 
-    /// Answers a request for a token with the document to send.
+    /// Returns the document that answers a request for a token.
     pub async fn issue(&self, headers: &HeaderMap, query: &[(String, String)]) -> Result<Vec<u8>, Error> {
         let unauthorized = || {
             let challenge = format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.service);
@@ -120,7 +120,7 @@ impl Issuer {
         self.sign(user, access)
     }
 
-    /// What policies allow of `type:name:action,action`; `None` if that is nothing.
+    /// Returns the part of `type:name:action,action` that policies allow; `None` if that is nothing.
     fn grant(&self, user: Option<&str>, scope: &str) -> Option<Grant> {
         let (kind, rest) = scope.split_once(':')?;
         let (name, actions) = rest.rsplit_once(':')?;

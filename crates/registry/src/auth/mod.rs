@@ -32,14 +32,19 @@ use token::Verifier;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
+    /// Reading manifests and blobs.
     Pull,
+    /// Writing manifests and blobs.
     Push,
+    /// Deleting manifests, tags and blobs.
     Delete,
 }
 
 impl Action {
+    /// All actions.
     pub const ALL: [Self; 3] = [Self::Pull, Self::Push, Self::Delete];
 
+    /// The action as scopes spell it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Pull => "pull",
@@ -101,9 +106,12 @@ fn scope_of(name: &RepoName, actions: &[Action]) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     #[serde(rename = "type")]
+    /// Type of the object: `repository` or `registry`.
     pub kind: String,
+    /// Name of the object.
     pub name: String,
     #[serde(default)]
+    /// Allowed actions; `*` for all.
     pub actions: Vec<String>,
 }
 
@@ -130,10 +138,12 @@ impl Identity {
         Self { user, ends: None, rights: Rights::All }
     }
 
+    /// Whether the identity may do everything.
     pub fn is_unlimited(&self) -> bool {
         matches!(self.rights, Rights::All)
     }
 
+    /// Whether the identity may do `action` on a repository.
     pub fn may(&self, name: &RepoName, action: Action) -> bool {
         match &self.rights {
             Rights::All => true,
@@ -170,16 +180,24 @@ impl Identity {
 pub enum Access {
     /// Everybody may do everything.
     Open,
+    /// Name and password with each request.
     Basic {
+        /// The realm of the challenge.
         realm: String,
+        /// Users and passwords.
         users: Htpasswd,
+        /// Rights of users.
         policies: Arc<Policies>,
     },
     /// Tokens, of somebody else or of [`Issuer`].
     Bearer {
+        /// Where clients get tokens.
         realm: Realm,
+        /// The audience of tokens.
         service: String,
+        /// Checks tokens.
         verifier: Verifier,
+        /// Issues tokens, if they are our own.
         issuer: Option<Box<Issuer>>,
     },
 }

@@ -1,22 +1,24 @@
-//! Policies: which users may do what to which repositories.
+//! Policies: rights of users on repositories.
 //!
-//! A pattern is a repository's name in which `*` stands for any characters but `/`, and `**` for any at all. What no policy allows is
-//! refused. With no policies at all, known users may do everything and others nothing.
+//! A pattern is a repository's name in which `*` matches any characters except `/`, and `**` any characters. Anything that no policy
+//! allows is refused. Without policies, known users may do everything and others nothing.
 
 use super::Action;
 use crate::name::RepoName;
 
-/// Everybody, known or not.
+/// Every client, with or without a name.
 pub const ANYBODY: &str = "@anybody";
-/// Every user whose name is proven.
+/// Every client with a proven name.
 pub const KNOWN: &str = "@known";
 
-/// One line of rights.
+/// One policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Names, or [`ANYBODY`], or [`KNOWN`].
     pub users: Vec<String>,
+    /// Patterns of names of repositories.
     pub repositories: Vec<String>,
+    /// What the users may do there.
     pub actions: Vec<Action>,
 }
 
@@ -25,11 +27,12 @@ pub struct Policy {
 pub struct Policies(Vec<Policy>);
 
 impl Policies {
+    /// Combines policies.
     pub fn new(policies: Vec<Policy>) -> Self {
         Self(policies)
     }
 
-    /// Whether `user`, or somebody unknown, may do `action` to the repository.
+    /// Whether `user`, or a client without a name, may do `action` on the repository.
     pub fn may(&self, user: Option<&str>, name: &RepoName, action: Action) -> bool {
         if self.0.is_empty() {
             return user.is_some();
@@ -45,15 +48,15 @@ impl Policies {
         })
     }
 
-    /// Whether somebody unknown may do anything at all.
+    /// Whether a client without a name has any right.
     pub fn has_anonymous(&self) -> bool {
         self.0.iter().any(|policy| policy.users.iter().any(|user| user == ANYBODY))
     }
 }
 
-/// Whether `name` fits `pattern`. Linear in memory and, as there is one place to go back to for each kind of star, quick.
+/// Whether `name` matches `pattern`, in time proportional to the product of their lengths.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    // `reachable[p]`: the pattern's first p bytes fit what of the name was read.
+    // `reachable[p]`: the pattern's first p bytes match the bytes of the name read so far.
     let mut reachable = vec![false; pattern.len() + 1];
     reachable[0] = true;
     let skip_stars = |reachable: &mut [bool]| {

@@ -19,14 +19,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Grant;
 
-/// Seconds by which clocks may differ.
+/// Tolerated difference of clocks, in seconds.
 const LEEWAY: u64 = 60;
-/// Bytes of a token. Ours are some hundred.
+/// Maximum size of a token in bytes. Ours have some hundred.
 const TOKEN_MAX: usize = 64 << 10;
 /// Certificates in a token's header.
 const CHAIN_MAX: usize = 10;
 
-/// Algorithms that are taken if the configuration names none.
+/// Algorithms that are accepted if the configuration lists none.
 pub const DEFAULT_ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -39,21 +39,29 @@ pub const DEFAULT_ALGORITHMS: [Algorithm; 9] = [
     Algorithm::EdDSA,
 ];
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claims {
+    /// Name of the issuer.
     pub iss: String,
     #[serde(default)]
+    /// Name of the user.
     pub sub: Option<String>,
+    /// The services that the token is for.
     pub aud: Audience,
+    /// End of validity, in seconds since 1970.
     pub exp: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Start of validity, in seconds since 1970.
     pub nbf: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Time of issue, in seconds since 1970.
     pub iat: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// ID of the token.
     pub jti: Option<String>,
     #[serde(default)]
+    /// Rights of the token.
     pub access: Vec<Grant>,
 }
 
@@ -68,19 +76,23 @@ impl Claims {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Audience {
+    /// One service.
     One(String),
+    /// Any of several services.
     Several(Vec<String>),
 }
 
-/// A key by which tokens may be signed.
+/// A key that may sign tokens.
 pub struct Key {
+    /// Key ID, if the source names one.
     pub id: Option<String>,
+    /// The public key.
     pub key: DecodingKey,
-    /// What it signs with.
+    /// Algorithms of the key.
     pub algorithms: Vec<Algorithm>,
 }
 
-/// Where keys come from.
+/// Files with keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keys {
     /// Certificates in PEM.
@@ -107,7 +119,7 @@ struct Trusted {
 }
 
 impl Verifier {
-    /// Reads the keys, which must be good now. Fails with every source that is not.
+    /// Reads the keys. Fails with the first invalid file.
     pub fn open(issuer: &str, service: &str, algorithms: Vec<Algorithm>, sources: Vec<Keys>) -> Result<Self, String> {
         let trusted = Mutex::new(Arc::new(load(&sources)?));
         let (issuer, service) = (issuer.to_owned(), service.to_owned());
@@ -120,7 +132,7 @@ impl Verifier {
         Self { issuer: issuer.to_owned(), service: service.to_owned(), algorithms, sources: Vec::new(), trusted }
     }
 
-    /// Reads the keys again; bad ones leave them as they were.
+    /// Reads the keys again; invalid ones change nothing.
     pub fn reload(&self) {
         if self.sources.is_empty() {
             return;
@@ -273,7 +285,7 @@ fn one_pem(der: &[u8]) -> String {
     pem
 }
 
-/// The keys of a JSON Web Key Set. Those of kinds that sign nothing here are passed over.
+/// The keys of a JSON Web Key Set. Keys of other kinds are ignored.
 pub fn jwks(json: &[u8]) -> Result<Vec<Key>, String> {
     use jsonwebtoken::jwk::{AlgorithmParameters as P, EllipticCurve};
     let set: JwkSet = serde_json::from_slice(json).map_err(|error| format!("no JSON Web Key Set: {error}"))?;

@@ -41,7 +41,7 @@ use crate::{
 };
 use section::Mistakes;
 
-/// What holds where a file says nothing. A text, so that it is read as a file is.
+/// Defaults. They are YAML, so that they are read as a file is.
 const DEFAULTS: &str = "
 version: '0.1'
 log:
@@ -78,11 +78,11 @@ strata:
   metrics: false
 ";
 
-/// Where the registry lies if nothing says so.
+/// Default directory of the registry.
 const DEFAULT_ROOT: &str = "/var/lib/registry";
-/// Words for what is not shown.
+/// Text in place of a secret.
 const HIDDEN: &str = "<hidden>";
-/// Keys whose values are not shown, wherever they stand.
+/// Keys of secrets, in any section.
 const SECRETS: [&str; 9] = [
     "secretkey",
     "accesskey",
@@ -95,38 +95,54 @@ const SECRETS: [&str; 9] = [
     "authorization",
 ];
 
-/// Where the bytes lie.
+/// The storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
+    /// A directory.
     Folder(PathBuf),
+    /// An object store.
     Objects {
+        /// The service and the location on it.
         service: Box<Service>,
-        /// Bytes of a part of an upload.
+        /// Size of a part of an upload in bytes.
         part: usize,
     },
 }
 
-/// Who may do what.
+/// Authentication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
+    /// None: every client may do everything.
     Open,
+    /// Names and passwords.
     Htpasswd {
+        /// The realm of the challenge.
         realm: String,
+        /// The file of users.
         path: PathBuf,
     },
-    /// Tokens of somebody else.
+    /// Tokens of another issuer.
     Outside {
+        /// Where clients get tokens.
         realm: Realm,
+        /// The audience of tokens.
         service: String,
+        /// The issuer of tokens.
         issuer: String,
+        /// Accepted signatures.
         algorithms: Vec<jsonwebtoken::Algorithm>,
+        /// Files with the issuer's keys.
         keys: Vec<Keys>,
     },
-    /// Our own, at `/token`.
+    /// Our own tokens, at `/token`.
     Own {
+        /// The file of users.
         path: PathBuf,
+        /// The audience of tokens.
         service: String,
+        /// Validity of a token.
         lifetime: Duration,
+        /// The signing key; generated on start if not given.
         key: Option<PathBuf>,
     },
 }
@@ -134,54 +150,75 @@ pub enum Auth {
 /// When garbage is collected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Collecting {
-    /// Zero: never by itself.
+    /// Time between collections; zero for none.
     pub interval: Duration,
+    /// What happens to untagged manifests.
     pub untagged: Untagged,
 }
 
-/// When uploads that nobody goes on with are removed.
+/// When abandoned uploads are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purging {
+    /// Age at which an idle upload is removed.
     pub age: Duration,
+    /// Time between purges.
     pub interval: Duration,
+    /// Whether anything is removed.
     pub run: crate::gc::Run,
 }
 
-/// A configuration that was found good.
+/// A valid configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     tree: Value,
     /// Keys that have no effect here, with the reason.
     pub warnings: Vec<String>,
+    /// `error`, `warn`, `info` or `debug`.
     pub log_level: String,
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// Where numbers and health are served by themselves.
+    /// Address of metrics and health.
     pub debug: Option<SocketAddr>,
+    /// Time limit for requests under way on stop.
     pub drain: Duration,
+    /// Certificate and key.
     pub tls: Option<Files>,
+    /// The storage.
     pub place: Place,
+    /// Rules for content.
     pub rules: Rules,
+    /// Limits on uploads.
     pub limits: Limits,
+    /// Maximum number of connections.
     pub connections: usize,
+    /// Limit on requests of one address.
     pub rate: Option<Rate>,
+    /// Settings of responses.
     pub settings: Settings,
+    /// Authentication.
     pub auth: Auth,
+    /// Rights of users.
     pub policies: Vec<Policy>,
+    /// Limits on what prefixes hold.
     pub quotas: Vec<Quota>,
+    /// Garbage collection by the server.
     pub collecting: Collecting,
+    /// Removal of abandoned uploads.
     pub purging: Option<Purging>,
+    /// Webhooks.
     pub endpoints: Vec<Endpoint>,
 }
 
-/// What stands on the command line, over everything else.
+/// Values that override the file and the variables.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// The folder of a registry; for want of a file, deletes are allowed then.
+    /// The registry's directory. Without a file it also allows deletions.
     pub root: Option<PathBuf>,
+    /// The address to listen on.
     pub address: Option<String>,
 }
 
-/// A configuration that cannot be used, with every mistake in it.
+/// A configuration with mistakes, all of which it lists.
 #[derive(Debug, Default)]
 pub struct Invalid(pub Vec<String>);
 
@@ -195,7 +232,7 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 impl Config {
-    /// Reads the file `path`, if one is given, and lays `variables` and `overrides` over it. Files that it names must be good, too.
+    /// Reads the file `path`, if one is given, and lays `variables` and `overrides` over it. Files that it names must be valid, too.
     pub fn load(
         path: Option<&Path>,
         variables: impl Iterator<Item = (String, String)>,
@@ -228,7 +265,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads a configuration from its text alone.
+    /// Reads a configuration from its text, without variables.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         Self::from_tree(yaml::parse(text).map_err(|problem| Invalid(vec![problem]))?)
     }
@@ -237,7 +274,7 @@ impl Config {
         short_forms(&mut tree);
         let defaults = yaml::parse(DEFAULTS).map_err(|problem| Invalid(vec![problem]))?;
         fill(&mut tree, &defaults);
-        // What is no map is left for the mistake to be named.
+        // A value that is no map is reported as a mistake later.
         let has_driver = tree["storage"]
             .as_object()
             .is_none_or(|storage| storage.keys().any(|key| storage::DRIVERS.contains(&key.to_lowercase().as_str())));
@@ -252,7 +289,7 @@ impl Config {
         }
     }
 
-    /// All that is in force, as YAML, without secrets.
+    /// The effective configuration as YAML, without secrets.
     pub fn text(&self) -> String {
         let mut shown = self.tree.clone();
         hide(&mut shown);
@@ -276,7 +313,7 @@ fn short_forms(tree: &mut Value) {
     }
 }
 
-/// Puts `defaults` where `tree` says nothing.
+/// Fills in `defaults` where `tree` has no value.
 fn fill(tree: &mut Value, defaults: &Value) {
     match (tree, defaults) {
         (Value::Object(map), Value::Object(defaults)) => {

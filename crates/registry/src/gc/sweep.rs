@@ -1,4 +1,4 @@
-//! Removing what nothing reaches, a few objects at a time, so that nobody waits long at the gate.
+//! Removes unreachable objects, a few at a time, so that publications do not wait long at the gate.
 
 use std::time::SystemTime;
 
@@ -7,12 +7,10 @@ use strata_spec::{Algorithm, Digest};
 use super::{Report, Run, mark::Marked};
 use crate::{error::Error, layout, store::Store};
 
-/// Objects removed before others may enter the gate.
+/// Number of objects removed before the gate opens for others.
 const STEP: usize = 32;
 
-/// Takes manifests from their repositories that nothing reaches and that nobody has relied on since `oldest`.
-///
-/// An index goes before what it names, so that none that is left names what was removed by this.
+/// Removes unreachable manifests on which nothing has relied since `oldest` from their repositories.
 pub fn revisions(
     store: &Store,
     marked: &Marked,
@@ -37,7 +35,7 @@ pub fn revisions(
     Ok(())
 }
 
-/// Removes blobs that nothing reaches and that nobody has relied on since `oldest`, and the links to them.
+/// Removes unreachable blobs on which nothing has relied since `oldest`, with their links.
 pub fn blobs(store: &Store, marked: &Marked, oldest: SystemTime, run: Run, report: &mut Report) -> Result<(), Error> {
     let storage = store.storage();
     let mut candidates = Vec::new();

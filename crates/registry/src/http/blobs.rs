@@ -19,7 +19,7 @@ use crate::{
     store::blob_unknown,
 };
 
-/// Bytes read ahead at once where files do not leave by themselves.
+/// Bytes read at once where `sendfile` is not available.
 const PIECE: usize = 256 << 10;
 /// Blobs never change.
 const CACHE: &str = "max-age=31536000, immutable";
@@ -78,7 +78,7 @@ pub async fn get(
     finish(builder, body)
 }
 
-/// Whether an `If-None-Match` header names `etag`.
+/// Whether an `If-None-Match` header lists `etag`.
 pub fn matches(header: &str, etag: &str) -> bool {
     header.split(',').map(str::trim).any(|known| known == "*" || known.trim_start_matches("W/") == etag)
 }
@@ -91,7 +91,7 @@ async fn redirect(service: &Arc<Service>, digest: Digest, head: Head) -> Result<
     blocking(move || Ok(storage.redirect(&crate::layout::blob(digest), head)?)).await
 }
 
-/// The part of a blob, by the best way that the connection has.
+/// Sends a part of a blob: by `sendfile` where the connection can, else through memory.
 fn send(connection: &Connection, content: Content, offset: u64, left: u64) -> Body {
     match (content.source, &connection.spans) {
         (Source::File(file), Some(spans)) => Body::File { file, offset, left, spans: spans.clone() },

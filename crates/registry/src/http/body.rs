@@ -1,4 +1,4 @@
-//! What a response carries.
+//! Bodies of responses.
 
 use std::{
     io,
@@ -14,29 +14,37 @@ use tokio::sync::mpsc;
 use super::splice::{Spans, stand_in};
 use crate::storage::ReadAt;
 
-/// The bytes of a response.
+/// The body of a response.
 pub enum Body {
+    /// Bytes in memory.
     Bytes(Option<Bytes>),
-    /// A part of a file, which the connection sends by itself: see [`super::splice`].
+    /// A part of a file that the connection sends by `sendfile`: see [`super::splice`].
     File {
+        /// The file.
         file: Arc<std::fs::File>,
+        /// Offset of the next byte.
         offset: u64,
+        /// Remaining bytes.
         left: u64,
+        /// The connection's parts of files to send.
         spans: Spans,
     },
-    /// Pieces that a thread reads.
+    /// Pieces that another thread reads.
     Pieces {
+        /// Pieces in order.
         pieces: mpsc::Receiver<io::Result<Bytes>>,
+        /// Remaining bytes.
         left: u64,
     },
 }
 
 impl Body {
+    /// A body without bytes.
     pub fn empty() -> Self {
         Self::Bytes(None)
     }
 
-    /// Reads `len` bytes from `offset` on a thread, a few pieces ahead of what was sent.
+    /// Reads `len` bytes from `offset` on another thread, a few pieces ahead of the connection.
     pub fn read(source: Arc<dyn ReadAt>, offset: u64, len: u64, piece: usize) -> Self {
         let (sender, pieces) = mpsc::channel(2);
         tokio::spawn(async move {
@@ -56,7 +64,7 @@ impl Body {
         Self::Pieces { pieces, left: len }
     }
 
-    /// Bytes to come.
+    /// Remaining bytes.
     pub fn len(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
@@ -64,6 +72,7 @@ impl Body {
         }
     }
 
+    /// Whether no bytes remain.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -105,7 +114,7 @@ impl HttpBody for Body {
                     Poll::Ready(Some(Ok(Frame::data(bytes))))
                 }
                 Some(Err(error)) => Poll::Ready(Some(Err(error))),
-                // The connection is cut: a response that is too short must not look whole.
+                // Cuts the connection: a short response must not look complete.
                 Some(Ok(_)) | None => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
             },
         }

@@ -1,4 +1,4 @@
-//! Numbers and health on an address of their own, which needs no rights.
+//! Metrics and health on their own address, without rights.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::{Response, Stop, failure, finish, handle::Service, reply};
 use crate::error::{Code, Error};
 
-/// Serves `/metrics`, `/healthz` and `/debug/health` until told to stop; returns the address.
+/// Serves `/metrics`, `/healthz` and `/debug/health` until `stop`; returns the address.
 pub async fn serve(address: SocketAddr, service: Arc<Service>, mut stop: Stop) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;

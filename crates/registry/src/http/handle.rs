@@ -31,33 +31,40 @@ use crate::{
     upload::Uploads,
 };
 
-/// What the configuration says of answers.
+/// Settings of responses, from the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The URL by which clients know this server, if it is not the one they ask.
+    /// The URL by which clients reach this server, if it is fixed.
     pub base: Option<String>,
+    /// The form of `Location` headers.
     pub locations: Locations,
+    /// Whether HTTP/2 is spoken without TLS.
     pub cleartext_http2: CleartextHttp2,
     /// Entries on one page of the catalog, at most.
     pub catalog_page: Option<usize>,
     /// Whether `/metrics` is served on the debug address.
     pub metrics_debug: bool,
+    /// Whether deletions are allowed.
     pub deletes: Deletes,
+    /// Whether writes are allowed.
     pub writes: Writes,
-    /// Whether blobs of an object store are fetched from there.
+    /// Whether clients are redirected to the object store for blobs.
     pub redirect: bool,
-    /// Added to every answer.
+    /// Headers of every response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether each request is logged.
     pub access_log: bool,
-    /// Whether `/metrics` is served here, rather than on an address of its own.
+    /// Whether `/metrics` is served on the registry's own address.
     pub metrics_here: bool,
 }
 
-/// How `Location` headers are written.
+/// The form of `Location` headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Locations {
     #[default]
+    /// A URL.
     Absolute,
+    /// A path.
     Relative,
 }
 
@@ -74,8 +81,10 @@ pub enum CleartextHttp2 {
 /// Whether tags, manifests and blobs may be deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deletes {
+    /// They may be.
     Allowed,
     #[default]
+    /// They may not.
     Refused,
 }
 
@@ -83,27 +92,38 @@ pub enum Deletes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Writes {
     #[default]
+    /// The registry is writable.
     Allowed,
+    /// The registry is read-only.
     Refused,
 }
 
-/// All that requests are answered with.
+/// The state that requests are answered from.
 pub struct Service {
+    /// Repositories.
     pub store: Arc<Store>,
+    /// Open uploads.
     pub uploads: Arc<Uploads>,
+    /// Authentication.
     pub access: Access,
+    /// Webhooks.
     pub notify: Notifier,
+    /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The rate limit.
     pub limiter: Option<Limiter>,
+    /// Settings of responses.
     pub settings: Settings,
 }
 
 /// Where a request came from.
 #[derive(Clone)]
 pub struct Connection {
+    /// Address of the client.
     pub peer: SocketAddr,
+    /// Whether the connection is encrypted.
     pub is_tls: bool,
-    /// Where files leave by themselves.
+    /// Parts of files to send by `sendfile`, where the connection can.
     pub spans: Option<Spans>,
 }
 
@@ -116,6 +136,7 @@ impl Drop for InFlight<'_> {
 }
 
 impl Service {
+    /// Fails if the registry is read-only.
     pub fn may_write(&self) -> Result<(), Error> {
         match self.settings.writes {
             Writes::Allowed => Ok(()),
@@ -123,6 +144,7 @@ impl Service {
         }
     }
 
+    /// Fails if deletions are refused.
     pub fn may_delete(&self) -> Result<(), Error> {
         self.may_write()?;
         match self.settings.deletes {
@@ -134,7 +156,7 @@ impl Service {
         }
     }
 
-    /// This server's URL as the client knows it; `None` if that cannot be told.
+    /// This server's URL as the client knows it; `None` if it is unknown.
     pub fn base(&self, connection: &Connection, headers: &HeaderMap) -> Option<String> {
         match &self.settings.base {
             Some(base) => Some(base.clone()),
@@ -142,7 +164,7 @@ impl Service {
         }
     }
 
-    /// What a `Location` header says for `path`.
+    /// The value of a `Location` header for `path`.
     pub fn url(&self, connection: &Connection, headers: &HeaderMap, path: &str) -> String {
         match self.settings.locations {
             Locations::Relative => path.to_owned(),
@@ -150,7 +172,7 @@ impl Service {
         }
     }
 
-    /// Answers a request, whatever it is.
+    /// Answers a request.
     pub async fn handle(self: Arc<Self>, connection: Arc<Connection>, mut request: Request<Incoming>) -> Response {
         let begun = Instant::now();
         name_host(&mut request);
@@ -258,7 +280,7 @@ impl Service {
         answered.map(Some)
     }
 
-    /// Warns of what will soon be refused; `changed` is the repository to which something was pushed.
+    /// Adds warnings of limits that are nearly reached; `changed` is the repository that the request pushed to.
     fn warn(&self, identity: &Identity, changed: Option<&RepoName>, headers: &mut HeaderMap) {
         let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let left = identity.ends.map(|ends| ends.saturating_sub(now())).filter(|left| *left <= warn::TOKEN_ENDS);
@@ -268,7 +290,7 @@ impl Service {
         let Some(name) = changed else { return };
         let (open, most) = (self.uploads.count() as u64, self.uploads.limits().count as u64);
         if warn::nearly(open, most).is_some() {
-            warn::add(headers, &format!("{open} uploads are under way; this registry takes {most} at once"));
+            warn::add(headers, &format!("{open} uploads are open; the limit of this registry is {most}"));
         }
         for (place, used, limit) in self.store.quotas().about(name) {
             if let Some(hundredths) = warn::nearly(used, limit) {
@@ -291,7 +313,7 @@ impl Service {
         finish(builder, document)
     }
 
-    /// The numbers of this server.
+    /// Answers with the metrics.
     pub fn metrics(&self) -> Result<Response, Error> {
         let gauge = |name, labels, value| Gauge { name, labels, value };
         let mut gauges = vec![gauge("uploads_open", String::new(), self.uploads.count() as u64)];
@@ -318,7 +340,7 @@ fn name_host(request: &mut Request<Incoming>) {
     }
 }
 
-/// One host is named, as RFC 9112 (3.2) demands: of two, a proxy and this server might each believe another.
+/// Checks that the request names one host, as RFC 9112 (3.2) demands: of two, a proxy and this server might each believe another.
 fn check_host(parts: &Parts) -> Result<(), Error> {
     match (parts.headers.get_all(header::HOST).iter().count(), parts.version) {
         (1, _) | (0, Version::HTTP_10) => Ok(()),
@@ -330,10 +352,10 @@ fn check_host(parts: &Parts) -> Result<(), Error> {
 }
 
 fn not_allowed(allow: &str) -> Error {
-    Error::new(Code::Unsupported, format!("the endpoint takes {allow} alone")).with_header("allow", allow)
+    Error::new(Code::Unsupported, format!("the endpoint takes only {allow}")).with_header("allow", allow)
 }
 
-/// The repository to which a request pushes something.
+/// The repository that a request pushes to.
 fn changed(route: &Route, method: &Method) -> Option<RepoName> {
     match route {
         Route::Manifest(name, _) if method == Method::PUT => Some(name.clone()),

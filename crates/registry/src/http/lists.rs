@@ -21,9 +21,9 @@ use crate::{
 
 type Query = [(String, String)];
 
-/// Entries on one page of the catalog if the client does not say.
+/// Default number of entries on a page of the catalog.
 const CATALOG_PAGE: usize = 1000;
-/// Bytes of descriptors on one page of referrers: clients take a manifest of 4 MiB.
+/// Maximum bytes of descriptors on a page of referrers: clients accept a manifest of 4 MiB.
 const REFERRERS_BYTES: usize = 3 << 20;
 
 fn page(query: &Query, default: Option<usize>) -> Result<Page, Error> {
@@ -62,7 +62,7 @@ pub async fn tags(service: &Arc<Service>, name: RepoName, query: &Query) -> Resu
     listing(&json!({"name": name.as_str(), "tags": tags}), next)
 }
 
-/// `GET` of the names of all repositories that the client may see.
+/// `GET` of the repositories that the client may see.
 pub async fn catalog(service: &Arc<Service>, identity: &Identity, query: &Query) -> Result<Response, Error> {
     let mut page = page(query, Some(CATALOG_PAGE))?;
     let most = service.settings.catalog_page.unwrap_or(100 * CATALOG_PAGE);
@@ -74,7 +74,7 @@ pub async fn catalog(service: &Arc<Service>, identity: &Identity, query: &Query)
     listing(&json!({ "repositories": names }), next)
 }
 
-/// `GET` of what names `subject` as its subject. One that has none, or is not there, has an empty list.
+/// `GET` of the referrers of `subject`; an empty list if there are none or `subject` is missing.
 pub async fn referrers(
     service: &Arc<Service>,
     name: RepoName,

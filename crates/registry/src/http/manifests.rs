@@ -30,7 +30,7 @@ pub async fn get(
 ) -> Result<Response, Error> {
     let store = service.store.clone();
     let found = match store.storage().reach() {
-        // Two small files that are most often in memory: a thread's change would take longer.
+        // Two small files, mostly in the page cache: a change of threads would take longer.
         Reach::Local => store.manifest(&name, &target)?,
         Reach::Remote => {
             let (name, target) = (name.clone(), target.clone());
@@ -76,7 +76,7 @@ fn tell(service: &Service, what: What, name: &RepoName, target: &Target, manifes
     });
 }
 
-/// Whether the `Accept` headers take `media_type`. Without one, and where none names a type of manifest, all is taken.
+/// Whether the `Accept` headers include `media_type`. Without an `Accept` header that names a manifest's type, every type is acceptable.
 fn is_accepted(headers: &HeaderMap, media_type: &str) -> bool {
     let texts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut types = texts.flat_map(|text| text.split(',')).map(|one| one.split(';').next().unwrap_or_default().trim());
@@ -93,7 +93,7 @@ fn is_accepted(headers: &HeaderMap, media_type: &str) -> bool {
 /// Reads a body of at most `limit` bytes.
 pub async fn read_body(body: Incoming, limit: u64) -> Result<Vec<u8>, Error> {
     let too_long = || {
-        Error::new(Code::SizeInvalid, format!("the manifest is longer than {limit} bytes, which is all that is taken"))
+        Error::new(Code::SizeInvalid, format!("the manifest is longer than {limit} bytes, the limit of this registry"))
             .with_status(413)
     };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -105,11 +105,11 @@ pub async fn read_body(body: Incoming, limit: u64) -> Result<Vec<u8>, Error> {
         Ok(Ok(whole)) => Ok(whole.to_bytes().into()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
         Ok(Err(error)) => Err(Error::new(Code::SizeInvalid, "the request was cut off before its end").because(error)),
-        Err(_) => Err(Error::new(Code::SizeInvalid, "the request did not come to its end").with_status(408)),
+        Err(_) => Err(Error::new(Code::SizeInvalid, "the body did not arrive in time").with_status(408)),
     }
 }
 
-/// Tags that one push by digest may set.
+/// Maximum number of tags that a push by digest may set.
 const TAGS_MAX: usize = 64;
 
 /// The tags that a push by digest sets, each once.

@@ -6,14 +6,14 @@
 //! | [`route`] | which endpoint a path means |
 //! | [`handle`] | one request: rights, limits, endpoint, log |
 //! | [`blobs`], [`manifests`], [`uploads`], [`lists`] | the endpoints |
-//! | [`request`] | what the endpoints need of a request |
+//! | [`request`] | a request as endpoints see it |
 //! | [`origin`] | the URL by which a client reaches the server, also through proxies |
 //! | [`range`] | `Range` and `Content-Range` |
-//! | [`body`], [`splice`] | what a response carries, and files by `sendfile` |
-//! | [`debug`] | numbers and health on their own address |
-//! | [`rate`] | requests a second |
+//! | [`body`], [`splice`] | bodies of responses, and files by `sendfile` |
+//! | [`debug`] | metrics and health on their own address |
+//! | [`rate`] | the rate limit |
 //! | [`warn`] | `Warning` headers |
-//! | [`tls`] | certificates, loaded again on demand |
+//! | [`tls`] | certificates, reloaded on demand |
 
 pub mod blobs;
 pub mod body;
@@ -39,34 +39,35 @@ pub use serve::{Server, Stop};
 
 use crate::error::{Code, Error};
 
+/// A response of this server.
 pub type Response = hyper::Response<Body>;
 
-/// The digest of what a response carries or made.
+/// Header with the digest of the content that a response carries or that the request created.
 pub const CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// Runs a blocking function on a thread for such.
+/// Runs a blocking function on a thread for blocking work.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|failed| Err(Error::new(Code::Unknown, "the request failed within").because(failed)))
 }
 
-/// The beginning of a response.
+/// Starts a response.
 pub fn reply(status: u16) -> response::Builder {
     hyper::Response::builder().status(status)
 }
 
-/// Ends a response. A header that cannot be one is an error of ours.
+/// Finishes a response. An invalid header is an internal error.
 pub fn finish(builder: response::Builder, body: impl Into<Body>) -> Result<Response, Error> {
     builder.body(body.into()).map_err(|error| Error::new(Code::Unknown, "the answer cannot be written").because(error))
 }
 
-/// A header's text; `None` if it is not there, or no ASCII.
+/// Returns a header's text; `None` if it is missing or not ASCII.
 pub fn header(headers: &HeaderMap, name: impl Into<Name>) -> Option<&str> {
     headers.get(name.into().0)?.to_str().ok()
 }
 
-/// A header's name, in either form.
+/// A header's name, as a constant or a text.
 pub struct Name(HeaderName);
 
 impl From<HeaderName> for Name {
@@ -81,7 +82,7 @@ impl From<&'static str> for Name {
     }
 }
 
-/// The answer to a request that failed.
+/// The response to a failed request.
 pub fn failure(error: &Error) -> Response {
     let mut builder = reply(error.status()).header("content-type", "application/json");
     for (name, value) in error.headers() {

@@ -1,4 +1,4 @@
-//! Requests a second, by address.
+//! The rate limit: requests a second, by address.
 
 use std::{
     collections::HashMap,
@@ -9,15 +9,15 @@ use std::{
 
 use crate::error::{Code, Error};
 
-/// Addresses that are remembered; beyond that, those that have been quiet are forgotten.
+/// Maximum number of addresses in memory; beyond it, idle ones are removed.
 const ADDRESSES_MAX: usize = 65_536;
 
-/// How much one address may ask.
+/// The limit of one address.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// Requests a second, on the average.
+    /// Average number of requests a second.
     pub per_second: f64,
-    /// Requests at once, after a quiet while.
+    /// Number of requests at once after an idle time.
     pub burst: f64,
 }
 
@@ -28,11 +28,12 @@ pub struct Limiter {
 }
 
 impl Limiter {
+    /// Returns a limiter.
     pub fn new(rate: Rate) -> Self {
         Self { rate, buckets: Mutex::default() }
     }
 
-    /// Counts a request at `now`. Fails with `TOOMANYREQUESTS` if it is one too many.
+    /// Counts a request at `now`. Fails with `TOOMANYREQUESTS` over the limit.
     pub fn admit(&self, address: IpAddr, now: Instant) -> Result<(), Error> {
         let mut buckets = self.buckets.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if buckets.len() >= ADDRESSES_MAX {
@@ -50,7 +51,7 @@ impl Limiter {
             return Ok(());
         }
         let wait = ((1.0 - *left) / self.rate.per_second).ceil().max(1.0);
-        let message = format!("{address} may ask {} times a second; try again in {wait} s", self.rate.per_second);
+        let message = format!("{address} may make {} requests a second; try again in {wait} s", self.rate.per_second);
         Err(Error::new(Code::TooManyRequests, message).with_header("retry-after", format!("{wait}")))
     }
 }

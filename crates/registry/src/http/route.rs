@@ -1,7 +1,7 @@
-//! Which endpoint a path means.
+//! Endpoints by path.
 //!
-//! Names of repositories may hold the words of endpoints (`a/blobs/uploads`), so that a path is read from its end. It is decoded once,
-//! and then must fit the grammar: no `..`, no empty part, nothing escaped twice.
+//! A repository's name may contain the words of endpoints (`a/blobs/uploads`), so a path is parsed from its end. It is decoded once and
+//! must then match the grammar: no `..`, no empty part, nothing encoded twice.
 
 use std::borrow::Cow;
 
@@ -20,6 +20,7 @@ pub enum Route {
     Root,
     /// end-1
     Base,
+    /// The list of repositories.
     Catalog,
     /// end-8
     Tags(RepoName),
@@ -35,12 +36,14 @@ pub enum Route {
     Referrers(RepoName, Digest),
     /// Our own tokens.
     Token,
+    /// Whether the server runs.
     Health,
+    /// Metrics for Prometheus.
     Metrics,
 }
 
 impl Route {
-    /// Finds the endpoint of a path as it stands in the request line, without its query.
+    /// Finds the endpoint of a path of the request line, without its query.
     pub fn parse(path: &str) -> Result<Self, Error> {
         let path = decode(path).ok_or_else(|| Error::new(Code::NameInvalid, "the path is not UTF-8 when decoded"))?;
         match path.as_ref() {
@@ -70,7 +73,7 @@ impl Route {
         }
     }
 
-    /// A word for logs and metrics.
+    /// The endpoint's name in logs and metrics.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Root => "root",
@@ -102,7 +105,7 @@ pub fn query(text: Option<&str>) -> Vec<(String, String)> {
     form_urlencoded::parse(text.unwrap_or_default().as_bytes()).into_owned().collect()
 }
 
-/// The first parameter `key`.
+/// Returns the first parameter `key`.
 pub fn param<'a>(query: &'a [(String, String)], key: &str) -> Option<&'a str> {
     query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
 }

@@ -61,6 +61,7 @@ pub struct Server {
 pub type Stop = watch::Receiver<bool>;
 
 impl Server {
+    /// Listens on `address`, for at most `connections` at once.
     pub async fn bind(
         address: SocketAddr,
         service: Arc<Service>,

@@ -1,8 +1,8 @@
-//! Files that leave by `sendfile`, without passing through this process.
+//! Files sent by `sendfile`, without passing through this process.
 //!
-//! The HTTP library writes a response from pieces of memory. For a file it is given *stand-ins*: pieces of one range of memory that
-//! nobody touches, as long as the file's part is. They come back, in order, to the connection that writes; it knows them by
-//! their address, and has the kernel send the file's bytes instead. What the library counts, frames and retries stays as it is.
+//! The HTTP library writes a response from pieces of memory. For a file it gets *stand-ins*: pieces of one untouched range of memory, as
+//! long as the part of the file. They arrive in order at the connection, which recognizes them by their address and has the kernel send
+//! the file's bytes instead. Counting, framing and retries in the library stay as they are.
 //!
 //! ```text
 //! body ──stand-ins──> HTTP library ──slices──> SpliceStream::poll_write_vectored ── memory? ──> writev
@@ -24,9 +24,9 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Bytes that stand for a file's. They are zeros that are never written or read, so that they take no memory.
+/// Size of the stand-in. Its zeros are never written or read, so that they occupy no memory.
 const STAND_IN: usize = 64 << 20;
-/// Bytes sent for one connection before others have their turn.
+/// Bytes sent on one connection before others have their turn.
 const TURN: usize = 1 << 20;
 
 fn memory() -> &'static [u8] {
@@ -34,7 +34,7 @@ fn memory() -> &'static [u8] {
     MEMORY.get_or_init(|| Box::leak(vec![0u8; STAND_IN].into_boxed_slice()))
 }
 
-/// A piece that stands for up to `len` bytes of a file.
+/// Returns a stand-in for up to `len` bytes of a file.
 pub fn stand_in(len: u64) -> Bytes {
     let len = usize::try_from(len).unwrap_or(STAND_IN).min(STAND_IN);
     Bytes::from_static(&memory()[..len])
@@ -44,7 +44,7 @@ fn is_stand_in(slice: &[u8]) -> bool {
     memory().as_ptr_range().contains(&slice.as_ptr())
 }
 
-/// The parts of files that a connection has yet to send, in order. Shared by the bodies and the stream of one connection.
+/// Parts of files that a connection has yet to send, in order. The bodies and the stream of a connection share it.
 #[derive(Clone, Default)]
 pub struct Spans(Arc<Mutex<VecDeque<Span>>>);
 
@@ -55,7 +55,7 @@ struct Span {
 }
 
 impl Spans {
-    /// Adds a part of a file, for which a stand-in of `len` bytes is about to be given to the library.
+    /// Adds a part of a file, whose stand-in of `len` bytes the library gets next.
     pub fn push(&self, file: Arc<File>, offset: u64, len: u64) {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push_back(Span { file, offset, left: len });
     }
@@ -83,13 +83,14 @@ impl Spans {
     }
 }
 
-/// A connection that sends files for the stand-ins that it is given.
+/// A connection that sends files in place of stand-ins.
 pub struct SpliceStream {
     stream: TcpStream,
     spans: Spans,
 }
 
 impl SpliceStream {
+    /// Wraps a connection that sends the parts in `spans`.
     pub fn new(stream: TcpStream, spans: Spans) -> Self {
         Self { stream, spans }
     }
@@ -122,7 +123,7 @@ impl AsyncWrite for SpliceStream {
             std::task::ready!(this.stream.poll_write_ready(context))?;
             let sent = this.stream.try_io(Interest::WRITABLE, || this.spans.send(&this.stream, slices[0].len()));
             match sent {
-                // What was ready no longer is; the next turn of the loop waits for it.
+                // No longer writable; the next iteration waits.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return Poll::Ready(result),
@@ -135,7 +136,7 @@ impl AsyncWrite for SpliceStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // All that the library holds was written: a part that is left means that its stand-in was copied, and zeros were sent.
+        // The library has written everything: a remaining part means that its stand-in was copied, and zeros were sent.
         if !self.spans.is_empty() {
             return Poll::Ready(Err(io::Error::other("a file's stand-in was sent in its place")));
         }

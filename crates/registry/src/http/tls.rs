@@ -57,23 +57,25 @@ pub fn cipher_suites() -> Vec<String> {
     rustls::crypto::aws_lc_rs::default_provider().cipher_suites.iter().map(suite_name).collect()
 }
 
-/// What new connections are made with.
+/// The TLS configuration for new connections.
 pub struct Tls {
     files: Files,
     current: Mutex<TlsAcceptor>,
 }
 
 impl Tls {
+    /// Reads the files, which must be valid.
     pub fn open(files: Files) -> Result<Self, String> {
         let current = Mutex::new(load(&files)?);
         Ok(Self { files, current })
     }
 
+    /// Returns the configuration for a new connection.
     pub fn acceptor(&self) -> TlsAcceptor {
         self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Reads the files again; bad ones leave all as it was. Connections that stand are not touched.
+    /// Reads the files again; invalid ones change nothing. Open connections keep their certificate.
     pub fn reload(&self) {
         match load(&self.files) {
             Ok(acceptor) => {

@@ -17,15 +17,15 @@ use crate::{
     upload::Session,
 };
 
-/// How long a client may send nothing in the middle of a body.
+/// Time limit for the next bytes of a body.
 pub const IDLE: Duration = Duration::from_secs(60);
-/// Bytes gathered before they are hashed and written. Two such are held for each upload.
+/// Bytes gathered before they are hashed and written. An upload holds two batches.
 const BATCH: usize = 256 << 10;
-/// Pieces in a batch.
+/// Maximum number of pieces in a batch.
 const PIECES: usize = 64;
 
 impl Request<'_> {
-    /// `POST`: begins an upload, mounts a blob, or takes a whole blob.
+    /// `POST`: begins an upload, mounts a blob, or receives a whole blob.
     pub async fn begin(&self, name: RepoName, body: Incoming) -> Result<Response, Error> {
         self.service.may_write()?;
         if let Some(mount) = self.param("mount").and_then(|text| parse_digest(text).ok())
@@ -53,7 +53,7 @@ impl Request<'_> {
                 let session = self.service.uploads.enter(&name, &id).await?;
                 let (session, received) = receive(session, body).await?;
                 if let Err(error) = received {
-                    // Nobody knows of this upload.
+                    // The client does not know this upload.
                     blocking(move || session.cancel()).await?;
                     return Err(error);
                 }
@@ -73,7 +73,7 @@ impl Request<'_> {
         };
         let (store, name, identity) = (self.service.store.clone(), name.clone(), self.identity.clone());
         blocking(move || {
-            // From anywhere: what a client may not read must not be told to be there.
+            // Without a source: the answer must not reveal a blob that the client may not read.
             if from.is_none()
                 && !identity.is_unlimited()
                 && !store.is_readable(digest, &mut |repo| identity.may(repo, Action::Pull))?
@@ -85,20 +85,20 @@ impl Request<'_> {
         .await
     }
 
-    /// `GET`: how far an upload is.
+    /// `GET`: the length of an upload.
     pub async fn status(&self, name: RepoName, id: &str) -> Result<Response, Error> {
         let session = self.service.uploads.enter(&name, id).await?;
         self.progress(204, &name, id, session.len())
     }
 
-    /// `DELETE`: gives an upload up.
+    /// `DELETE`: cancels an upload.
     pub async fn cancel(&self, name: RepoName, id: &str) -> Result<Response, Error> {
         let session = self.service.uploads.enter(&name, id).await?;
         blocking(move || session.cancel()).await?;
         finish(reply(204), Body::empty())
     }
 
-    /// `PATCH`: a chunk, or all of a stream.
+    /// `PATCH`: appends a chunk or a stream.
     pub async fn append(&self, name: RepoName, id: &str, body: Incoming) -> Result<Response, Error> {
         self.service.may_write()?;
         let session = self.service.uploads.enter(&name, id).await?;
@@ -108,7 +108,7 @@ impl Request<'_> {
         self.progress(202, &name, id, session.len())
     }
 
-    /// `PUT`: the end of an upload, perhaps with its last chunk.
+    /// `PUT`: completes an upload, perhaps with its last chunk.
     pub async fn complete(&self, name: RepoName, id: &str, body: Incoming) -> Result<Response, Error> {
         self.service.may_write()?;
         let digest = self.digest()?.ok_or_else(|| {
@@ -146,7 +146,7 @@ impl Request<'_> {
         finish(builder, Body::empty())
     }
 
-    /// Whether a chunk begins where the upload ends, and is as long as its headers say.
+    /// Checks that a chunk begins where the upload ends and has the length that its headers state.
     fn check_chunk(&self, name: &RepoName, id: &str, at: u64) -> Result<(), Error> {
         let Some(value) = self.headers.get(header::CONTENT_RANGE) else { return Ok(()) };
         let text = value.to_str().unwrap_or_default();
@@ -179,14 +179,14 @@ impl Request<'_> {
     }
 }
 
-/// The bytes that an upload has, as its `Range` shows them: the last one's place, 0 also if there is none.
+/// The `Range` of an upload: the offset of its last byte, and 0 for an empty upload.
 fn shown(len: u64) -> String {
     format!("0-{}", len.saturating_sub(1))
 }
 
-/// Takes a body into an upload: while one batch is hashed and written on a thread, the next is gathered.
+/// Receives a body into an upload: one batch is hashed and written on another thread while the next is gathered.
 ///
-/// Returns the session also when the body was cut off: what came is kept, and the client may go on from there.
+/// Returns the session also if the body was cut off: the received bytes are kept, and the client may resume.
 async fn receive(session: Session, mut body: Incoming) -> Result<(Session, Result<(), Error>), Error> {
     let mut working = tokio::task::spawn_blocking(move || (session, Ok(())));
     let (mut batch, mut gathered): (Vec<Bytes>, usize) = (Vec::new(), 0);
@@ -195,11 +195,11 @@ async fn receive(session: Session, mut body: Incoming) -> Result<(Session, Resul
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break Ok(()),
             Ok(Some(Err(error))) => {
-                let message = "the request was cut off; go on from where the upload is";
+                let message = "the request was cut off; resume the upload from its length";
                 break Err(Error::new(Code::BlobUploadInvalid, message).because(error));
             }
             Err(_) => {
-                let message = format!("nothing came for {} s; go on from where the upload is", IDLE.as_secs());
+                let message = format!("no bytes arrived for {} s; resume the upload from its length", IDLE.as_secs());
                 break Err(Error::new(Code::BlobUploadInvalid, message).with_status(408));
             }
         };
@@ -223,7 +223,7 @@ async fn receive(session: Session, mut body: Incoming) -> Result<(Session, Resul
 
 type Working = tokio::task::JoinHandle<(Session, Result<(), Error>)>;
 
-/// Waits for the batch before, and has `batch` written. After a failure nothing more is written.
+/// Waits for the previous batch and starts to write `batch`. After a failure nothing more is written.
 async fn hand_over(working: Working, batch: Vec<Bytes>) -> Result<Working, Error> {
     let (mut session, result) = working.await.map_err(lost)?;
     Ok(tokio::task::spawn_blocking(move || {
@@ -233,5 +233,5 @@ async fn hand_over(working: Working, batch: Vec<Bytes>) -> Result<Working, Error
 }
 
 fn lost(error: tokio::task::JoinError) -> Error {
-    Error::new(Code::Unknown, "the upload failed within").because(error)
+    Error::new(Code::Unknown, "the upload failed internally").because(error)
 }

@@ -1,25 +1,25 @@
-//! `Warning` headers: what a client should tell its user although the request succeeded.
+//! `Warning` headers: notices to the user on a successful request.
 //!
 //! ```text
 //! Warning: 299 - "the quota of team is 93 % used: 930 of 1000 bytes"
 //! ```
 //!
-//! Warned of are a quota and a number of open uploads that are nearly reached, an index of which something is missing, and a token that is
-//! about to end.
+//! A warning tells of a quota or number of uploads that is nearly reached, a manifest that names missing content, and a token that is
+//! about to expire.
 //!
 //! Source: OCI distribution-spec 1.1, "Warnings"; RFC 7234, 5.5.
 
 use hyper::{HeaderMap, header::HeaderValue};
 
 const NAME: &str = "warning";
-/// Bytes of all warnings of an answer.
+/// Maximum bytes of all warnings of a response.
 const BYTES_MAX: usize = 4096;
-/// Hundredths of a limit from which on it is nearly reached.
+/// Percentage at which a limit is nearly reached.
 const NEAR: u64 = 90;
-/// Seconds before its end from which on a token is about to end.
+/// Seconds before its end at which a token is about to expire.
 pub const TOKEN_ENDS: u64 = 30;
 
-/// Adds a warning, unless there are as many bytes of them as an answer may have.
+/// Adds a warning, unless the response has as many bytes of them as it may.
 pub fn add(headers: &mut HeaderMap, text: &str) {
     let mut value = "299 - \"".to_owned();
     for c in text.chars() {
@@ -39,7 +39,7 @@ pub fn add(headers: &mut HeaderMap, text: &str) {
     }
 }
 
-/// How much of a limit is used, in hundredths, if it is nearly reached.
+/// Returns the used percentage of a limit if it is nearly reached.
 pub fn nearly(used: u64, limit: u64) -> Option<u64> {
     let hundredths = u128::from(used) * 100 / u128::from(limit.max(1));
     u64::try_from(hundredths).ok().filter(|hundredths| *hundredths >= NEAR)

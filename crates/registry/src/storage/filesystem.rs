@@ -1,14 +1,14 @@
-//! A folder in the layout of CNCF distribution.
+//! Storage in a directory, in the layout of CNCF distribution.
 //!
 //! ```text
 //! <root>/docker/registry/v2/{blobs,repositories}   as `layout` draws them
-//! <root>/docker/registry/v2/strata/gate            locked shared by who publishes, alone by who collects garbage
-//! <root>/docker/registry/v2/strata/clock           its time is the collector's beginning
+//! <root>/docker/registry/v2/strata/gate            locked shared by publications, exclusively by the collector
+//! <root>/docker/registry/v2/strata/clock           its time is the start of a collection
 //! <root>/docker/registry/v2/strata/tmp/            what is being removed; emptied on open
 //! ```
 //!
-//! That somebody relies on a blob is the time of its file, which is set by the kernel's clock. The lock is the kernel's too, so
-//! that servers and collectors in several processes may work on one folder.
+//! Relying on a blob sets the modification time of its file by the kernel's clock. The gate is a lock of the kernel, so that servers and
+//! collectors in several processes may work on one directory.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -29,17 +29,17 @@ use crate::layout;
 const FOLDER: u32 = 0o755;
 const FILE: u32 = 0o644;
 
-/// A registry's folder.
+/// A registry's directory.
 pub struct Filesystem {
     root: PathBuf,
     tmp: PathBuf,
     gate: PathBuf,
-    /// The same gate among the threads of this process, where waiting to be alone keeps others from entering.
+    /// The gate among the threads of this process. A waiting collector keeps new publications out.
     inner: RwLock<()>,
 }
 
 impl Filesystem {
-    /// Opens the folder `root`, making it if it is not there, and removes what a crash left of removals.
+    /// Opens the directory `root`, creates it if it is missing, and finishes removals that a crash interrupted.
     pub fn open(root: &Path) -> Result<Self> {
         let ours = root.join(layout::OURS);
         let tmp = ours.join("tmp");
@@ -61,7 +61,7 @@ impl Filesystem {
         Ok(strata_durable::create_dir_all(parent, FOLDER)?)
     }
 
-    /// Runs `make`, again if a removal took the folder from under it.
+    /// Runs `make`, and again if a removal deleted the directory meanwhile.
     fn in_folder<T>(
         &self,
         path: &Path,
@@ -78,7 +78,7 @@ impl Filesystem {
     }
 }
 
-/// Two guards, of which the process' own is the last to go.
+/// Two guards; the process' own is dropped last.
 struct Both<G> {
     _lock: Lock,
     _inner: G,
@@ -142,7 +142,7 @@ impl Storage for Filesystem {
         };
         let mut names = Vec::new();
         for entry in entries {
-            // A name outside UTF-8 is not one that a registry made.
+            // No registry creates a name that is not UTF-8.
             if let Ok(name) = entry.context("list", &path)?.file_name().into_string() {
                 names.push(name);
             }
@@ -160,7 +160,7 @@ impl Storage for Filesystem {
         let below = self.at(below);
         let mut folder = path.parent();
         while let Some(empty) = folder.filter(|folder| folder.starts_with(&below) && **folder != below) {
-            // One that is not empty stays; an empty one that a crash brings back is no harm.
+            // A directory that is not empty stays; an empty one that a crash restores does no harm.
             if fs::remove_dir(empty).is_err() {
                 break;
             }
@@ -220,7 +220,7 @@ impl Storage for Filesystem {
     fn begin_upload(&self, folder: &str) -> Result<()> {
         let path = self.at(folder);
         self.in_folder(&path, || strata_durable::create_dir_all(&path, FOLDER))?;
-        // Neither need survive a power cut: an upload that did not is begun again.
+        // Neither need survive a power cut: a client begins a lost upload again.
         let started = strata_spec::time::now_rfc3339();
         for (name, bytes) in [("startedat", started.as_bytes()), (layout::DATA, b"")] {
             let path = path.join(name);
@@ -230,7 +230,7 @@ impl Storage for Filesystem {
     }
 
     fn uploaded(&self, folder: &str) -> Result<Option<u64>> {
-        // distribution makes the data file with the first byte.
+        // distribution creates the data file with the first byte.
         if self.stat(&format!("{folder}/startedat"))?.is_none() {
             return Ok(None);
         }

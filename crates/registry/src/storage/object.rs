@@ -44,6 +44,7 @@ pub enum Before {
 /// Where objects lie.
 #[derive(Clone, Debug)]
 pub struct Bucket {
+    /// Access to the objects.
     pub operator: Operator,
     /// Where the service keeps the parts of an object `key`, below the same key, if they do not go with it.
     pub segments: Option<Operator>,

@@ -23,24 +23,33 @@ use super::{object::Bucket, swift};
 /// A service, and where on it the registry lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Service {
+    /// Amazon S3 and compatible services.
     S3(S3),
+    /// Azure Blob Storage.
     Azure(Azure),
+    /// Google Cloud Storage.
     Gcs(Gcs),
+    /// OpenStack Swift.
     Swift(Swift),
+    /// Alibaba Cloud OSS.
     Oss(Oss),
 }
 
 /// How a bucket stands in a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
+    /// As the first part of the path.
     Path,
+    /// As a part of the host's name.
     Host,
 }
 
 /// A bucket of S3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3 {
+    /// Name of the bucket.
     pub bucket: String,
+    /// The region of the bucket.
     pub region: String,
     /// Of a server other than the vendor's own.
     pub endpoint: Option<String>,
@@ -48,16 +57,20 @@ pub struct S3 {
     pub root: String,
     /// Key and secret; those of the environment if not given.
     pub keys: Option<(String, String)>,
+    /// The form of URLs.
     pub style: Style,
 }
 
 /// A container of Azure's blobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Azure {
+    /// Name of the account.
     pub account: String,
     /// In base64; if not given, what the environment says of an identity.
     pub key: Option<String>,
+    /// Name of the container.
     pub container: String,
+    /// URL of the service.
     pub endpoint: String,
     /// Prefix of all keys.
     pub root: String,
@@ -66,7 +79,9 @@ pub struct Azure {
 /// A bucket of Google Cloud Storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gcs {
+    /// Name of the bucket.
     pub bucket: String,
+    /// Who asks.
     pub credentials: GcsCredentials,
     /// Of a server other than the vendor's own.
     pub endpoint: Option<String>,
@@ -88,7 +103,9 @@ pub enum GcsCredentials {
 /// A container of OpenStack Swift.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swift {
+    /// The login.
     pub login: swift::Login,
+    /// Name of the container.
     pub container: String,
     /// Prefix of all keys.
     pub root: String,
@@ -99,12 +116,15 @@ pub struct Swift {
 /// A bucket of Alibaba's OSS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Oss {
+    /// Name of the bucket.
     pub bucket: String,
+    /// URL of the service.
     pub endpoint: String,
     /// Prefix of all keys.
     pub root: String,
     /// ID and secret; those of the environment if not given.
     pub keys: Option<(String, String)>,
+    /// The form of URLs.
     pub style: Style,
     /// Whether the service encrypts what it stores.
     pub encryption: Encryption,

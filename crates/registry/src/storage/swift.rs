@@ -22,13 +22,17 @@ const TOKEN: &str = "x-auth-token";
 pub struct Login {
     /// Of the identity service, as `https://keystone:5000/v3` or `https://swift/auth/v1.0`.
     pub url: String,
+    /// The protocol.
     pub version: Version,
+    /// Name of the user.
     pub user: String,
+    /// The password.
     pub password: String,
     /// Of the user, and of the project too; by name or by ID.
     pub domain: Option<Named>,
     /// Project or tenant, by name or by ID.
     pub project: Option<Named>,
+    /// ID of a trust.
     pub trust: Option<String>,
     /// Of the catalogue's entries, the one of this region; the first if not given.
     pub region: Option<String>,
@@ -39,7 +43,9 @@ pub struct Login {
 /// A thing of the identity service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
+    /// By name.
     Name(String),
+    /// By ID.
     Id(String),
 }
 
@@ -55,8 +61,11 @@ impl Named {
 /// A protocol of the identity service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
+    /// Swift's own.
     V1,
+    /// Keystone 2.
     V2,
+    /// Keystone 3.
     V3,
 }
 

@@ -1,4 +1,4 @@
-//! Blobs of a repository: a link that says that it has the blob, and the bytes, which all repositories share.
+//! Blobs of a repository: a link for each, and the bytes, which all repositories share.
 
 use std::time::SystemTime;
 
@@ -7,25 +7,26 @@ use strata_spec::Digest;
 use super::{Store, blob_unknown, walk};
 use crate::{error::Error, layout, name::RepoName, quota::Reservation, storage::Content};
 
-/// What a mount came to.
+/// The result of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mounted {
+    /// The blob is linked.
     Yes,
-    /// The blob is not there, or not where it was said to be: the client uploads it.
+    /// The source lacks the blob; the client uploads it.
     NotThere,
 }
 
 impl Store {
-    /// Size of a blob that belongs to the repository, in bytes; `None` if there is none.
+    /// Returns the size of a blob in bytes; `None` if the repository lacks it.
     ///
-    /// Whoever asks may rely on it for the grace time: a client that is told that a layer is there does not send it.
+    /// The blob is kept for the grace time, because a client that finds a layer here does not send it.
     pub fn blob_size(&self, name: &RepoName, digest: Digest) -> Result<Option<u64>, Error> {
         if self.storage.stat(&layout::layer_link(name, digest))?.is_none() {
             return Ok(None);
         }
         let key = layout::blob(digest);
         let Some(stat) = self.storage.stat(&key)? else { return Ok(None) };
-        // Renewed before half of the time is over; most requests change nothing.
+        // Renewed only after half of the grace time, so that most requests write nothing.
         let is_fresh = SystemTime::now().duration_since(stat.relied).is_ok_and(|age| age < self.rules.grace / 2);
         if !is_fresh {
             let _gate = self.storage.publishing()?;
@@ -36,7 +37,7 @@ impl Store {
         Ok(Some(stat.size))
     }
 
-    /// Opens a blob that belongs to the repository; `None` if there is none.
+    /// Opens a blob; `None` if the repository lacks it.
     pub fn blob(&self, name: &RepoName, digest: Digest) -> Result<Option<Content>, Error> {
         if self.storage.stat(&layout::layer_link(name, digest))?.is_none() {
             return Ok(None);
@@ -44,9 +45,9 @@ impl Store {
         Ok(self.storage.open(&layout::blob(digest))?)
     }
 
-    /// Makes a blob that is stored, and that somebody inside the gate relies on, belong to the repository.
+    /// Links a stored blob into the repository. The caller is inside the gate and relies on the blob.
     ///
-    /// `reserved` is what its upload holds of quotas.
+    /// `reserved` is the reservation of the blob's upload.
     pub(crate) fn link_blob(
         &self,
         name: &RepoName,
@@ -64,7 +65,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a blob of `from` belong to `name` as well. With no `from`, any stored blob will do: the caller has checked that it may.
+    /// Links a blob of `from` into `name`. Without `from`, any stored blob is linked; the caller has checked the client's rights.
     pub fn mount(&self, name: &RepoName, digest: Digest, from: Option<&RepoName>) -> Result<Mounted, Error> {
         if let Some(from) = from
             && self.storage.stat(&layout::layer_link(from, digest))?.is_none()
@@ -88,7 +89,7 @@ impl Store {
             && self.storage.stat(&layout::blob(digest))?.is_some())
     }
 
-    /// Whether some repository that `may_read` allows has the blob. Looks at all of them until one does.
+    /// Whether a repository that `may_read` allows has the blob. Visits repositories until one has it.
     pub fn is_readable(&self, digest: Digest, may_read: &mut dyn FnMut(&RepoName) -> bool) -> Result<bool, Error> {
         let mut found = false;
         walk::repositories(&*self.storage, None, &mut |name| {
@@ -98,7 +99,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Takes a blob away from the repository. Its bytes stay until the collector finds that nobody needs them.
+    /// Removes a blob from the repository. The collector removes its bytes when no repository needs them.
     pub fn delete_blob(&self, name: &RepoName, digest: Digest) -> Result<(), Error> {
         let _lock = self.lock(name);
         let below = layout::layers(name, digest.algorithm());

@@ -1,4 +1,4 @@
-//! Manifests in memory. They are named by their digests, so that none can be stale; whether one belongs to a repository is asked elsewhere.
+//! Manifests in memory, by digest, so that none can be stale. The cache does not know which repository has a manifest.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,7 +9,7 @@ use strata_spec::Digest;
 
 use super::Manifest;
 
-/// A cache of a bounded number of bytes; the oldest go first.
+/// A cache with a limit in bytes, which evicts the oldest entry first.
 pub struct Cache {
     limit: usize,
     inner: Mutex<Inner>,
@@ -22,7 +22,7 @@ struct Inner {
     bytes: usize,
 }
 
-/// What an entry costs beside its bytes: the parsed form is some times as long as the text.
+/// Estimated memory of an entry in bytes: the parsed form is larger than the text.
 fn cost(manifest: &Manifest) -> usize {
     manifest.bytes.len() * 4 + 512
 }
@@ -39,7 +39,7 @@ impl Cache {
 
     pub fn put(&self, manifest: Manifest) {
         let cost_of_new = cost(&manifest);
-        // One that would push out half of the others is read again each time.
+        // An entry that would evict half of the others is not cached.
         if cost_of_new > self.limit / 2 {
             return;
         }
@@ -75,7 +75,7 @@ mod tests {
     use crate::manifest::Document;
 
     #[test]
-    fn the_oldest_go_and_the_bytes_are_bounded() {
+    fn the_oldest_entry_is_evicted_first() {
         let document = Arc::new(Document::parse(br#"{"schemaVersion":2,"manifests":[]}"#, None).unwrap());
         let of = |text: &str| Manifest {
             digest: Digest::sha256(text),

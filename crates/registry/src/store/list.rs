@@ -3,16 +3,16 @@
 use super::{Store, walk};
 use crate::{error::Error, layout, name::RepoName};
 
-/// Which part of a list is wanted.
+/// The requested part of a list.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// Entries after this one, which need not exist.
     pub last: Option<String>,
-    /// At most so many; all if not given.
+    /// Maximum number of entries; `None` for all.
     pub count: Option<usize>,
 }
 
-/// The entries of a page among sorted `names`, of those that `is_shown`; and whether there are more.
+/// Returns a page of the sorted `names` that `is_shown`, and whether there are more.
 pub(super) fn page_of(
     names: Vec<String>,
     page: &Page,
@@ -32,7 +32,7 @@ pub(super) fn page_of(
 }
 
 impl Store {
-    /// Names of repositories in the order of their bytes, and whether there are more.
+    /// Returns a page of the names of repositories in the order of their bytes, and whether there are more.
     pub fn catalog(
         &self,
         page: &Page,
@@ -53,7 +53,7 @@ impl Store {
         Ok((names, more))
     }
 
-    /// Whether there is such a repository: a blob or a manifest was pushed to it.
+    /// Whether a blob or a manifest was pushed to the repository.
     pub fn exists(&self, name: &RepoName) -> Result<bool, Error> {
         let folders = self.storage.list(&format!("{}/{name}", layout::REPOSITORIES))?;
         Ok(walk::is_repository(&folders))

@@ -1,7 +1,7 @@
-//! What a registry knows: repositories with their manifests, tags, blobs and referrers, over a [`Storage`].
+//! Repositories with their manifests, tags, blobs and referrers, over a [`Storage`].
 //!
-//! Functions block. Whoever changes a repository holds its lock in this process; whoever makes content reachable is inside the gate
-//! of [`Storage::publishing`] meanwhile, so that the collector takes nothing that is about to be named.
+//! Functions block. A change to a repository holds its lock in this process. A change that makes content reachable is inside the gate of
+//! [`Storage::publishing`], so that the collector removes nothing that is about to be named.
 
 mod blob;
 mod cache;
@@ -38,18 +38,18 @@ use crate::{
 };
 use cache::Cache;
 
-/// What the configuration says of content.
+/// Rules for content, from the configuration.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Bytes of a manifest.
+    /// Maximum size of a manifest in bytes.
     pub manifest_size: u64,
-    /// How long a client may rely on what it was told is there.
+    /// Time for which a client may rely on what it was told is there.
     pub grace: Duration,
     /// Which entries of an index must be there.
     pub indexes: Indexes,
     /// Whether config and layers of an image must be there.
     pub images: Images,
-    /// Where clients may be told to fetch layers from.
+    /// URLs that descriptors may carry.
     pub urls: UrlPolicy,
 }
 
@@ -74,33 +74,40 @@ pub struct Store {
     quotas: Quotas,
 }
 
-/// A manifest as it is served.
+/// A stored manifest.
 #[derive(Clone, Debug)]
 pub struct Manifest {
+    /// Digest of the bytes.
     pub digest: Digest,
+    /// The bytes as served.
     pub bytes: Bytes,
+    /// What the manifest says.
     pub document: Arc<Document>,
 }
 
-/// Links are digests, whose text is at most this long.
+/// Maximum size of a link in bytes.
 const LINK_MAX: u64 = 256;
 const LOCKS: usize = 64;
 const CACHE_BYTES: usize = 16 << 20;
 
 impl Store {
+    /// Opens the repositories of a storage.
     pub fn new(storage: Arc<dyn Storage>, rules: Rules, quotas: Quotas) -> Self {
         let locks = (0..LOCKS).map(|_| Mutex::new(())).collect();
         Self { storage, rules, cache: Cache::new(CACHE_BYTES), locks, quotas }
     }
 
+    /// The storage.
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
     }
 
+    /// Rules for content.
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
+    /// Quotas and their usage.
     pub fn quotas(&self) -> &Quotas {
         &self.quotas
     }
@@ -113,7 +120,7 @@ impl Store {
         self.locks[at].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Reads a link; `None` if there is none. One that is no digest is damage.
+    /// Reads a link; `None` if it is missing. Fails if it is no digest.
     pub(crate) fn link(&self, key: &str) -> Result<Option<Digest>, Error> {
         let Some(bytes) = self.storage.read(key, LINK_MAX)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&bytes);
@@ -126,7 +133,7 @@ impl Store {
         }
     }
 
-    /// The manifest that `target` names in a repository; `None` if there is none.
+    /// Returns the manifest that `target` names in a repository; `None` if there is none.
     pub fn manifest(&self, name: &RepoName, target: &Target) -> Result<Option<Manifest>, Error> {
         let digest = match target {
             Target::Digest(digest) => *digest,
@@ -141,13 +148,13 @@ impl Store {
         self.manifest_by_digest(digest)
     }
 
-    /// A manifest's bytes, wherever it belongs; `None` if there are none.
+    /// Returns a stored manifest of any repository; `None` if its bytes are missing.
     pub(crate) fn manifest_by_digest(&self, digest: Digest) -> Result<Option<Manifest>, Error> {
         if let Some(manifest) = self.cache.get(digest) {
             return Ok(Some(manifest));
         }
         let key = layout::blob(digest);
-        // What another registry stored may be somewhat longer than we would take.
+        // Another server may have accepted longer manifests.
         let limit = self.rules.manifest_size.max(manifest::DEFAULT_SIZE_LIMIT) * 4;
         let Some(bytes) = self.storage.read(&key, limit)? else { return Ok(None) };
         let damaged = |problem: String| crate::storage::Error::Damaged { key: key.clone(), problem };
@@ -161,14 +168,14 @@ impl Store {
     }
 }
 
-/// `404` for a manifest.
+/// The error for a manifest that a repository lacks.
 pub fn manifest_unknown(name: &RepoName, target: &Target) -> Error {
     let message = format!("the manifest {target} is not in the repository {name}");
     Error::new(Code::ManifestUnknown, message)
         .with_detail(serde_json::json!({"name": name.as_str(), "reference": target.to_string()}))
 }
 
-/// `404` for a blob.
+/// The error for a blob that a repository lacks.
 pub fn blob_unknown(name: &RepoName, digest: Digest) -> Error {
     let message = format!("the blob {digest} is not in the repository {name}");
     Error::new(Code::BlobUnknown, message).with_detail(serde_json::json!({ "digest": digest }))

@@ -1,8 +1,8 @@
-//! Publishing a manifest, and taking it back.
+//! Publication and deletion of manifests.
 //!
-//! A publication is, inside the gate: rely on everything that the manifest reaches, then write its bytes, its revision link, its
-//! entry among the referrers of its subject, and last the tag. What it reaches is there when the answer is sent, and the collector,
-//! which asks again inside the same gate, does not take it.
+//! A publication, inside the gate, relies on everything that the manifest reaches and then writes its bytes, its revision link, its entry
+//! among the referrers of its subject, and last the tag. The collector reads the time of last reliance again inside the same gate, so it
+//! removes nothing that the manifest reaches.
 
 use std::collections::HashSet;
 
@@ -17,26 +17,29 @@ use crate::{
     name::{RepoName, Tag, Target},
 };
 
-/// A manifest was stored.
+/// A stored manifest.
 #[derive(Clone, Debug)]
 pub struct Published {
+    /// Digest of the bytes.
     pub digest: Digest,
+    /// The manifest that it refers to.
     pub subject: Option<Digest>,
+    /// The media type.
     pub media_type: String,
     /// Content that the manifest names and the repository lacks, where the rules allow that.
     pub absent: Vec<Digest>,
 }
 
-/// How many manifests one publication may reach through indexes and referrers.
+/// Maximum number of manifests that one publication may reach.
 const REACH_MAX: usize = 20_000;
-/// How deep indexes may lie in each other.
+/// Maximum depth of nested indexes.
 const DEPTH_MAX: usize = 16;
 
 impl Store {
-    /// Stores a manifest under its digest and `tags`, or under a tag. The link of the revision is the commit point of the manifest, that of
-    /// a tag the commit point of the tag; on return all are durable.
+    /// Stores a manifest under its digest and `tags`, or under a tag. The revision link is the commit point of the manifest, and a tag's
+    /// link that of the tag; on return all are durable.
     ///
-    /// Fails, storing nothing, if it is no manifest, has another digest, or names a blob that the repository lacks.
+    /// Fails, and stores nothing, if the bytes are no manifest, have another digest, or name a blob that the repository lacks.
     pub fn put_manifest(
         &self,
         name: &RepoName,
@@ -83,7 +86,7 @@ impl Store {
         let (size, link) = (bytes.len() as u64, digest.to_string().into_bytes());
         let mut files = Vec::new();
         let blob = layout::blob(digest);
-        // What lies there with another length is damaged, and healed by this.
+        // A file of another length is damaged, and repaired by this.
         let is_there = self.storage.rely(&blob)? && self.storage.stat(&blob)?.is_some_and(|stat| stat.size == size);
         if !is_there {
             files.push((blob, bytes));
@@ -222,7 +225,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a tag away; the manifest stays.
+    /// Deletes a tag; the manifest stays. Returns its digest.
     pub fn delete_tag(&self, name: &RepoName, tag: &Tag) -> Result<Digest, Error> {
         let _lock = self.lock(name);
         let unknown = || manifest_unknown(name, &Target::Tag(tag.clone()));
@@ -233,7 +236,7 @@ impl Store {
         Ok(digest)
     }
 
-    /// Takes a manifest away from the repository, with its tags. Its bytes stay until the collector finds that nobody needs them.
+    /// Deletes a manifest with its tags from the repository. The collector removes its bytes when no repository needs them.
     pub fn delete_manifest(&self, name: &RepoName, digest: Digest) -> Result<(), Error> {
         let _lock = self.lock(name);
         let revision = layout::revision_link(name, digest);
@@ -246,9 +249,9 @@ impl Store {
         self.remove_revision(name, digest)
     }
 
-    /// Removes the link of a revision that no tag names, and its entry among referrers. The caller holds the repository's lock.
+    /// Removes the link of an untagged revision, and its referrers entry. The caller holds the repository's lock.
     pub(crate) fn remove_revision(&self, name: &RepoName, digest: Digest) -> Result<(), Error> {
-        // A manifest that is damaged can still be deleted; the list of referrers looks at revisions.
+        // A damaged manifest can still be deleted; the referrers list checks that the revision exists.
         let subject = self.manifest_by_digest(digest).ok().flatten().and_then(|manifest| manifest.document.subject);
         let below = layout::revisions(name, digest.algorithm());
         if self.storage.remove(&layout::revision_link(name, digest), &below)? {
@@ -261,7 +264,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets what is cached of a manifest whose bytes were removed.
+    /// Evicts a removed manifest from the cache.
     pub(crate) fn forget(&self, digest: Digest) {
         self.cache.remove(digest);
     }

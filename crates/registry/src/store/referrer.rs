@@ -6,12 +6,12 @@ use strata_spec::Digest;
 use super::Store;
 use crate::{error::Error, layout, name::RepoName};
 
-/// Bytes of a referrer's descriptor: its annotations are those of its manifest.
+/// Maximum size of a referrer's descriptor in bytes; it has the annotations of the manifest.
 const ENTRY_MAX: u64 = 16 << 20;
 
 impl Store {
-    /// Descriptors of the referrers of `subject` that have `artifact_type`, or of all, after `last`, in the order of their digests;
-    /// as many as have `bytes` together, and at least one. Also, whether there are more.
+    /// Returns descriptors of the referrers of `subject` after `last`, in the order of their digests, and whether there are more. With
+    /// `artifact_type` only those of that type. A page has one entry at least and as many as fit into `bytes`.
     pub fn referrers(
         &self,
         name: &RepoName,
@@ -29,10 +29,10 @@ impl Store {
             let Some(text) = self.storage.read(&key, ENTRY_MAX)? else { continue };
             let entry: Value = serde_json::from_slice(&text).map_err(|error| crate::storage::Error::Damaged {
                 key,
-                problem: format!("{error}; `strata registry gc` writes it again"),
+                problem: format!("{error}; a garbage collection writes it again"),
             })?;
             let is_wanted = artifact_type.is_none_or(|wanted| entry["artifactType"] == wanted);
-            // distribution deletes manifests without knowing of this entry.
+            // distribution deletes a manifest and leaves this entry.
             if !is_wanted || self.storage.stat(&layout::revision_link(name, referrer))?.is_none() {
                 continue;
             }
@@ -45,7 +45,7 @@ impl Store {
         Ok((shown, false))
     }
 
-    /// Digests of what names `subject` as its subject, sorted.
+    /// Returns the digests of the referrers of `subject`, sorted.
     pub(crate) fn referrer_digests(&self, name: &RepoName, subject: Digest) -> Result<Vec<Digest>, Error> {
         let files = self.storage.list(&layout::referrers(name, subject))?;
         let mut found: Vec<Digest> = files.iter().filter_map(|file| layout::referrer_of(file)).collect();

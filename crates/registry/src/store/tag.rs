@@ -40,7 +40,7 @@ impl Store {
         }
     }
 
-    /// The tags that mean `digest` now.
+    /// Returns the tags that point to `digest`.
     pub fn tags_of(&self, name: &RepoName, digest: Digest) -> Result<Vec<Tag>, Error> {
         let mut found = Vec::new();
         for text in self.storage.list(&layout::tags(name))? {

@@ -1,4 +1,4 @@
-//! Going through all repositories, in the order of their names.
+//! Traversal of all repositories in the order of their names.
 
 use crate::{
     error::Error,
@@ -7,26 +7,28 @@ use crate::{
     storage::Storage,
 };
 
-/// Whether to go on after a repository.
+/// Whether a traversal continues after a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
+    /// With the next repository.
     GoOn,
+    /// It ends.
     Stop,
 }
 
-/// Which folders count as repositories.
+/// Which directories count as repositories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// Those to which a blob or a manifest was pushed.
+    /// Directories to which a blob or a manifest was pushed.
     Repositories,
-    /// Those too in which there is only an upload.
+    /// Also directories that only have an upload.
     AllFolders,
 }
 
-/// How deep names go: 255 characters are at most 128 components.
+/// Maximum depth of names: 255 characters are at most 128 components.
 const DEPTH_MAX: usize = 128;
 
-/// Whether a folder with these entries is a repository.
+/// Whether a directory with these entries is a repository.
 pub(super) fn is_repository(entries: &[String]) -> bool {
     entries.iter().any(|entry| entry == "_layers" || entry == "_manifests")
 }
@@ -42,7 +44,7 @@ pub fn repositories(
 
 /// Calls `each` with every repository after the name `last`, in the order of the bytes of their names.
 ///
-/// `a` comes before `a-b`, which comes before `a/c`: a folder's own place is not that of what is in it.
+/// `a` comes before `a-b`, which comes before `a/c`: a directory and its contents have different positions.
 pub fn walk(
     storage: &dyn Storage,
     which: Which,
@@ -65,7 +67,7 @@ impl Walk<'_> {
             return Ok(Next::GoOn);
         }
         let last = self.last;
-        // Each folder twice: as a name, and with a slash as what is below it.
+        // Each directory appears twice: as a name, and with a slash for its contents.
         let folder = format!("{}/{prefix}", layout::REPOSITORIES);
         let children = self.storage.list(folder.trim_end_matches('/'))?;
         let mut steps: Vec<String> = children
@@ -76,7 +78,7 @@ impl Walk<'_> {
         steps.sort_unstable();
         for step in steps {
             let next = if step.ends_with('/') {
-                // All below it comes before `last` unless `last` is in it or before it.
+                // All its contents come before `last`, unless `last` is inside or before it.
                 let is_past = last.is_some_and(|last| last > step.as_str() && !last.starts_with(&step));
                 if is_past { Next::GoOn } else { self.descend(&step, depth + 1)? }
             } else if last.is_none_or(|last| step.as_str() > last) && self.counts(&step)? {
