@@ -111,8 +111,8 @@ impl Quotas {
 
     fn count(&self, storage: &dyn Storage, name: &RepoName) -> Result<(), Error> {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            for folder in [layout::layers(name, algorithm), layout::revisions(name, algorithm)] {
-                for hex in storage.list(&folder)? {
+            for directory in [layout::layers(name, algorithm), layout::revisions(name, algorithm)] {
+                for hex in storage.list(&directory)? {
                     let Some(digest) = layout::digest_of(algorithm, &hex) else { continue };
                     // A link without a blob occupies nothing.
                     let Some(stat) = storage.stat(&layout::blob(digest))? else { continue };

@@ -53,7 +53,7 @@ pub struct Running {
 /// Opens a storage. The caller is on a runtime's thread that may block.
 pub fn open_storage(place: &Place, before: Before) -> Result<Arc<dyn Storage>, StartError> {
     match place {
-        Place::Folder(root) => Ok(Arc::new(Filesystem::open(root).map_err(StartError::of)?)),
+        Place::Directory(root) => Ok(Arc::new(Filesystem::open(root).map_err(StartError::of)?)),
         Place::Objects { service, part } => {
             let runtime = Handle::current();
             let bucket = services::bucket(service, &runtime).map_err(StartError::of)?;

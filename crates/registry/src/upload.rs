@@ -82,7 +82,7 @@ pub struct Session {
     state: OwnedMutexGuard<State>,
     name: RepoName,
     key: Key,
-    folder: String,
+    directory: String,
     append: Option<Box<dyn Append>>,
     len: u64,
 }
@@ -126,7 +126,7 @@ impl Uploads {
     /// Counts the uploads in the storage that an earlier server began. Blocks.
     pub fn find(&self) -> Result<(), Error> {
         let storage = &**self.store.storage();
-        store::walk(storage, store::Which::AllFolders, None, &mut |name| {
+        store::walk(storage, store::Which::AllDirectories, None, &mut |name| {
             for id in storage.list(&layout::uploads(&name))? {
                 let Some(key) = key(&id) else { continue };
                 self.open().entry(key).or_default();
@@ -192,8 +192,8 @@ impl Uploads {
     /// Gives this request exclusive access to an upload. Fails with `BLOB_UPLOAD_UNKNOWN` if there is none.
     pub async fn enter(self: &Arc<Self>, name: &RepoName, id: &str) -> Result<Session, Error> {
         let Some(key) = key(id) else { return Err(unknown(name, id)) };
-        let folder = layout::upload(name, id);
-        let (uploads, looked) = (self.clone(), folder.clone());
+        let directory = layout::upload(name, id);
+        let (uploads, looked) = (self.clone(), directory.clone());
         let missing = crate::http::blocking(move || Ok(uploads.store.storage().uploaded(&looked)?)).await?.is_none();
         if missing {
             return Err(unknown(name, id));
@@ -203,14 +203,14 @@ impl Uploads {
             Error::new(Code::BlobUploadInvalid, format!("another request is at work on the upload {id}; try again"))
                 .with_status(409)
         })?;
-        let (uploads, looked) = (self.clone(), folder.clone());
+        let (uploads, looked) = (self.clone(), directory.clone());
         let len = crate::http::blocking(move || Ok(uploads.store.storage().uploaded(&looked)?)).await?;
         let Some(len) = len else {
             self.forget(key);
             return Err(unknown(name, id));
         };
         let (uploads, name) = (self.clone(), name.clone());
-        Ok(Session { uploads, state, name, key, folder, append: None, len })
+        Ok(Session { uploads, state, name, key, directory, append: None, len })
     }
 }
 
@@ -240,7 +240,7 @@ impl Session {
         self.state.reserved.grow(more)?;
         let append = match &mut self.append {
             Some(append) => append,
-            None => self.append.insert(self.uploads.store.storage().append(&self.folder, self.len)?),
+            None => self.append.insert(self.uploads.store.storage().append(&self.directory, self.len)?),
         };
         append.write(pieces)?;
         if let Some(hashed) = self.state.hashed.as_mut().filter(|hashed| hashed.len == self.len) {
@@ -271,7 +271,7 @@ impl Session {
     fn rehash(&mut self, algorithm: Algorithm) -> Result<(), Error> {
         let (mut hasher, mut len) = (Hasher::new(algorithm), 0);
         if self.len > 0 {
-            self.uploads.store.storage().read_upload(&self.folder, &mut |piece| {
+            self.uploads.store.storage().read_upload(&self.directory, &mut |piece| {
                 hasher.update(piece);
                 len += piece.len() as u64;
             })?;
@@ -283,7 +283,7 @@ impl Session {
     /// Removes the upload. Blocks.
     pub fn cancel(mut self) -> Result<(), Error> {
         self.append = None;
-        self.uploads.store.storage().remove_folder(&self.folder)?;
+        self.uploads.store.storage().remove_directory(&self.directory)?;
         self.state.reserved = Reservation::default();
         self.uploads.forget(self.key);
         Ok(())
@@ -299,7 +299,7 @@ impl Session {
             self.rehash(digest.algorithm())?;
         }
         let hashed = self.state.hashed.take().filter(|hashed| hashed.len == self.len).ok_or_else(|| {
-            Error::from(storage::Error::Moved { key: self.folder.clone(), expected: self.len, found: 0 })
+            Error::from(storage::Error::Moved { key: self.directory.clone(), expected: self.len, found: 0 })
         })?;
         let found = hashed.hasher.finish();
         if found != digest {
@@ -312,7 +312,7 @@ impl Session {
             Ok(()) => self.uploads.forget(self.key),
             // A refused client begins another upload.
             Err(ref error) if error.status() < 500 => {
-                self.uploads.store.storage().remove_folder(&self.folder)?;
+                self.uploads.store.storage().remove_directory(&self.directory)?;
                 self.uploads.forget(self.key);
             }
             Err(_) => {}
@@ -329,9 +329,9 @@ impl Session {
         // A file of another length is damaged, and repaired by this.
         let is_there = storage.rely(&key)? && storage.stat(&key)?.is_some_and(|stat| stat.size == self.len);
         if is_there {
-            storage.remove_folder(&self.folder)?;
+            storage.remove_directory(&self.directory)?;
         } else {
-            storage.finish_upload(&self.folder, &key)?;
+            storage.finish_upload(&self.directory, &key)?;
         }
         store.link_blob(&self.name, digest, self.len, std::mem::take(&mut self.state.reserved))
     }
@@ -342,19 +342,19 @@ pub fn purge(uploads: &Uploads, age: Duration, run: crate::gc::Run) -> Result<Ve
     let storage = &**uploads.store.storage();
     let oldest = std::time::SystemTime::now().checked_sub(age).unwrap_or(std::time::SystemTime::UNIX_EPOCH);
     let mut purged = Vec::new();
-    store::walk(storage, store::Which::AllFolders, None, &mut |name| {
+    store::walk(storage, store::Which::AllDirectories, None, &mut |name| {
         for id in storage.list(&layout::uploads(&name))? {
-            let folder = layout::upload(&name, &id);
-            let is_old = storage.upload_started(&folder)?.is_some_and(|started| started < oldest);
+            let directory = layout::upload(&name, &id);
+            let is_old = storage.upload_started(&directory)?.is_some_and(|started| started < oldest);
             let key = key(&id);
             if !is_old || key.is_some_and(|key| uploads.is_busy(key)) {
                 continue;
             }
             if run == crate::gc::Run::ForReal {
-                storage.remove_folder(&folder)?;
+                storage.remove_directory(&directory)?;
                 key.into_iter().for_each(|key| uploads.forget(key));
             }
-            purged.push(folder);
+            purged.push(directory);
         }
         Ok(store::Next::GoOn)
     })?;

@@ -15,16 +15,16 @@ use common::{
 use serde_json::{Value, json};
 use strata_spec::Digest;
 
-/// All files below a folder, without what is ours and uploads.
+/// All files below a directory, without what is ours and uploads.
 fn files(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
             let path = entry.path();
             match entry.file_type().unwrap().is_dir() {
                 true if path.ends_with("strata") || path.ends_with("_uploads") => {}
-                true => folders.push(path),
+                true => directories.push(path),
                 false => found.push(path.strip_prefix(root).unwrap().to_string_lossy().into_owned()),
             }
         }

@@ -34,13 +34,13 @@ fn skopeo() {
     let (ours, scratch) = (Ours::start(), scratch());
     let c = ours.client();
     let image = put(&c, "from/app", "t");
-    let (host, folder) = (&c.host, format!("dir:{}", scratch.join("image").display()));
+    let (host, directory) = (&c.host, format!("dir:{}", scratch.join("image").display()));
     let insecure = ["--src-tls-verify=false", "--dest-tls-verify=false"];
     let copy = |from: &str, to: &str| {
         run(&skopeo, &["--insecure-policy", "copy", "--preserve-digests", insecure[0], insecure[1], from, to]);
     };
-    copy(&format!("docker://{host}/from/app:t"), &folder);
-    copy(&folder, &format!("docker://{host}/to/app:t"));
+    copy(&format!("docker://{host}/from/app:t"), &directory);
+    copy(&directory, &format!("docker://{host}/to/app:t"));
     assert_eq!(digest_of(&c, "to/app", "t"), image.digest());
     copy(&format!("docker://{host}/to/app@{}", image.digest()), &format!("docker://{host}/third/app:u"));
     assert_eq!(c.pull("third/app", "u"), Ok(()));

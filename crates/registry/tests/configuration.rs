@@ -87,7 +87,7 @@ fn a_cipher_suite_that_is_not_implemented_is_warned_of_and_the_others_are_offere
 #[test]
 fn short_and_older_forms_mean_what_they_mean_in_distribution() {
     let config = with_variables(BASE, &[("REGISTRY_STORAGE", "filesystem")]).unwrap();
-    assert_eq!(config.place, Place::Folder("/var/lib/registry".into()));
+    assert_eq!(config.place, Place::Directory("/var/lib/registry".into()));
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("htpasswd");
     std::fs::write(&path, format!("ann:$2y$05${}\n", "a".repeat(53))).unwrap();

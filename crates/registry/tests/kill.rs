@@ -18,8 +18,8 @@ use strata_registry::{Config, Running};
 use strata_spec::Digest;
 use strata_testkit::{Scratch, scratch};
 
-/// Kills of a server on one folder; then on a fresh one, so that looking through all of it after each kill stays short.
-const KILLS_OF_A_FOLDER: u64 = 20;
+/// Kills of a server on one directory; then on a fresh one, so that looking through all of it after each kill stays short.
+const KILLS_OF_A_DIRECTORY: u64 = 20;
 
 /// Names the configuration that this program serves as a process of its own.
 const SERVE: &str = "STRATA_TEST_SERVE";
@@ -92,14 +92,14 @@ fn push(c: &Client, repo: &str, seed: u64, answered: &Mutex<Vec<(String, String)
     Ok(())
 }
 
-/// A folder with a server's configuration, which collects garbage every so often.
-struct Folder {
+/// A directory with a server's configuration, which collects garbage every so often.
+struct Directory {
     _scratch: Scratch,
     root: PathBuf,
     config: PathBuf,
 }
 
-impl Folder {
+impl Directory {
     fn new() -> Self {
         let scratch = scratch();
         let (root, config) = (scratch.join("data"), scratch.join("config.yml"));
@@ -117,10 +117,10 @@ impl Folder {
     }
 }
 
-/// Kills servers of one folder while three clients push; returns what was answered, all of which can be pulled.
+/// Kills servers of one directory while three clients push; returns what was answered, all of which can be pulled.
 fn kill_again_and_again(kills: std::ops::Range<u64>, dice: &mut Dice) -> usize {
-    let folder = Folder::new();
-    let config = folder.collecting("50ms");
+    let directory = Directory::new();
+    let config = directory.collecting("50ms");
     let answered = Mutex::new(Vec::new());
     for kill in kills.clone() {
         let server = Server::start(config);
@@ -141,21 +141,21 @@ fn kill_again_and_again(kills: std::ops::Range<u64>, dice: &mut Dice) -> usize {
             }
             server.kill();
         });
-        check(&folder.root).unwrap_or_else(|problem| panic!("after kill {kill}: {problem}"));
+        check(&directory.root).unwrap_or_else(|problem| panic!("after kill {kill}: {problem}"));
     }
     let answered = answered.into_inner().unwrap();
     assert!(!answered.is_empty(), "nothing was pushed");
-    next_try_completes(&folder, &answered);
+    next_try_completes(&directory, &answered);
     answered.len()
 }
 
 /// The next server settles what the last one was at, and serves all that was answered. It collects nothing, so that nobody adds to what is left.
-fn next_try_completes(folder: &Folder, answered: &[(String, String)]) {
-    let tmp = common::v2(&folder.root).join("strata/tmp");
-    std::fs::create_dir_all(tmp.join("removed-half/folder")).unwrap();
-    std::fs::write(tmp.join("removed-half/folder/data"), "half removed").unwrap();
+fn next_try_completes(directory: &Directory, answered: &[(String, String)]) {
+    let tmp = common::v2(&directory.root).join("strata/tmp");
+    std::fs::create_dir_all(tmp.join("removed-half/directory")).unwrap();
+    std::fs::write(tmp.join("removed-half/directory/data"), "half removed").unwrap();
     std::fs::write(tmp.join("file"), "of nobody").unwrap();
-    let server = Server::start(folder.collecting("0s"));
+    let server = Server::start(directory.collecting("0s"));
     let left: Vec<_> = std::fs::read_dir(&tmp).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.is_empty(), "removals that a killed server had begun are not settled: {left:?}");
     for (repo, tag) in answered {
@@ -172,8 +172,8 @@ fn a_killed_server_leaves_nothing_half_made() {
     println!("seed {seed}");
     let mut dice = Dice::new(seed);
     let mut answered = 0;
-    for begin in (0..kills).step_by(KILLS_OF_A_FOLDER as usize) {
-        answered += kill_again_and_again(begin..kills.min(begin + KILLS_OF_A_FOLDER), &mut dice);
+    for begin in (0..kills).step_by(KILLS_OF_A_DIRECTORY as usize) {
+        answered += kill_again_and_again(begin..kills.min(begin + KILLS_OF_A_DIRECTORY), &mut dice);
     }
     println!("{kills} kills, {answered} pushes answered, all of them pulled");
 }

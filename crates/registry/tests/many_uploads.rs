@@ -20,7 +20,7 @@ fn resident() -> usize {
     text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// A folder whose files cost no disk, where there is room for as many.
+/// A directory whose files cost no disk, where there is room for as many.
 fn in_memory() -> Option<tempfile::TempDir> {
     let found = rustix::fs::statvfs("/dev/shm").ok()?;
     (found.f_bavail * found.f_frsize > 2 << 30 && found.f_favail > 500_000)
@@ -40,9 +40,9 @@ fn is_full(c: &Client) {
 
 #[test]
 fn a_hundred_thousand_uploads_are_the_most_and_cost_little() {
-    let folder = in_memory();
+    let directory = in_memory();
     let scratch = scratch();
-    let data = folder.as_ref().map_or(scratch.path(), tempfile::TempDir::path).join("data");
+    let data = directory.as_ref().map_or(scratch.path(), tempfile::TempDir::path).join("data");
     let text = format!(
         "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\nstrata: {{limits: {{uploads: {MOST}}}}}\n",
         data.display()

@@ -56,10 +56,10 @@ fn distribution_serves_what_ours_stored_and_goes_on() {
     let ours = Ours::start();
     fill(&ours.client());
     let place = ours.client().ask("PATCH", &ours.client().begin("team/app"), &[], b"half of ").location();
-    let folder = ours.stop();
+    let directory = ours.stop();
     let theirs = DockerRegistry::start_with(
         |scratch| {
-            copy(&folder.join("data"), &scratch.join("data"));
+            copy(&directory.join("data"), &scratch.join("data"));
             String::new()
         },
         "",
@@ -85,7 +85,7 @@ fn ours_serves_what_distribution_stored() {
     let ours = Ours::of(&config(&theirs.scratch.join("data")), scratch());
     serves_all(&ours.client());
     let referrer = ours.client().put_image("team/app", "ours", "g");
-    assert_eq!(c.pull("team/app", "ours"), Ok(()), "while both serve one folder");
+    assert_eq!(c.pull("team/app", "ours"), Ok(()), "while both serve one directory");
     assert_eq!(c.manifest("team/app", &Digest::sha256(referrer).to_string()).status, 200);
     ours.stop();
     assert!(check(&theirs.scratch.join("data")).is_ok());
@@ -118,13 +118,13 @@ fn distributions_collector_leaves_a_sound_registry() {
         let (one, _) = fill(&c);
         let (referrer, place) = fill_with_what_is_new(&c, &one);
         c.put_blob("team/app", b"nobody names this");
-        let folder = ours.stop();
-        let file = folder.join("theirs.yml");
-        std::fs::write(&file, config(&folder.join("data"))).unwrap();
+        let directory = ours.stop();
+        let file = directory.join("theirs.yml");
+        std::fs::write(&file, config(&directory.join("data"))).unwrap();
         let ran = Command::new(&program).arg("garbage-collect").args(mode).arg(&file).output().unwrap();
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        check(&folder.join("data")).unwrap_or_else(|problem| panic!("after {mode:?}: {problem}"));
-        let again = Ours::of(&config(&folder.join("data")), folder);
+        check(&directory.join("data")).unwrap_or_else(|problem| panic!("after {mode:?}: {problem}"));
+        let again = Ours::of(&config(&directory.join("data")), directory);
         let c = again.client();
         for (repo, reference) in
             [("team/app", "one"), ("team/app", "two"), ("team/app", "moves"), ("team/app", "long"), ("other", "one")]
@@ -146,8 +146,8 @@ fn distributions_collector_leaves_a_sound_registry() {
         assert_eq!(c.get(&format!("/v2/team/app/blobs/{unnamed}")).status, 404);
         assert_eq!(c.put_blob("team/app", b"nobody names this"), unnamed, "and it can be pushed again");
         assert_eq!(c.get(&format!("/v2/team/app/blobs/{unnamed}")).status, 200);
-        let folder = again.stop();
-        check(&folder.join("data")).unwrap_or_else(|problem| panic!("in the end, after {mode:?}: {problem}"));
+        let directory = again.stop();
+        check(&directory.join("data")).unwrap_or_else(|problem| panic!("in the end, after {mode:?}: {problem}"));
     }
 }
 

@@ -9,12 +9,12 @@ use clap::{Args, Subcommand};
 pub enum RegistryCommand {
     /// Serve a registry until told to stop
     Serve(Serve),
-    /// Print the configuration that is in force, or every mistake in it
+    /// Print the effective configuration, or every mistake in it
     #[command(after_help = "Examples:
   strata registry config /etc/registry/config.yml
   REGISTRY_HTTP_ADDR=0.0.0.0:80 strata registry config --root /srv/registry")]
     Config(Source),
-    /// Remove what no manifest names, also while the registry serves
+    /// Remove what no manifest names; the registry may serve meanwhile
     #[command(visible_alias = "gc")]
     GarbageCollect(GarbageCollect),
 }
@@ -25,7 +25,7 @@ pub struct Source {
     /// A configuration in YAML, with distribution's keys; REGISTRY_… variables are laid over it
     #[arg(value_name = "CONFIG.yml")]
     pub config: Option<PathBuf>,
-    /// The registry's folder, in distribution's layout
+    /// The registry's directory, in distribution's layout
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// The address to listen on
@@ -39,7 +39,7 @@ pub struct Source {
   strata registry serve /etc/registry/config.yml
   REGISTRY_HTTP_ADDR=0.0.0.0:80 strata registry serve config.yml
 
-SIGTERM and SIGINT let requests under way end; SIGHUP reads certificates and keys again. With --root and no file, deletes are allowed.")]
+On SIGTERM and SIGINT the requests under way end first; SIGHUP reads certificates and keys again. With --root and no file, deletions are allowed.")]
 pub struct Serve {
     #[command(flatten)]
     pub source: Source,
@@ -50,7 +50,7 @@ pub struct Serve {
   strata registry garbage-collect --root /srv/registry --dry-run
   strata registry garbage-collect --delete-untagged --grace 1h config.yml
 
-A folder's registry may serve meanwhile: what somebody pushes, or was told is there, within the grace time is kept.
+A registry in a directory may serve meanwhile: what clients push, or are told is there, within the grace time is kept.
 On an object store the server must be stopped first; strata.gc.interval has the server itself collect.")]
 pub struct GarbageCollect {
     #[command(flatten)]
@@ -61,7 +61,7 @@ pub struct GarbageCollect {
     /// Delete manifests that no tag reaches, too
     #[arg(short = 'm', long)]
     pub delete_untagged: bool,
-    /// How long what nobody names is kept [default: strata.gc.grace, 24h]
+    /// How long unnamed content is kept [default: strata.gc.grace, 24h]
     #[arg(long, value_name = "TIME")]
     pub grace: Option<String>,
     /// Do not print what is removed, only the sum

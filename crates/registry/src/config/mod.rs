@@ -99,7 +99,7 @@ const SECRETS: [&str; 9] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A directory.
-    Folder(PathBuf),
+    Directory(PathBuf),
     /// An object store.
     Objects {
         /// The service and the location on it.

@@ -45,7 +45,7 @@ pub fn storage(root: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<Storag
         }
         found += 1;
         match driver {
-            "filesystem" => place = folder(storage.section(driver, mistakes), mistakes),
+            "filesystem" => place = directory(storage.section(driver, mistakes), mistakes),
             "inmemory" | "cos" => {
                 mistakes.add(
                     &storage.place(driver),
@@ -82,7 +82,7 @@ pub fn storage(root: &mut Section<'_>, mistakes: &mut Mistakes) -> Option<Storag
     Some((place?, deletes, writes, !is_off, is_on.then_some(Purging { age, interval, run })))
 }
 
-fn folder(mut section: Section<'_>, mistakes: &mut Mistakes) -> Option<Place> {
+fn directory(mut section: Section<'_>, mistakes: &mut Mistakes) -> Option<Place> {
     section.without_effect(&[("maxthreads", THREADS)], mistakes);
     let root = section.text("rootdirectory", mistakes).unwrap_or_else(|| super::DEFAULT_ROOT.into());
     let place = section.place("rootdirectory");
@@ -91,7 +91,7 @@ fn folder(mut section: Section<'_>, mistakes: &mut Mistakes) -> Option<Place> {
         mistakes.add(&place, "names no directory");
         return None;
     }
-    Some(Place::Folder(root.into()))
+    Some(Place::Directory(root.into()))
 }
 
 /// A driver that is an object store.

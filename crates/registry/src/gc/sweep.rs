@@ -78,7 +78,7 @@ fn blob(
                 store.quotas().unlink(name, digest);
             }
         }
-        storage.remove_folder(&layout::blob_dir(digest))?;
+        storage.remove_directory(&layout::blob_dir(digest))?;
         store.forget(digest);
         tracing::info!(%digest, bytes = stat.size, "blob collected");
     }

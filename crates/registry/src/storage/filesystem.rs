@@ -26,7 +26,7 @@ use strata_durable::{Context, Lock, lock::Mode};
 use super::{Append, Content, Error, Gate, Head, Reach, Result, Source, Stat, Storage};
 use crate::layout;
 
-const FOLDER: u32 = 0o755;
+const DIRECTORY: u32 = 0o755;
 const FILE: u32 = 0o644;
 
 /// A registry's directory.
@@ -43,10 +43,10 @@ impl Filesystem {
     pub fn open(root: &Path) -> Result<Self> {
         let ours = root.join(layout::OURS);
         let tmp = ours.join("tmp");
-        strata_durable::create_dir_all(root, FOLDER)?;
+        strata_durable::create_dir_all(root, DIRECTORY)?;
         let root = root.canonicalize().context("find", root)?;
-        for folder in [&tmp, &root.join(layout::BLOBS), &root.join(layout::REPOSITORIES)] {
-            strata_durable::create_dir_all(folder, FOLDER)?;
+        for directory in [&tmp, &root.join(layout::BLOBS), &root.join(layout::REPOSITORIES)] {
+            strata_durable::create_dir_all(directory, DIRECTORY)?;
         }
         strata_durable::sweep_tmp(&tmp)?;
         Ok(Self { gate: ours.join("gate"), root, tmp, inner: RwLock::new(()) })
@@ -56,19 +56,19 @@ impl Filesystem {
         self.root.join(key)
     }
 
-    fn folder_of(&self, path: &Path) -> Result<()> {
+    fn directory_of(&self, path: &Path) -> Result<()> {
         let parent = path.parent().unwrap_or(&self.root);
-        Ok(strata_durable::create_dir_all(parent, FOLDER)?)
+        Ok(strata_durable::create_dir_all(parent, DIRECTORY)?)
     }
 
     /// Runs `make`, and again if a removal deleted the directory meanwhile.
-    fn in_folder<T>(
+    fn in_directory<T>(
         &self,
         path: &Path,
         mut make: impl FnMut() -> std::result::Result<T, strata_durable::Error>,
     ) -> Result<T> {
         for _ in 0..8 {
-            self.folder_of(path)?;
+            self.directory_of(path)?;
             match make() {
                 Err(error) if error.source.kind() == io::ErrorKind::NotFound => continue,
                 result => return Ok(result?),
@@ -121,7 +121,7 @@ impl Storage for Filesystem {
     fn write(&self, files: &[(String, Vec<u8>)]) -> Result<()> {
         for (key, bytes) in files {
             let path = self.at(key);
-            self.in_folder(&path, || strata_durable::write(&path, bytes, FILE))?;
+            self.in_directory(&path, || strata_durable::write(&path, bytes, FILE))?;
         }
         Ok(())
     }
@@ -134,8 +134,8 @@ impl Storage for Filesystem {
         }
     }
 
-    fn list(&self, folder: &str) -> Result<Vec<String>> {
-        let path = self.at(folder);
+    fn list(&self, directory: &str) -> Result<Vec<String>> {
+        let path = self.at(directory);
         let entries = match fs::read_dir(&path) {
             Err(error) if missing(&error) => return Ok(Vec::new()),
             result => result.context("list", &path)?,
@@ -158,19 +158,19 @@ impl Storage for Filesystem {
         }
         strata_durable::remove_file(&path)?;
         let below = self.at(below);
-        let mut folder = path.parent();
-        while let Some(empty) = folder.filter(|folder| folder.starts_with(&below) && **folder != below) {
+        let mut directory = path.parent();
+        while let Some(empty) = directory.filter(|directory| directory.starts_with(&below) && **directory != below) {
             // A directory that is not empty stays; an empty one that a crash restores does no harm.
             if fs::remove_dir(empty).is_err() {
                 break;
             }
-            folder = empty.parent();
+            directory = empty.parent();
         }
         Ok(true)
     }
 
-    fn remove_folder(&self, folder: &str) -> Result<bool> {
-        let path = self.at(folder);
+    fn remove_directory(&self, directory: &str) -> Result<bool> {
+        let path = self.at(directory);
         if fs::symlink_metadata(&path).is_err_and(|error| missing(&error)) {
             return Ok(false);
         }
@@ -217,9 +217,9 @@ impl Storage for Filesystem {
         Ok(Box::new(Both { _lock: Lock::acquire(&self.gate, Mode::Exclusive)?, _inner: inner }))
     }
 
-    fn begin_upload(&self, folder: &str) -> Result<()> {
-        let path = self.at(folder);
-        self.in_folder(&path, || strata_durable::create_dir_all(&path, FOLDER))?;
+    fn begin_upload(&self, directory: &str) -> Result<()> {
+        let path = self.at(directory);
+        self.in_directory(&path, || strata_durable::create_dir_all(&path, DIRECTORY))?;
         // Neither need survive a power cut: a client begins a lost upload again.
         let started = strata_spec::time::now_rfc3339();
         for (name, bytes) in [("startedat", started.as_bytes()), (layout::DATA, b"")] {
@@ -229,27 +229,27 @@ impl Storage for Filesystem {
         Ok(())
     }
 
-    fn uploaded(&self, folder: &str) -> Result<Option<u64>> {
+    fn uploaded(&self, directory: &str) -> Result<Option<u64>> {
         // distribution creates the data file with the first byte.
-        if self.stat(&format!("{folder}/startedat"))?.is_none() {
+        if self.stat(&format!("{directory}/startedat"))?.is_none() {
             return Ok(None);
         }
-        Ok(Some(self.stat(&format!("{folder}/{}", layout::DATA))?.map_or(0, |stat| stat.size)))
+        Ok(Some(self.stat(&format!("{directory}/{}", layout::DATA))?.map_or(0, |stat| stat.size)))
     }
 
-    fn append(&self, folder: &str, at: u64) -> Result<Box<dyn Append>> {
-        let path = self.at(folder).join(layout::DATA);
+    fn append(&self, directory: &str, at: u64) -> Result<Box<dyn Append>> {
+        let path = self.at(directory).join(layout::DATA);
         let opened = OpenOptions::new().append(true).create(true).mode(FILE).open(&path);
         let file = opened.context("open", &path)?;
         let found = file.metadata().context("look at", &path)?.len();
         if found != at {
-            return Err(Error::Moved { key: folder.to_owned(), expected: at, found });
+            return Err(Error::Moved { key: directory.to_owned(), expected: at, found });
         }
         Ok(Box::new(AppendFile { file, path, len: at }))
     }
 
-    fn read_upload(&self, folder: &str, each: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let path = self.at(folder).join(layout::DATA);
+    fn read_upload(&self, directory: &str, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let path = self.at(directory).join(layout::DATA);
         let mut file = match File::open(&path) {
             Err(error) if missing(&error) => return Ok(()),
             result => result.context("open", &path)?,
@@ -263,23 +263,23 @@ impl Storage for Filesystem {
         }
     }
 
-    fn finish_upload(&self, folder: &str, key: &str) -> Result<()> {
-        let (from, to) = (self.at(folder).join(layout::DATA), self.at(key));
+    fn finish_upload(&self, directory: &str, key: &str) -> Result<()> {
+        let (from, to) = (self.at(directory).join(layout::DATA), self.at(key));
         let file = OpenOptions::new().append(true).create(true).open(&from).context("open", &from)?;
         file.sync_all().context("sync", &from)?;
         touch(&from).context("set the time of", &from)?;
-        self.in_folder(&to, || strata_durable::rename(&from, &to))?;
-        self.remove_folder(folder)?;
+        self.in_directory(&to, || strata_durable::rename(&from, &to))?;
+        self.remove_directory(directory)?;
         Ok(())
     }
 
-    fn upload_started(&self, folder: &str) -> Result<Option<SystemTime>> {
-        let path = self.at(folder);
+    fn upload_started(&self, directory: &str) -> Result<Option<SystemTime>> {
+        let path = self.at(directory);
         match fs::metadata(&path) {
             Err(error) if missing(&error) => Ok(None),
             result => {
                 let made = stat_of(&result.context("look at", &path)?).relied;
-                let data = self.stat(&format!("{folder}/{}", layout::DATA))?;
+                let data = self.stat(&format!("{directory}/{}", layout::DATA))?;
                 Ok(Some(data.map_or(made, |data| data.relied.max(made))))
             }
         }

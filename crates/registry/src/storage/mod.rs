@@ -162,13 +162,13 @@ pub trait Storage: Send + Sync + 'static {
     fn stat(&self, key: &str) -> Result<Option<Stat>>;
 
     /// Returns the names in a directory in the order of their bytes; empty if it is missing.
-    fn list(&self, folder: &str) -> Result<Vec<String>>;
+    fn list(&self, directory: &str) -> Result<Vec<String>>;
 
     /// Removes a file and the directories above it that become empty, up to `below`; `false` if it was missing.
     fn remove(&self, key: &str, below: &str) -> Result<bool>;
 
     /// Removes a directory with its contents, its name first; `false` if it was missing.
-    fn remove_folder(&self, folder: &str) -> Result<bool>;
+    fn remove_directory(&self, directory: &str) -> Result<bool>;
 
     /// Opens a file; `None` if it is missing.
     fn open(&self, key: &str) -> Result<Option<Content>>;
@@ -188,23 +188,23 @@ pub trait Storage: Send + Sync + 'static {
     /// Enters the gate alone, to remove content.
     fn collecting(&self) -> Result<Gate<'_>>;
 
-    /// Begins an upload in the directory `folder`.
-    fn begin_upload(&self, folder: &str) -> Result<()>;
+    /// Begins an upload in the directory `directory`.
+    fn begin_upload(&self, directory: &str) -> Result<()>;
 
     /// Length of an upload in bytes; `None` if there is none.
-    fn uploaded(&self, folder: &str) -> Result<Option<u64>>;
+    fn uploaded(&self, directory: &str) -> Result<Option<u64>>;
 
     /// Resumes an upload that has `at` bytes. Fails with [`Error::Moved`] if it has another length.
-    fn append(&self, folder: &str, at: u64) -> Result<Box<dyn Append>>;
+    fn append(&self, directory: &str, at: u64) -> Result<Box<dyn Append>>;
 
     /// Reads an upload from its beginning, piece by piece.
-    fn read_upload(&self, folder: &str, each: &mut dyn FnMut(&[u8])) -> Result<()>;
+    fn read_upload(&self, directory: &str, each: &mut dyn FnMut(&[u8])) -> Result<()>;
 
     /// Makes the upload the file `key`, durably, and removes the upload. The rename is the commit point.
-    fn finish_upload(&self, folder: &str, key: &str) -> Result<()>;
+    fn finish_upload(&self, directory: &str, key: &str) -> Result<()>;
 
     /// Time of the last activity of an upload; `None` if it is unknown.
-    fn upload_started(&self, folder: &str) -> Result<Option<SystemTime>>;
+    fn upload_started(&self, directory: &str) -> Result<Option<SystemTime>>;
 
     /// Finishes interrupted removals; returns their number.
     fn sweep(&self) -> Result<usize>;

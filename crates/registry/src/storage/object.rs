@@ -1,4 +1,4 @@
-//! An object store, through `opendal`: the same keys as in a folder, below a prefix.
+//! An object store, through `opendal`: the same keys as in a directory, below a prefix.
 //!
 //! ```text
 //! <prefix>/docker/registry/v2/{blobs,repositories}      as `layout` draws them
@@ -6,9 +6,9 @@
 //! …/_uploads/<uuid>/parts/<offset>-<length>             its bytes, 20 digits each; the parts in a row from 0 are the upload
 //! ```
 //!
-//! An object appears whole or not at all, so that nothing else is needed against crashes. That somebody relies on a blob is known to
-//! this process alone, and the gate is its own: one server at a time may write or collect. When it starts, it takes every blob for
-//! relied on at that moment, as another may have answered a client just before.
+//! An object appears whole or not at all, so that nothing else is needed against crashes. The times of reliance and the
+//! gate are in this process' memory: one server at a time may write or collect. On start it relies on every blob, because another server
+//! may have answered a client just before.
 
 use std::{
     collections::HashMap,
@@ -23,32 +23,32 @@ use tokio::runtime::Handle;
 use super::{Append, Content, Error, Gate, Head, Reach, ReadAt, Result, Source, Stat, Storage};
 use crate::layout;
 
-/// How long a redirect is good for.
+/// Validity of a redirect.
 const REDIRECT: Duration = Duration::from_secs(20 * 60);
-/// Bytes of a part of an upload, and of an assembled blob, unless the configuration says otherwise. Each upload under way holds as much.
+/// Default size of a part of an upload and of an assembled blob, in bytes. Each open upload holds as much in memory.
 pub const DEFAULT_PART: usize = 8 << 20;
-/// Parts of an assembled blob: services take 10,000, Swift a thousand unless told otherwise.
+/// Maximum number of parts of an assembled blob: services accept 10,000, Swift a thousand by default.
 const PARTS_MAX: u64 = 1_000;
-/// Blobs whose last use is remembered one by one.
+/// Maximum number of blobs with a time of their own.
 const RELIED_MAX: usize = 200_000;
 
-/// What another process may have promised about blobs before this one began.
+/// What an earlier process may have promised to clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
-    /// Another server may just have ended: its promises hold for the grace time.
+    /// Another server may just have stopped: its promises hold for the grace time.
     Unknown,
-    /// No server is there; who says so collects garbage by hand.
+    /// No server was running; for garbage collection by hand.
     Nothing,
 }
 
-/// Where objects lie.
+/// A bucket of a service.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     /// Access to the objects.
     pub operator: Operator,
-    /// Where the service keeps the parts of an object `key`, below the same key, if they do not go with it.
+    /// Access to the parts of objects, below the object's key, if the service does not remove them with it.
     pub segments: Option<Operator>,
-    /// Whether URLs can be signed that allow nothing but to read one object.
+    /// Whether URLs can be signed that only allow reading one object.
     pub signs: bool,
 }
 
@@ -70,7 +70,7 @@ struct Relied {
 }
 
 impl Objects {
-    /// Uses a store. Calls must come from threads that may block, of which the runtime is not one.
+    /// Opens a bucket. Calls must come from threads that may block, not from those of `runtime`.
     pub fn new(bucket: Bucket, runtime: Handle, part: usize, before: Before) -> Self {
         let floor = match before {
             Before::Unknown => SystemTime::now(),
@@ -105,7 +105,7 @@ impl Objects {
     fn mark(&self, key: &str) {
         let mut relied = self.relied.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if relied.by_key.len() >= RELIED_MAX {
-            // Forgetting them all means that everything was relied on now, which keeps more, never less.
+            // Without times of their own, all blobs count as relied on now, which keeps more, never less.
             relied.by_key.clear();
             relied.floor = SystemTime::now();
         }
@@ -117,15 +117,15 @@ impl Objects {
         modified.max(relied.floor).max(relied.by_key.get(key).copied().unwrap_or(SystemTime::UNIX_EPOCH))
     }
 
-    /// Removes the parts of the objects in `folder`, which are gone.
-    fn remove_segments(&self, folder: &str) -> Result<()> {
+    /// Removes the parts of the objects in `directory`, which are gone.
+    fn remove_segments(&self, directory: &str) -> Result<()> {
         let Some(segments) = &self.segments else { return Ok(()) };
-        self.must("remove the parts of", folder, segments.delete_with(folder).recursive(true).into_future())
+        self.must("remove the parts of", directory, segments.delete_with(directory).recursive(true).into_future())
     }
 
     /// The parts of an upload in a row from its beginning: key, offset, length.
-    fn parts(&self, folder: &str) -> Result<Vec<(String, u64, u64)>> {
-        let parts = format!("{folder}/parts");
+    fn parts(&self, directory: &str) -> Result<Vec<(String, u64, u64)>> {
+        let parts = format!("{directory}/parts");
         let mut found = Vec::new();
         for name in self.list(&parts)? {
             let numbers = name.split_once('-').and_then(|(at, len)| Some((at.parse().ok()?, len.parse().ok()?)));
@@ -176,10 +176,10 @@ impl Storage for Objects {
         Ok(Some(Stat { size: found.content_length(), relied: self.relied(key, time(&found)) }))
     }
 
-    fn list(&self, folder: &str) -> Result<Vec<String>> {
-        let folder = format!("{}/", folder.trim_end_matches('/'));
-        let entries = self.wait("list", &folder, self.operator.list(&folder))?.unwrap_or_default();
-        let own = folder.clone();
+    fn list(&self, directory: &str) -> Result<Vec<String>> {
+        let directory = format!("{}/", directory.trim_end_matches('/'));
+        let entries = self.wait("list", &directory, self.operator.list(&directory))?.unwrap_or_default();
+        let own = directory.clone();
         let mut names: Vec<String> = entries
             .iter()
             .filter(|entry| entry.path() != own)
@@ -198,11 +198,11 @@ impl Storage for Objects {
         Ok(is_there)
     }
 
-    fn remove_folder(&self, folder: &str) -> Result<bool> {
-        let is_there = !self.list(folder)?.is_empty();
-        let folder = format!("{folder}/");
-        self.must("remove", &folder, self.operator.delete_with(&folder).recursive(true).into_future())?;
-        self.remove_segments(&folder)?;
+    fn remove_directory(&self, directory: &str) -> Result<bool> {
+        let is_there = !self.list(directory)?.is_empty();
+        let directory = format!("{directory}/");
+        self.must("remove", &directory, self.operator.delete_with(&directory).recursive(true).into_future())?;
+        self.remove_segments(&directory)?;
         Ok(is_there)
     }
 
@@ -222,7 +222,7 @@ impl Storage for Objects {
         };
         match signed {
             Ok(request) => Ok(Some(request.uri().to_string())),
-            // The service has no such thing, or not with these credentials: the bytes leave through us.
+            // The service or these credentials cannot sign: the bytes pass through this server.
             Err(error) => {
                 tracing::debug!(key, %error, "no URL can be signed");
                 Ok(None)
@@ -247,27 +247,27 @@ impl Storage for Objects {
         Ok(Box::new(self.gate.write().unwrap_or_else(|poisoned| poisoned.into_inner())))
     }
 
-    fn begin_upload(&self, folder: &str) -> Result<()> {
-        let key = format!("{folder}/startedat");
+    fn begin_upload(&self, directory: &str) -> Result<()> {
+        let key = format!("{directory}/startedat");
         self.must("write", &key, self.operator.write(&key, strata_spec::time::now_rfc3339())).map(drop)
     }
 
-    fn uploaded(&self, folder: &str) -> Result<Option<u64>> {
-        if self.stat(&format!("{folder}/startedat"))?.is_none() {
+    fn uploaded(&self, directory: &str) -> Result<Option<u64>> {
+        if self.stat(&format!("{directory}/startedat"))?.is_none() {
             return Ok(None);
         }
-        Ok(Some(self.parts(folder)?.iter().map(|(_, _, len)| len).sum()))
+        Ok(Some(self.parts(directory)?.iter().map(|(_, _, len)| len).sum()))
     }
 
-    fn append(&self, folder: &str, at: u64) -> Result<Box<dyn Append>> {
-        let found = self.uploaded(folder)?.unwrap_or(0);
+    fn append(&self, directory: &str, at: u64) -> Result<Box<dyn Append>> {
+        let found = self.uploaded(directory)?.unwrap_or(0);
         if found != at {
-            return Err(Error::Moved { key: folder.to_owned(), expected: at, found });
+            return Err(Error::Moved { key: directory.to_owned(), expected: at, found });
         }
         Ok(Box::new(AppendParts {
             operator: self.operator.clone(),
             runtime: self.runtime.clone(),
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             part: self.part,
             written: at,
             pieces: Vec::new(),
@@ -275,16 +275,16 @@ impl Storage for Objects {
         }))
     }
 
-    fn read_upload(&self, folder: &str, each: &mut dyn FnMut(&[u8])) -> Result<()> {
-        for (key, ..) in self.parts(folder)? {
+    fn read_upload(&self, directory: &str, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        for (key, ..) in self.parts(directory)? {
             let bytes = self.must("read", &key, self.operator.read(&key))?;
             bytes.for_each(|piece| each(&piece));
         }
         Ok(())
     }
 
-    fn finish_upload(&self, folder: &str, key: &str) -> Result<()> {
-        let parts = self.parts(folder)?;
+    fn finish_upload(&self, directory: &str, key: &str) -> Result<()> {
+        let parts = self.parts(directory)?;
         let size: u64 = parts.iter().map(|(_, _, len)| len).sum();
         let chunk = self.part.max(usize::try_from(size / PARTS_MAX).unwrap_or(usize::MAX).next_multiple_of(1 << 20));
         let assembled = async {
@@ -299,12 +299,12 @@ impl Storage for Objects {
             _ => self.must("write", key, assembled).map(drop)?,
         }
         self.mark(key);
-        self.remove_folder(folder)?;
+        self.remove_directory(directory)?;
         Ok(())
     }
 
-    fn upload_started(&self, folder: &str) -> Result<Option<SystemTime>> {
-        let key = format!("{folder}/startedat");
+    fn upload_started(&self, directory: &str) -> Result<Option<SystemTime>> {
+        let key = format!("{directory}/startedat");
         let Some(found) = self.wait("look at", &key, self.operator.stat(&key))? else { return Ok(None) };
         Ok(Some(time(&found)))
     }
@@ -333,7 +333,7 @@ impl ReadAt for ReadObject {
 struct AppendParts {
     operator: Operator,
     runtime: Handle,
-    folder: String,
+    directory: String,
     part: usize,
     /// Bytes in parts.
     written: u64,
@@ -346,7 +346,7 @@ impl AppendParts {
         if self.gathered == 0 {
             return Ok(());
         }
-        let key = format!("{}/parts/{:020}-{:020}", self.folder, self.written, self.gathered);
+        let key = format!("{}/parts/{:020}-{:020}", self.directory, self.written, self.gathered);
         let buffer: opendal::Buffer = std::mem::take(&mut self.pieces).into_iter().collect();
         let written = self.runtime.block_on(self.operator.write(&key, buffer));
         written.map_err(|source| Error::Object { action: "write", key, source: Box::new(source) })?;
@@ -359,7 +359,7 @@ impl Append for AppendParts {
     fn write(&mut self, pieces: &[Bytes]) -> Result<()> {
         for piece in pieces {
             self.gathered += piece.len();
-            // A copy, so that a piece does not keep the whole of the buffer alive that it was received in.
+            // A copy, because a piece would keep its whole receive buffer alive.
             self.pieces.push(Bytes::copy_from_slice(piece));
             if self.gathered >= self.part {
                 self.flush()?;

@@ -1,4 +1,4 @@
-//! The services on which an object store may lie, and how each is reached.
+//! Services of object stores.
 //!
 //! | service | redirects | parts of a blob |
 //! | --- | --- | --- |
@@ -7,8 +7,8 @@
 //! | Azure | none, bytes leave through the registry: URLs that are signed here would let clients write and delete too | blocks |
 //! | Swift | with the container's key for temporary URLs | objects below `.segments`, which are removed with their blob |
 //!
-//! A request that the service says may be sent again (it is busy, it limits, it fails by itself), whose connection breaks, or that is not
-//! answered in time, is sent again, a few times with growing waits.
+//! A request that the service refuses as temporary, whose connection breaks, or that is not answered in time is sent again a few times
+//! with growing waits.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use opendal::{
 
 use super::{object::Bucket, swift};
 
-/// A service, and where on it the registry lies.
+/// A service and the registry's location on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Service {
     /// Amazon S3 and compatible services.
@@ -35,7 +35,7 @@ pub enum Service {
     Oss(Oss),
 }
 
-/// How a bucket stands in a URL.
+/// Where a URL names the bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// As the first part of the path.
@@ -51,7 +51,7 @@ pub struct S3 {
     pub bucket: String,
     /// The region of the bucket.
     pub region: String,
-    /// Of a server other than the vendor's own.
+    /// URL of a server other than the vendor's.
     pub endpoint: Option<String>,
     /// Prefix of all keys.
     pub root: String,
@@ -66,7 +66,7 @@ pub struct S3 {
 pub struct Azure {
     /// Name of the account.
     pub account: String,
-    /// In base64; if not given, what the environment says of an identity.
+    /// The key in base64; an identity of the environment if not given.
     pub key: Option<String>,
     /// Name of the container.
     pub container: String,
@@ -89,10 +89,10 @@ pub struct Gcs {
     pub root: String,
 }
 
-/// Who asks Google for something.
+/// Credentials for Google Cloud.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GcsCredentials {
-    /// Whom the environment, or the machine's own metadata, says.
+    /// Those of the environment or of the machine's metadata.
     Environment,
     /// The JSON of a service account or of another identity, in a file.
     File(String),
@@ -135,6 +135,7 @@ pub struct Oss {
 pub enum Encryption {
     /// As the bucket says.
     Bucket,
+    /// With a key of the service.
     Aes256,
     /// With this key of the vendor's key service.
     Key(String),

@@ -13,14 +13,14 @@ use opendal_http_transport_reqwest::ReqwestTransport;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-/// How long a login may take.
+/// Time limit for a login.
 const PATIENCE: Duration = Duration::from_secs(30);
 const TOKEN: &str = "x-auth-token";
 
-/// Who logs in, and where.
+/// A login to Swift.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    /// Of the identity service, as `https://keystone:5000/v3` or `https://swift/auth/v1.0`.
+    /// URL of the identity service, such as `https://keystone:5000/v3` or `https://swift/auth/v1.0`.
     pub url: String,
     /// The protocol.
     pub version: Version,
@@ -28,19 +28,19 @@ pub struct Login {
     pub user: String,
     /// The password.
     pub password: String,
-    /// Of the user, and of the project too; by name or by ID.
+    /// Domain of the user and of the project.
     pub domain: Option<Named>,
-    /// Project or tenant, by name or by ID.
+    /// Project or tenant.
     pub project: Option<Named>,
     /// ID of a trust.
     pub trust: Option<String>,
-    /// Of the catalogue's entries, the one of this region; the first if not given.
+    /// Region in the catalogue; the first entry if not given.
     pub region: Option<String>,
     /// `public`, `internal` or `admin`.
     pub interface: String,
 }
 
-/// A thing of the identity service.
+/// A domain or project of the identity service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Named {
     /// By name.
@@ -70,7 +70,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// The protocol that the path of an identity service's URL names.
+    /// Returns the protocol that a URL names in its path.
     pub fn of_url(url: &str) -> Option<Self> {
         let has = |word: &str| url.contains(word);
         [(Self::V3, "v3"), (Self::V2, "v2"), (Self::V1, "v1")]
@@ -85,7 +85,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// What a login gives.
+/// The result of a login.
 struct Session {
     token: HeaderValue,
     endpoint: String,

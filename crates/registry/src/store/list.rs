@@ -55,7 +55,7 @@ impl Store {
 
     /// Whether a blob or a manifest was pushed to the repository.
     pub fn exists(&self, name: &RepoName) -> Result<bool, Error> {
-        let folders = self.storage.list(&format!("{}/{name}", layout::REPOSITORIES))?;
-        Ok(walk::is_repository(&folders))
+        let directories = self.storage.list(&format!("{}/{name}", layout::REPOSITORIES))?;
+        Ok(walk::is_repository(&directories))
     }
 }

@@ -230,7 +230,7 @@ impl Store {
         let _lock = self.lock(name);
         let unknown = || manifest_unknown(name, &Target::Tag(tag.clone()));
         let digest = self.link(&layout::tag_current(name, tag))?.ok_or_else(unknown)?;
-        if !self.storage.remove_folder(&layout::tag(name, tag))? {
+        if !self.storage.remove_directory(&layout::tag(name, tag))? {
             return Err(unknown());
         }
         Ok(digest)
@@ -244,7 +244,7 @@ impl Store {
             return Err(manifest_unknown(name, &Target::Digest(digest)));
         }
         for tag in self.tags_of(name, digest)? {
-            self.storage.remove_folder(&layout::tag(name, &tag))?;
+            self.storage.remove_directory(&layout::tag(name, &tag))?;
         }
         self.remove_revision(name, digest)
     }

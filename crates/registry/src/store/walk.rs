@@ -22,7 +22,7 @@ pub enum Which {
     /// Directories to which a blob or a manifest was pushed.
     Repositories,
     /// Also directories that only have an upload.
-    AllFolders,
+    AllDirectories,
 }
 
 /// Maximum depth of names: 255 characters are at most 128 components.
@@ -68,8 +68,8 @@ impl Walk<'_> {
         }
         let last = self.last;
         // Each directory appears twice: as a name, and with a slash for its contents.
-        let folder = format!("{}/{prefix}", layout::REPOSITORIES);
-        let children = self.storage.list(folder.trim_end_matches('/'))?;
+        let directory = format!("{}/{prefix}", layout::REPOSITORIES);
+        let children = self.storage.list(directory.trim_end_matches('/'))?;
         let mut steps: Vec<String> = children
             .iter()
             .filter(|name| is_component(name))
@@ -98,7 +98,7 @@ impl Walk<'_> {
 
     fn counts(&self, name: &str) -> Result<bool, Error> {
         let entries = self.storage.list(&format!("{}/{name}", layout::REPOSITORIES))?;
-        let has_uploads = self.which == Which::AllFolders && entries.iter().any(|entry| entry == "_uploads");
+        let has_uploads = self.which == Which::AllDirectories && entries.iter().any(|entry| entry == "_uploads");
         Ok(has_uploads || is_repository(&entries))
     }
 }

@@ -35,7 +35,7 @@ impl Ours {
         Self::start_with(|_| String::new())
     }
 
-    /// Starts one with more lines of configuration, given its folder.
+    /// Starts one with more lines of configuration, given its directory.
     pub fn start_with(more: impl FnOnce(&Scratch) -> String) -> Self {
         let scratch = scratch();
         let more = more(&scratch);
@@ -64,7 +64,7 @@ impl Ours {
         self.running.as_ref().unwrap()
     }
 
-    /// Stops it; returns its folder.
+    /// Stops it; returns its directory.
     pub fn stop(mut self) -> Scratch {
         self.runtime.block_on(self.running.take().unwrap().stop());
         let Self { runtime, scratch, .. } = self;
@@ -335,18 +335,18 @@ fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// The folder of a registry's storage.
+/// The directory of a registry's storage.
 pub fn v2(root: &Path) -> std::path::PathBuf {
     root.join("docker/registry/v2")
 }
 
-/// Checks a registry's folder at rest: every blob has its digest, every tag a manifest, every manifest all that it names.
+/// Checks a registry's directory at rest: every blob has its digest, every tag a manifest, every manifest all that it names.
 pub fn check(root: &Path) -> Result<usize, String> {
     let v2 = v2(root);
     let mut checked = 0;
     for data in find(&v2.join("blobs"), "data") {
-        let folder = data.parent().unwrap();
-        let (hex, algorithm) = (name(folder), name(folder.parent().unwrap().parent().unwrap()));
+        let directory = data.parent().unwrap();
+        let (hex, algorithm) = (name(directory), name(directory.parent().unwrap().parent().unwrap()));
         let expected: Digest =
             format!("{algorithm}:{hex}").parse().map_err(|error| format!("{}: {error}", data.display()))?;
         let bytes = std::fs::read(&data).unwrap();
@@ -396,15 +396,15 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// Files of a name below a folder.
+/// Files of a name below a directory.
 fn find(root: &Path, wanted: &str) -> Vec<std::path::PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+    let (mut found, mut directories) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
             let path = entry.path();
             if entry.file_type().unwrap().is_dir() {
                 if !path.ends_with("_uploads") {
-                    folders.push(path);
+                    directories.push(path);
                 }
             } else if name(&path) == wanted {
                 found.push(path);

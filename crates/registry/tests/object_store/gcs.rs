@@ -140,8 +140,8 @@ impl Stored {
         let (mut items, mut prefixes, mut last) = (Vec::new(), Vec::<String>::new(), None);
         for name in self.objects.keys().filter(|name| name.starts_with(&prefix)) {
             let rest = &name[prefix.len()..];
-            let folder = rest.find('/').filter(|_| delimiter == "/").map(|at| name[..=prefix.len() + at].to_owned());
-            let key = folder.clone().unwrap_or_else(|| name.clone());
+            let directory = rest.find('/').filter(|_| delimiter == "/").map(|at| name[..=prefix.len() + at].to_owned());
+            let key = directory.clone().unwrap_or_else(|| name.clone());
             if key <= after || prefixes.last() == Some(&key) {
                 continue;
             }
@@ -151,8 +151,8 @@ impl Stored {
                 return Reply::new(200).body(answer.to_string());
             }
             last = Some(key.clone());
-            match folder {
-                Some(folder) => prefixes.push(folder),
+            match directory {
+                Some(directory) => prefixes.push(directory),
                 None => items.push(self.resource(name)),
             }
         }
@@ -259,20 +259,20 @@ impl Stored {
 pub struct Key<'a> {
     pub pem: String,
     openssl: &'a Path,
-    folder: &'a Path,
+    directory: &'a Path,
 }
 
 impl<'a> Key<'a> {
-    pub fn make(openssl: &'a Path, folder: &'a Path) -> Self {
-        let mut key = Self { pem: String::new(), openssl, folder };
+    pub fn make(openssl: &'a Path, directory: &'a Path) -> Self {
+        let mut key = Self { pem: String::new(), openssl, directory };
         key.run(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "key.pem"]);
         key.run(&["pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
-        key.pem = std::fs::read_to_string(folder.join("key.pem")).unwrap();
+        key.pem = std::fs::read_to_string(directory.join("key.pem")).unwrap();
         key
     }
 
     fn run(&self, args: &[&str]) {
-        let ran = Command::new(self.openssl).args(args).current_dir(self.folder).output().unwrap();
+        let ran = Command::new(self.openssl).args(args).current_dir(self.directory).output().unwrap();
         assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
     }
 
@@ -293,8 +293,8 @@ impl<'a> Key<'a> {
         pairs.sort_unstable();
         let canonical = format!("{method}\n{path}\n{}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD", pairs.join("&"));
         let text = format!("GOOG4-RSA-SHA256\n{date}\n{scope}\n{}", Digest::sha256(canonical).hex());
-        std::fs::write(self.folder.join("text"), text).unwrap();
-        std::fs::write(self.folder.join("signature"), hex::decode(signature.to_lowercase()).unwrap()).unwrap();
+        std::fs::write(self.directory.join("text"), text).unwrap();
+        std::fs::write(self.directory.join("signature"), hex::decode(signature.to_lowercase()).unwrap()).unwrap();
         self.run(&["dgst", "-sha256", "-verify", "public.pem", "-signature", "signature", "text"]);
     }
 }

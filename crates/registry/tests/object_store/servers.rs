@@ -17,11 +17,11 @@ use crate::common::Client;
 pub struct Server {
     child: Child,
     pub port: u16,
-    folders: Vec<Scratch>,
+    directories: Vec<Scratch>,
 }
 
 impl Server {
-    /// Runs `program` with the arguments for a port and a folder, and waits until it listens.
+    /// Runs `program` with the arguments for a port and a directory, and waits until it listens.
     pub fn start(
         program: &Path,
         port: u16,
@@ -36,7 +36,7 @@ impl Server {
             .current_dir(scratch.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let mut server = Self { child: command.spawn().ok()?, port, folders: vec![scratch] };
+        let mut server = Self { child: command.spawn().ok()?, port, directories: vec![scratch] };
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if begun.elapsed() > Duration::from_secs(120) || server.child.try_wait().unwrap().is_some() {
@@ -48,9 +48,9 @@ impl Server {
         Some(server)
     }
 
-    /// Removes `folder` after the server's end.
-    pub fn keep(&mut self, folder: Scratch) {
-        self.folders.push(folder);
+    /// Removes `directory` after the server's end.
+    pub fn keep(&mut self, directory: Scratch) {
+        self.directories.push(directory);
     }
 
     pub fn client(&self) -> Client {

@@ -1,4 +1,4 @@
-//! OpenStack Swift itself: its four servers on one folder, with tokens of its own that live for seconds.
+//! OpenStack Swift itself: its four servers on one directory, with tokens of its own that live for seconds.
 
 use std::{fmt::Write as _, path::PathBuf, process::Command};
 
@@ -41,9 +41,9 @@ impl Swift {
     }
 }
 
-fn ring(builder: &PathBuf, folder: &str, port: u16) -> Option<()> {
+fn ring(builder: &PathBuf, directory: &str, port: u16) -> Option<()> {
     let program = require::program("swift-ring-builder")?;
-    let device = format!("r1z1-127.0.0.1:{port}/{folder}");
+    let device = format!("r1z1-127.0.0.1:{port}/{directory}");
     for args in [&["create", "4", "1", "0"][..], &["add", &device, "1"], &["rebalance"]] {
         let ran = Command::new(&program).arg(builder).args(args).output().unwrap();
         assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stdout));
@@ -84,14 +84,14 @@ pub fn start() -> Option<Swift> {
     let cache = free_port();
     let args = ["-u", "root", "-l", "127.0.0.1", "-p", &cache.to_string(), "-m", "16"];
     servers.push(Server::start(&memcached, cache, scratch(), &args, &[])?);
-    let folder = scratch();
-    std::fs::create_dir_all(folder.join("disk/d1")).unwrap();
+    let directory = scratch();
+    std::fs::create_dir_all(directory.join("disk/d1")).unwrap();
     let hashing = "[swift-hash]\nswift_hash_path_suffix = a\nswift_hash_path_prefix = b\n";
-    std::fs::write(folder.join("swift.conf"), hashing).unwrap();
-    let at = folder.path().display();
+    std::fs::write(directory.join("swift.conf"), hashing).unwrap();
+    let at = directory.path().display();
     let ports: Vec<u16> = programs.iter().map(|_| free_port()).collect();
     for (name, port) in ["account", "container", "object"].iter().zip(&ports) {
-        ring(&folder.join(format!("{name}.builder")), "d1", *port)?;
+        ring(&directory.join(format!("{name}.builder")), "d1", *port)?;
     }
     for ((name, port), program) in ["account", "container", "object", "proxy"].iter().zip(&ports).zip(&programs) {
         let mut text = format!(
@@ -104,11 +104,11 @@ pub fn start() -> Option<Swift> {
             write!(text, "[pipeline:main]\npipeline = {name}-server\n[app:{name}-server]\nuse = egg:swift#{name}\n")
                 .unwrap();
         }
-        let file = folder.join(format!("{name}.conf"));
+        let file = directory.join(format!("{name}.conf"));
         std::fs::write(&file, text).unwrap();
         servers.push(Server::start(program, *port, scratch(), &[&file.display().to_string()], &[])?);
     }
-    servers.last_mut()?.keep(folder);
+    servers.last_mut()?.keep(directory);
     let swift = Swift { port: ports[3], _servers: servers };
     let (token, account) = swift.login();
     let c = swift.client().with("X-Auth-Token", &token).with("X-Container-Meta-Temp-URL-Key", "key");
