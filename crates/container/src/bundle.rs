@@ -158,10 +158,21 @@ fn bind_options(source: &Path, destination: &str, writable: bool, propagation: &
 }
 
 /// Where a mount's content is; for `-v` a directory is made where there is nothing.
+///
+/// Fails in dockerd's words where a volume is missing, or where mounts cannot spread from the source as the mount wants.
 fn source(point: &MountPoint, layout: &Layout) -> Result<PathBuf, Error> {
     let path = point.host_path(layout);
     if path.symlink_metadata().is_ok() {
+        check_spread(&path, &point.propagation)?;
         return Ok(path);
+    }
+    if point.kind == "volume" {
+        let missing = path.ancestors().take_while(|part| part.symlink_metadata().is_err()).last().unwrap_or(&path);
+        return Err(Error::invalid(format!(
+            "error evaluating symlinks from mount source \"{}\": lstat {}: no such file or directory",
+            path.display(),
+            missing.display()
+        )));
     }
     if point.skip_mountpoint_creation {
         return Err(Error::invalid(format!(
@@ -170,7 +181,34 @@ fn source(point: &MountPoint, layout: &Layout) -> Result<PathBuf, Error> {
         )));
     }
     create_dir_all(&path, 0o755)?;
+    check_spread(&path, &point.propagation)?;
     Ok(path)
+}
+
+/// Whether the mount that holds `path` is shared, or at least a slave, where `propagation` needs that.
+///
+/// Source: moby 20.10, `daemon/oci_linux.go`, `ensureShared`, `ensureSharedOrSlave`.
+fn check_spread(path: &Path, propagation: &str) -> Result<(), Error> {
+    let (tags, what): (&[&str], _) = match propagation {
+        "shared" | "rshared" => (&["shared:"], "a shared mount"),
+        "slave" | "rslave" => (&["shared:", "master:"], "a shared or slave mount"),
+        _ => return Ok(()),
+    };
+    let real = path.canonicalize().context("find", path)?;
+    let mounts = strata_sys::mount::mounts().context("read", "/proc/self/mountinfo")?;
+    // Of several at one place the last hides the others.
+    let holds = mounts.iter().enumerate().filter(|(_, mount)| real.starts_with(&mount.target));
+    let Some((_, mount)) = holds.max_by_key(|(at, mount)| (mount.target.components().count(), *at)) else {
+        return Ok(());
+    };
+    if mount.tags.iter().any(|tag| tags.iter().any(|wanted| tag.starts_with(wanted))) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "path {} is mounted on {} but it is not {what}",
+        path.display(),
+        mount.target.display()
+    )))
 }
 
 #[cfg(test)]
@@ -237,6 +275,65 @@ mod tests {
         container.record.mount_points.get_mut("/m/n/o").unwrap().source = "/none/such".into();
         let error = super::spec(&container, root.path(), &Layout::new("/srv/root")).unwrap_err();
         assert!(error.to_string().contains("bind source path does not exist: /none/such"));
+    }
+
+    #[test]
+    fn a_volume_is_found_by_its_name_in_this_root_and_must_be_there() {
+        let (root, mut container) = (root(), fixture("created"));
+        let (copy, original) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let data = original.path().join("volumes/kept/_data");
+        std::fs::create_dir_all(&data).unwrap();
+        let layout = Layout::new(copy.path());
+        let point = MountPoint {
+            source: data.to_str().unwrap().to_owned(),
+            destination: "/v".into(),
+            name: "kept".into(),
+            driver: "local".into(),
+            kind: "volume".into(),
+            rw: true,
+            ..MountPoint::default()
+        };
+        container.record.mount_points.clear();
+        container.record.mount_points.insert("/v".into(), point);
+        let error = spec(&container, root.path(), &layout).unwrap_err().to_string();
+        let (own, volumes) = (layout.volume("kept").join("_data"), layout.volumes());
+        assert_eq!(
+            error,
+            format!(
+                "error evaluating symlinks from mount source \"{}\": lstat {}: no such file or directory",
+                own.display(),
+                volumes.display()
+            )
+        );
+        assert!(!volumes.exists(), "nothing is made in its place");
+        std::fs::create_dir_all(&own).unwrap();
+        let mounts = spec(&container, root.path(), &layout).unwrap().mounts;
+        let mount = mounts.iter().find(|mount| mount.destination == Path::new("/v")).unwrap();
+        assert_eq!(mount.source, own, "the root that this one is a copy of is left alone");
+    }
+
+    #[test]
+    fn a_source_that_spreads_nowhere_is_refused_where_it_must() {
+        use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+        if !rustix::process::geteuid().is_root() {
+            println!("skip: needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        mount("spread", dir.path(), "tmpfs", MountFlags::empty(), None).unwrap();
+        let path = dir.path().join("below");
+        std::fs::create_dir(&path).unwrap();
+        let check = |propagation: &str| check_spread(&path, propagation).map_err(|error| error.to_string());
+        mount_change(dir.path(), MountPropagationFlags::PRIVATE).unwrap();
+        let private: Vec<_> = ["", "rprivate", "rshared", "slave"].map(check).into();
+        mount_change(dir.path(), MountPropagationFlags::SHARED).unwrap();
+        let shared: Vec<_> = ["shared", "rslave"].map(check).into();
+        unmount(dir.path(), UnmountFlags::DETACH).unwrap();
+        let refused = |what: &str| {
+            Err(format!("path {} is mounted on {} but it is not {what}", path.display(), dir.path().display()))
+        };
+        assert_eq!(private, [Ok(()), Ok(()), refused("a shared mount"), refused("a shared or slave mount")]);
+        assert_eq!(shared, [Ok(()), Ok(())]);
     }
 
     #[test]

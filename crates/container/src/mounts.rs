@@ -260,10 +260,14 @@ pub(crate) fn anonymous_volume(name: &str, destination: &str) -> MountPoint {
 }
 
 impl MountPoint {
-    /// Where on the host the mount's content is; dockerd leaves it out for volumes that an image asks for.
+    /// Where on the host the mount's content is.
+    ///
+    /// A volume of the `local` driver is found by its name in this root, as dockerd finds it. The path in the record may be that of the
+    /// root that this one is a copy of, and dockerd leaves it out for volumes that an image asks for.
     pub fn host_path(&self, layout: &Layout) -> std::path::PathBuf {
+        let is_local = matches!(self.driver.as_str(), "" | "local") && crate::names::is_valid(&self.name);
         match self.kind.as_str() {
-            "volume" if self.source.is_empty() => layout.volume(&self.name).join("_data"),
+            "volume" if is_local => layout.volume(&self.name).join("_data"),
             _ => self.source.clone().into(),
         }
     }

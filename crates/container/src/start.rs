@@ -23,7 +23,7 @@ use crate::{
     files, plan,
 };
 
-/// The exit code of a container that could not be started, where the command is not to blame.
+/// The exit code of a container that could not be started, where neither its command nor an earlier run gives another.
 const NOT_STARTED: i64 = 128;
 
 impl Store {
@@ -174,9 +174,11 @@ fn record_end(container: &mut Container, before: State, result: &Result<Exit, Er
         Err(error) => {
             *state = before;
             state.error = error.to_string();
-            state.exit_code = match error.exit_code() {
-                code @ (126 | 127) => code.into(),
-                _ => NOT_STARTED,
+            // As dockerd: a container that could not be started keeps the exit code of its last run, unless the command is to blame.
+            state.exit_code = match (error.exit_code(), state.exit_code) {
+                (code @ (126 | 127), _) => code.into(),
+                (_, 0) => NOT_STARTED,
+                (_, before) => before,
             };
         }
     }

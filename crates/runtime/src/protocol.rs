@@ -32,6 +32,7 @@ use crate::{
     Exit,
     error::{Error, Refusal},
     shim::Lent,
+    spec::Mount,
 };
 
 /// No message is longer; texts of errors are cut to fit.
@@ -57,6 +58,9 @@ pub(crate) struct CreateTask {
     /// Whom the container's pipes are to belong to.
     pub uid: u32,
     pub cgroup: PathBuf,
+    /// The mounts whose propagation is ours to set: those of a container of the built-in runtime.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
     /// Whether the seccomp filter is ours to load, from the bundle's [`FILTER`], and what was lent for that.
     pub filter: Option<Lent>,
 }

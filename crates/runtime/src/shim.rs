@@ -9,6 +9,7 @@ mod executor;
 mod external;
 mod log;
 mod loopback;
+mod propagation;
 mod sealed;
 mod watch;
 

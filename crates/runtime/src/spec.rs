@@ -229,6 +229,7 @@ impl SpecBuilder {
         let mut mounts = default_mounts(self.shm_size);
         // Docker replaces a default mount by the user's own on the same place, and keeps the others.
         mounts.retain(|default| self.mounts.iter().all(|own| own.destination != default.destination));
+        let rootfs_propagation = rootfs_propagation(&self.mounts);
         mounts.extend(self.mounts);
         Ok(Spec {
             oci_version: OCI_VERSION.to_owned(),
@@ -240,6 +241,7 @@ impl SpecBuilder {
             linux: Linux {
                 sysctl: sysctls(&self.network),
                 resources: Resources { devices: device_rules() },
+                rootfs_propagation,
                 cgroups_path: self.cgroup_path,
                 namespaces: namespaces(&self.network),
                 seccomp,
@@ -266,6 +268,26 @@ pub const MASKED_PATHS: [&str; 10] = [
 
 /// Paths of `/proc` that a container cannot change.
 pub const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The options of a mount that say how mounts below it spread.
+pub const PROPAGATION: [&str; 8] =
+    ["private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"];
+
+/// What the root filesystem must be for the options of `mounts` to mean something, as dockerd has it: mounts spread both ways only where
+/// the root's are shared, into the container only where it is at least a slave.
+fn rootfs_propagation(mounts: &[Mount]) -> Option<String> {
+    let has = |words: [&str; 2]| {
+        mounts.iter().flat_map(|mount| &mount.options).any(|option| words.contains(&option.as_str()))
+    };
+    let word = if has(["shared", "rshared"]) {
+        "shared"
+    } else if has(["slave", "rslave"]) {
+        "rslave"
+    } else {
+        return None;
+    };
+    Some(word.to_owned())
+}
 
 fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|text| (*text).to_owned()).collect()

@@ -9,10 +9,11 @@ use std::{
 
 use crate::{
     Exit, Spec, cgroup,
-    error::{Context, Error},
+    error::{Context, Error, Refusal},
     filter,
     protocol::{Channel, CreateTask, FILTER, Report, Request},
     shim,
+    spec::{self, Mount},
     state::StateDir,
 };
 
@@ -61,6 +62,7 @@ impl Task<'_> {
     pub fn create(&self) -> Result<Created, Error> {
         let state = StateDir::of(self.state_root, self.id)?;
         let bundle = fs::canonicalize(self.bundle).context("find", self.bundle)?;
+        check_text(self.spec)?;
         let filter = self.write_config(&bundle)?;
         let request = CreateTask {
             id: self.id.to_owned(),
@@ -74,6 +76,14 @@ impl Task<'_> {
             own_network: self.spec.linux.namespaces.iter().any(|ns| ns.kind == "network" && ns.path.is_none()),
             uid: self.spec.process.user.uid,
             cgroup: self.spec.linux.cgroups_path.clone(),
+            mounts: match self.runtime {
+                Runtime::BuiltIn => {
+                    let spread =
+                        |mount: &&Mount| mount.options.iter().any(|word| spec::PROPAGATION.contains(&word.as_str()));
+                    self.spec.mounts.iter().filter(spread).cloned().collect()
+                }
+                Runtime::External(_) => Vec::new(),
+            },
             filter,
         };
         let (child, channel) = shim::spawn()?;
@@ -111,9 +121,29 @@ impl Task<'_> {
     }
 }
 
-/// The built-in runtime's own configuration: control groups of version 1 are bound read-only, one by one.
+/// Refuses text that no system call can take, in the words of runc, before anything is made.
+fn check_text(spec: &Spec) -> Result<(), Error> {
+    let process = &spec.process;
+    let texts = (process.env.iter().map(|text| ("environment variable", text)))
+        .chain(process.args.iter().map(|text| ("argument", text)))
+        .chain([("working directory", &process.cwd), ("hostname", &spec.hostname)]);
+    for (what, text) in texts {
+        if text.contains('\0') {
+            let shown = format!("{text:?}").replace("\\0", "\\x00");
+            let reason = format!("unable to start container process: {what} value can't contain null(\\x00): {shown}");
+            return Err(Error::Create { refusal: Refusal::Other, reason });
+        }
+    }
+    Ok(())
+}
+
+/// The built-in runtime's own configuration: control groups of version 1 are bound read-only, one by one, and the root's propagation
+/// has the only words that it knows.
 fn fit_to_builtin(spec: &Spec) -> Spec {
     let mut fitted = spec.clone();
+    if let Some(propagation) = &mut fitted.linux.rootfs_propagation {
+        *propagation = propagation.trim_start_matches('r').to_owned();
+    }
     fitted.mounts = spec
         .mounts
         .iter()

@@ -3,14 +3,14 @@
 //! `strata-run-bundle [flags] <rootfs> <command> [args]`
 //!
 //! Flags: `-i`, `-t`, `--net none|host`, `--runtime <program>`, `--state <folder>`, `--id <id>`, `--user uid:gid`,
-//! `--env NAME=value`, `--cwd <path>`, `--read-only`, `--cap-add <name>`, `--cap-drop <name>`, `--tmpfs <path>`,
-//! `--bind <source>:<destination>`, `--no-new-privileges`, `--unconfined`.
+//! `--env NAME=value`, `--cwd <path>`, `--read-only`, `--cap-add <name>`, `--cap-drop <name>`,
+//! `--tmpfs <path>[:options]`, `--bind <source>:<destination>[:options]`, `--no-new-privileges`, `--unconfined`.
 
 use std::{path::PathBuf, process::ExitCode};
 
 use strata_runtime::{
     Error, Runtime, Stdin, Task,
-    spec::{Network, SeccompProfile, SpecBuilder},
+    spec::{Mount, Network, SeccompProfile, SpecBuilder},
 };
 
 fn main() -> ExitCode {
@@ -63,14 +63,22 @@ fn parse() -> Args {
             "--cap-add" => parsed.add.push(value()),
             "--cap-drop" => parsed.drop.push(value()),
             "--tmpfs" => {
-                let path = value();
-                parsed.changes.push(Box::new(move |spec| spec.tmpfs(path, &[])));
+                let text = value();
+                let (path, options) = text.split_once(':').unwrap_or((&text, ""));
+                let (path, options) = (path.to_owned(), options.to_owned());
+                parsed.changes.push(Box::new(move |spec| {
+                    spec.tmpfs(path, &options.split(',').filter(|option| !option.is_empty()).collect::<Vec<_>>())
+                }));
             }
             "--bind" => {
                 let text = value();
-                let (from, to) = text.split_once(':').expect("source:destination");
-                let (from, to) = (from.to_owned(), to.to_owned());
-                parsed.changes.push(Box::new(move |spec| spec.bind(from, to, false)));
+                let mut parts = text.split(':').map(str::to_owned);
+                let mut part = || parts.next();
+                let (from, to, options) = (part().expect("a source"), part().expect("a destination"), part());
+                let words = options.unwrap_or_else(|| "rprivate".to_owned());
+                let options = ["rbind"].into_iter().chain(words.split(',')).map(str::to_owned).collect();
+                let mount = Mount { destination: to.into(), kind: "bind".to_owned(), source: from.into(), options };
+                parsed.changes.push(Box::new(move |spec| spec.mount(mount)));
             }
             "--no-new-privileges" => parsed.changes.push(Box::new(|spec| spec.no_new_privileges(true))),
             "--unconfined" => parsed.changes.push(Box::new(|spec| spec.seccomp(SeccompProfile::Unconfined))),

@@ -36,6 +36,11 @@ impl Command {
 impl Executor for Command {
     /// The last that libcontainer asks before the process waits for its start: from here on it is as its command will find it.
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        if let Err(error) = reopen_null() {
+            let text = format!("cannot open /dev/null: {error}");
+            self.log.refuse(Refusal::Other, &text);
+            return Err(ExecutorValidationError::ArgValidationError(text));
+        }
         if let Some(Err(error)) = self.confinement.as_ref().map(Confinement::apply) {
             let text = format!("cannot load the seccomp filter: {error}");
             self.log.refuse(Refusal::Other, &text);
@@ -77,6 +82,23 @@ impl Executor for Command {
         eprintln!("exec {}: {}", program.display(), go_text(io::Error::from(errno).raw_os_error()));
         std::process::exit(EXEC_FAILED)
     }
+}
+
+/// Opens for reading and writing the standard streams that are `/dev/null`; libcontainer has opened them for reading alone.
+fn reopen_null() -> io::Result<()> {
+    let null = rustix::fs::stat("/dev/null")?.st_rdev;
+    let is_null = |stream| rustix::fs::fstat(stream).is_ok_and(|stat| stat.st_rdev == null);
+    let open = || fs::File::options().read(true).write(true).open("/dev/null");
+    if is_null(rustix::stdio::stdin()) {
+        rustix::stdio::dup2_stdin(open()?)?;
+    }
+    if is_null(rustix::stdio::stdout()) {
+        rustix::stdio::dup2_stdout(open()?)?;
+    }
+    if is_null(rustix::stdio::stderr()) {
+        rustix::stdio::dup2_stderr(open()?)?;
+    }
+    Ok(())
 }
 
 fn name_and_path(spec: &Spec) -> (&str, &str) {

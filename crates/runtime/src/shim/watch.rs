@@ -14,7 +14,7 @@ use rustix::{
     process::{Pid, Signal, WaitOptions, WaitStatus},
 };
 
-use super::{builtin, external, loopback};
+use super::{builtin, external, loopback, propagation};
 use crate::{
     Exit, cgroup,
     error::{Context, Error, Refusal},
@@ -148,6 +148,10 @@ fn create(task: &CreateTask, state: &StateDir) -> Result<(Made, i32, Option<Owne
         None => {
             give_pipes(task.uid);
             let (container, pid) = builtin::create(task, path)?;
+            if let Err(error) = propagation::apply(pid, &task.mounts) {
+                kill(pid, Signal::KILL.as_raw());
+                return Err(error);
+            }
             (Made::BuiltIn(Box::new(container)), pid)
         }
         Some(program) => (Made::External(program.clone()), external::create(task, program, path)?),

@@ -109,6 +109,9 @@ pub struct Linux {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
     pub resources: Resources,
+    /// How the root filesystem spreads, and so what a mount's own option can be: `shared`, `rslave`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs_propagation: Option<String>,
     /// Below each controller's mount; starts with `/`.
     pub cgroups_path: PathBuf,
     pub namespaces: Vec<Namespace>,

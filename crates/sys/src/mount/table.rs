@@ -20,6 +20,8 @@ pub struct MountInfo {
     pub target: PathBuf,
     /// Options of this mount: `rw,relatime`.
     pub options: String,
+    /// How mounts below it spread: `shared:N`, `master:N`, `propagate_from:N`, `unbindable`; none of a private one.
+    pub tags: Vec<String>,
     pub fs_type: String,
     pub source: String,
     /// Options of the filesystem: for an overlay, its layers.
@@ -65,13 +67,19 @@ fn parse_line(line: &[u8]) -> Option<MountInfo> {
     let root = path(fields.next()?);
     let target = path(fields.next()?);
     let options = text(fields.next()?);
-    fields.find(|field| *field == b"-")?;
+    let mut tags = Vec::new();
+    loop {
+        match fields.next()? {
+            b"-" => break,
+            tag => tags.push(text(tag)),
+        }
+    }
     let fs_type = text(fields.next()?);
     let source = text(fields.next()?);
     // Of an older kernel or an odd filesystem these may be missing or hold spaces of their own.
     let rest: Vec<&[u8]> = fields.collect();
     let super_options = text(&rest.join(&b' '));
-    Some(MountInfo { id, parent, dev, root, target, options, fs_type, source, super_options })
+    Some(MountInfo { id, parent, dev, root, target, options, tags, fs_type, source, super_options })
 }
 
 fn number<T: std::str::FromStr>(field: &[u8]) -> Option<T> {
