@@ -171,7 +171,7 @@ impl Work {
 
     /// Makes an overlay whiteout in `dir`: a character device 0/0, or an empty file with `attribute`. Devices are hard links of one
     /// inode up to the filesystem's limit on links.
-    pub fn overlay_whiteout(&self, attribute: &[u8]) -> Result<Temp> {
+    pub fn overlay_whiteout(&self, attribute: &str) -> Result<Temp> {
         if !self.can.device_whiteouts {
             return self.temp(|name| {
                 fs::mknodat(&*self.dir, name, FileType::RegularFile, Mode::empty(), 0)?;

@@ -17,7 +17,10 @@ use crate::{
     core::branch::{Branches, OpenBranch},
     core::nodes::{Below, Index, Node, id_of, index_of},
     core::raw::{self, Statx},
-    dialect::{Redirect, aufs, overlay::is_attribute_whiteout},
+    dialect::{
+        Redirect, aufs,
+        overlay::{is_attribute_whiteout, parse_redirect},
+    },
     types::*,
 };
 
@@ -378,7 +381,7 @@ impl Union {
             return Ok(marks);
         };
         let names = raw::xattrs_at(dir, name)?;
-        if names.iter().any(|found| found == keys.opaque) {
+        if names.iter().any(|found| found == keys.opaque.as_bytes()) {
             match raw::xattr_at(dir, name, keys.opaque)?.as_deref() {
                 Some(b"y") => marks.opaque = true,
                 Some(b"x") => marks.attribute_whiteouts = true,
@@ -388,9 +391,9 @@ impl Union {
         if !marks.opaque && self.is_mixed() {
             marks.opaque = self.is_opaque_otherwise(dir, name, &names)?;
         }
-        if !marks.opaque && names.iter().any(|found| found == keys.redirect) {
+        if !marks.opaque && names.iter().any(|found| found == keys.redirect.as_bytes()) {
             let text = raw::xattr_at(dir, name, keys.redirect)?.unwrap_or_default();
-            marks.redirect = Some(Redirect::parse(&text).inspect_err(|_| {
+            marks.redirect = Some(parse_redirect(&text).inspect_err(|_| {
                 tracing::warn!(branch = %layer.path.display(), name = %OsStr::from_bytes(name).display(),
                     text = %String::from_utf8_lossy(&text), "a redirect leads nowhere; remove the attribute or the directory");
             })?);

@@ -140,13 +140,13 @@ pub(crate) fn proc_path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
 }
 
 /// Returns an extended attribute of `name` in `dir`, of a symbolic link itself; `None` if there is none or can be none.
-pub(crate) fn xattr_at(dir: impl AsFd, name: &[u8], key: &[u8]) -> Result<Option<Vec<u8>>> {
+pub(crate) fn xattr_at(dir: impl AsFd, name: &[u8], key: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
     let path = proc_path(dir.as_fd(), name);
     let mut small = [0_u8; 256];
     let result = if name.is_empty() {
-        fs::getxattr(&*path, key, &mut small[..])
+        fs::getxattr(&*path, key.as_ref(), &mut small[..])
     } else {
-        fs::lgetxattr(&*path, key, &mut small[..])
+        fs::lgetxattr(&*path, key.as_ref(), &mut small[..])
     };
     match result {
         Ok(len) => return Ok(Some(small[..len].to_vec())),
@@ -156,9 +156,9 @@ pub(crate) fn xattr_at(dir: impl AsFd, name: &[u8], key: &[u8]) -> Result<Option
     }
     let mut large = vec![0; 65536];
     let result = if name.is_empty() {
-        fs::getxattr(&*path, key, &mut large[..])
+        fs::getxattr(&*path, key.as_ref(), &mut large[..])
     } else {
-        fs::lgetxattr(&*path, key, &mut large[..])
+        fs::lgetxattr(&*path, key.as_ref(), &mut large[..])
     };
     match result {
         Ok(len) => {
@@ -191,14 +191,24 @@ pub(crate) fn xattrs_at(dir: impl AsFd, name: &[u8]) -> Result<Vec<Vec<u8>>> {
     Ok(split(&large[..len]))
 }
 
-pub(crate) fn set_xattr_at(dir: impl AsFd, name: &[u8], key: &[u8], value: &[u8], flags: fs::XattrFlags) -> Result<()> {
+pub(crate) fn set_xattr_at(
+    dir: impl AsFd,
+    name: &[u8],
+    key: impl AsRef<[u8]>,
+    value: &[u8],
+    flags: fs::XattrFlags,
+) -> Result<()> {
     let path = proc_path(dir.as_fd(), name);
-    if name.is_empty() { fs::setxattr(&*path, key, value, flags) } else { fs::lsetxattr(&*path, key, value, flags) }
+    if name.is_empty() {
+        fs::setxattr(&*path, key.as_ref(), value, flags)
+    } else {
+        fs::lsetxattr(&*path, key.as_ref(), value, flags)
+    }
 }
 
-pub(crate) fn remove_xattr_at(dir: impl AsFd, name: &[u8], key: &[u8]) -> Result<()> {
+pub(crate) fn remove_xattr_at(dir: impl AsFd, name: &[u8], key: impl AsRef<[u8]>) -> Result<()> {
     let path = proc_path(dir.as_fd(), name);
-    if name.is_empty() { fs::removexattr(&*path, key) } else { fs::lremovexattr(&*path, key) }
+    if name.is_empty() { fs::removexattr(&*path, key.as_ref()) } else { fs::lremovexattr(&*path, key.as_ref()) }
 }
 
 /// Returns the error number of an error from `strata-sys`.

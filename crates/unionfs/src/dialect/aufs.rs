@@ -4,6 +4,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use rustix::fs::{self, AtFlags, FileType, Mode};
 use strata_sys::tree::Kind;
+use strata_tree::marks::aufs as names;
 
 use crate::{
     Union,
@@ -18,23 +19,14 @@ use crate::{
     types::{Errno, Result},
 };
 
-/// The prefix of every mark. The union refuses it in users' names.
-pub(crate) const PREFIX: &[u8] = b".wh.";
-/// Marks its directory opaque.
-pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
-/// In a writable branch's root: the file that whiteouts are hard links of.
-pub(crate) const BASE: &[u8] = b".wh..wh.aufs";
-/// In a writable branch's root: copies of lower files with several names.
-pub(crate) const PLINK: &[u8] = b".wh..wh.plnk";
-/// In a writable branch's root: objects that are being made or removed.
-pub(crate) const ORPHANS: &[u8] = b".wh..wh.orph";
-/// Longest name in bytes: 255 less the room for marks and temporary names.
-pub(crate) const NAME_MAX: usize = 242;
+pub(crate) use names::{NAME_MAX, whiteout};
 
-/// The whiteout of `name`.
-pub(crate) fn whiteout(name: &[u8]) -> Vec<u8> {
-    [PREFIX, name].concat()
-}
+/// The prefix of every mark. The union refuses it in users' names.
+pub(crate) const PREFIX: &[u8] = names::PREFIX.as_bytes();
+/// Marks its directory opaque.
+pub(crate) const OPAQUE: &[u8] = names::OPAQUE.as_bytes();
+/// In a writable branch's root: the file that whiteouts are hard links of.
+pub(crate) const BASE: &[u8] = names::BASE.as_bytes();
 
 impl Union {
     pub(crate) fn put_aufs_whiteout(&self, work: &Work, up: &OwnedFd, name: &[u8]) -> Result<()> {
@@ -192,9 +184,8 @@ pub(crate) fn open_aufs_work(layer: &OpenBranch) -> Opened<Work> {
         Err(Errno::EXIST) => {}
         Err(errno) => return Err(fail(errno)),
     }
-    let name = |bytes: &'static [u8]| std::str::from_utf8(bytes).unwrap_or_default();
-    let plink = scratch(&layer.root, name(PLINK), &layer.path, Switch::Off)?;
-    let orphans = scratch(&layer.root, name(ORPHANS), &layer.path, Switch::On)?;
+    let plink = scratch(&layer.root, names::PSEUDO_LINKS, &layer.path, Switch::Off)?;
+    let orphans = scratch(&layer.root, names::ORPHANS, &layer.path, Switch::On)?;
     let mut work = Work::new(orphans, Some(plink), held);
     work.can = try_out(&work.dir).map_err(fail)?;
     Ok(work)

@@ -21,7 +21,7 @@ use crate::{
     core::nodes::{Below, Index, Link, Node, index_of},
     core::raw::{self, Statx},
     core::union::Spot,
-    dialect::Redirect,
+    dialect::{Redirect, overlay::parse_redirect},
     types::{Errno, NodeId, OFlags, Result},
 };
 
@@ -100,7 +100,7 @@ impl Union {
         // The directories to search, with their paths in the branches; `None`: the parent's part.
         let mut parts: Vec<Below> = parent.dir()?.iter().map(|part| Below { at: None, ..part.clone() }).collect();
         loop {
-            match redirect.as_deref().map(Redirect::parse).transpose()? {
+            match redirect.as_deref().map(parse_redirect).transpose()? {
                 Some(Redirect::Absolute(path)) => {
                     let slash = path.iter().rposition(|&byte| byte == b'/');
                     name = path[slash.map_or(0, |at| at + 1)..].to_vec();

@@ -11,21 +11,7 @@ use crate::{
     types::Result,
 };
 
-/// Marks its directory opaque, as [`super::aufs::OPAQUE`] does; made by the program fuse-overlayfs.
-pub(crate) const OPAQUE_DEVICE: &[u8] = b".wh..opq";
-/// Attributes that hold `y` on an opaque directory.
-pub(crate) const OPAQUE: [&[u8]; 3] = [b"trusted.overlay.opaque", b"user.overlay.opaque", b"user.fuseoverlayfs.opaque"];
-/// Prefixes of attributes that are marks.
-const PREFIXES: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"user.fuseoverlayfs."];
-
-pub(crate) fn is_mark(attribute: &[u8]) -> bool {
-    PREFIXES.iter().any(|prefix| attribute.starts_with(prefix))
-}
-
-/// The whiteout of `name` as a file; `None` if that name would be too long.
-pub(crate) fn whiteout(name: &[u8]) -> Option<Vec<u8>> {
-    (name.len() + aufs::PREFIX.len() <= 255).then(|| aufs::whiteout(name))
-}
+pub(crate) use strata_tree::marks::mixed::{OPAQUE, OPAQUE_DEVICE, is_mark, whiteout};
 
 impl Union {
     /// Replaces an AUFS whiteout in the writable branch by one of the overlay dialect.
@@ -49,12 +35,12 @@ impl Union {
 
     /// Whether a directory is opaque by the marks of others. One beside its own AUFS whiteout is.
     pub(crate) fn is_opaque_otherwise(&self, dir: &OwnedFd, name: &[u8], attributes: &[Vec<u8>]) -> Result<bool> {
-        for key in OPAQUE.iter().filter(|&&key| attributes.iter().any(|found| found == key)) {
+        for key in OPAQUE.iter().filter(|&&key| attributes.iter().any(|found| found == key.as_bytes())) {
             if raw::xattr_at(dir, name, key)?.as_deref() == Some(b"y") {
                 return Ok(true);
             }
         }
-        for mark in [aufs::OPAQUE, OPAQUE_DEVICE] {
+        for mark in [aufs::OPAQUE, OPAQUE_DEVICE.as_bytes()] {
             if raw::find_at(dir, &[name, b"/", mark].concat())?.is_some() {
                 return Ok(true);
             }

@@ -16,7 +16,7 @@ pub(crate) mod mixed;
 pub(crate) mod origin;
 pub(crate) mod overlay;
 
-pub(crate) use overlay::{Keys, Redirect};
+pub(crate) use strata_tree::marks::{Redirect, overlay::Keys};
 
 use crate::{
     config::Dialect,

@@ -4,6 +4,10 @@ use std::{io, os::fd::OwnedFd, path::Path, sync::Arc};
 
 use rustix::fs::{self, AtFlags, Mode, RenameFlags, XattrFlags};
 use strata_sys::tree::Kind;
+use strata_tree::marks::{
+    Redirect,
+    overlay::{Keys, Namespace},
+};
 
 use crate::{
     Union,
@@ -19,91 +23,19 @@ use crate::{
     types::{Errno, Result},
 };
 
-/// The names of the attributes in one namespace.
-#[derive(Debug)]
-pub(crate) struct Keys {
-    pub prefix: &'static [u8],
-    pub opaque: &'static [u8],
-    pub redirect: &'static [u8],
-    pub metacopy: &'static [u8],
-    pub origin: &'static [u8],
-    pub impure: &'static [u8],
-    pub nlink: &'static [u8],
-    pub whiteout: &'static [u8],
-    pub upper: &'static [u8],
-}
-
-macro_rules! keys {
-    ($namespace:literal) => {
-        Keys {
-            prefix: concat!($namespace, ".overlay.").as_bytes(),
-            opaque: concat!($namespace, ".overlay.opaque").as_bytes(),
-            redirect: concat!($namespace, ".overlay.redirect").as_bytes(),
-            metacopy: concat!($namespace, ".overlay.metacopy").as_bytes(),
-            origin: concat!($namespace, ".overlay.origin").as_bytes(),
-            impure: concat!($namespace, ".overlay.impure").as_bytes(),
-            nlink: concat!($namespace, ".overlay.nlink").as_bytes(),
-            whiteout: concat!($namespace, ".overlay.whiteout").as_bytes(),
-            upper: concat!($namespace, ".overlay.upper").as_bytes(),
-        }
-    };
-}
-
-static TRUSTED: Keys = keys!("trusted");
-static USER: Keys = keys!("user");
-
 impl Xattrs {
+    /// The names of the attributes.
     pub(crate) fn keys(self) -> &'static Keys {
         match self {
-            Self::Trusted => &TRUSTED,
-            Self::User => &USER,
+            Self::Trusted => Namespace::Trusted.keys(),
+            Self::User => Namespace::User.keys(),
         }
     }
 }
 
-impl Keys {
-    /// The name under which a branch stores a user's attribute: its own prefix is doubled, as by the kernel.
-    pub fn escape(&self, name: &[u8]) -> Vec<u8> {
-        match name.strip_prefix(self.prefix) {
-            Some(rest) => [self.prefix, b"overlay.", rest].concat(),
-            None => name.to_vec(),
-        }
-    }
-
-    /// The name under which the union shows a branch's attribute; `None` for a mark.
-    pub fn unescape(&self, name: &[u8]) -> Option<Vec<u8>> {
-        match name.strip_prefix(self.prefix) {
-            None => Some(name.to_vec()),
-            Some(rest) => rest.strip_prefix(b"overlay.").map(|rest| [self.prefix, rest].concat()),
-        }
-    }
-}
-
-/// The location of a directory in the branches below the one with the redirect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Redirect {
-    /// Under this name, in the same parent.
-    Sibling(Vec<u8>),
-    /// At this path from the branch's root, without a leading `/`.
-    Absolute(Vec<u8>),
-}
-
-impl Redirect {
-    /// Longest redirect. The kernel's `redirect_max` limits what it writes; it reads longer ones.
-    pub const MAX: usize = 4096;
-
-    /// Parses the attribute; `EINVAL` for empty components, `.`, `..` and relative paths.
-    pub fn parse(text: &[u8]) -> Result<Self> {
-        let good =
-            |part: &[u8]| !part.is_empty() && part.len() <= 255 && part != b"." && part != b".." && !part.contains(&0);
-        match text.strip_prefix(b"/") {
-            Some(path) if text.len() <= Self::MAX && path.split(|&byte| byte == b'/').all(good) => {
-                Ok(Self::Absolute(path.to_vec()))
-            }
-            None if good(text) && !text.contains(&b'/') => Ok(Self::Sibling(text.to_vec())),
-            _ => Err(Errno::INVAL),
-        }
-    }
+/// Parses a redirect; `EINVAL` for one that leads nowhere.
+pub(crate) fn parse_redirect(text: &[u8]) -> Result<Redirect> {
+    Redirect::parse(text).ok_or(Errno::INVAL)
 }
 
 impl Union {
@@ -208,7 +140,7 @@ impl Union {
     ) -> Result<Option<Vec<u8>>> {
         let (writer, _) = ns.writable()?;
         let own = match raw::xattr_at(up, name, keys.redirect)? {
-            Some(text) => Some(Redirect::parse(&text)?),
+            Some(text) => Some(parse_redirect(&text)?),
             None => None,
         };
         let mut path: Vec<Vec<u8>> = match own {
@@ -223,7 +155,7 @@ impl Union {
             let node = self.known(at)?;
             let link = node.link.clone().ok_or(Errno::STALE)?;
             let dir = self.dir_fd(ns, at, &node, writer)?;
-            match raw::xattr_at(&*dir, b"", keys.redirect)?.map(|text| Redirect::parse(&text)).transpose()? {
+            match raw::xattr_at(&*dir, b"", keys.redirect)?.map(|text| parse_redirect(&text)).transpose()? {
                 Some(Redirect::Absolute(base)) => {
                     path.push(base);
                     break;
@@ -282,7 +214,7 @@ pub(crate) fn settle_origin(layers: &Branches, dialect: Dialect, options: &mut O
         return;
     }
     let keys = xattrs.keys();
-    let settled = |dir: &OwnedFd, key: &[u8], wanted: Option<Vec<u8>>| -> bool {
+    let settled = |dir: &OwnedFd, key: &str, wanted: Option<Vec<u8>>| -> bool {
         let Some(wanted) = wanted else { return false };
         match raw::xattr_at(dir, b"", key) {
             Ok(Some(found)) => found == wanted,
@@ -304,29 +236,4 @@ pub(crate) fn settle_origin(layers: &Branches, dialect: Dialect, options: &mut O
 /// Whether a file is a whiteout by attribute, in a directory that may hold those.
 pub(crate) fn is_attribute_whiteout(keys: &Keys, dir: &OwnedFd, name: &[u8], stat: &Statx) -> Result<bool> {
     Ok(raw::kind_of(stat) == Kind::File && stat.stx_size == 0 && raw::xattr_at(dir, name, keys.whiteout)?.is_some())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redirects_that_lead_somewhere_and_those_that_do_not() {
-        assert_eq!(Redirect::parse(b"a"), Ok(Redirect::Sibling(b"a".to_vec())));
-        assert_eq!(Redirect::parse(b"/a/b"), Ok(Redirect::Absolute(b"a/b".to_vec())));
-        for bad in ["", "/", "//a", "/a/", "/a//b", "a/b", ".", "..", "/..", "/a/../../b", "a\0b"] {
-            assert_eq!(Redirect::parse(bad.as_bytes()), Err(Errno::INVAL), "{bad:?}");
-        }
-        assert_eq!(Redirect::parse(&[b"/".as_slice(), &[b'n'; 5000]].concat()), Err(Errno::INVAL));
-    }
-
-    #[test]
-    fn own_attributes_are_escaped() {
-        let keys = Xattrs::Trusted.keys();
-        assert_eq!(keys.escape(b"trusted.overlay.opaque"), b"trusted.overlay.overlay.opaque");
-        assert_eq!(keys.escape(b"user.overlay.opaque"), b"user.overlay.opaque");
-        assert_eq!(keys.unescape(b"trusted.overlay.opaque"), None);
-        assert_eq!(keys.unescape(b"trusted.overlay.overlay.opaque").unwrap(), b"trusted.overlay.opaque");
-        assert_eq!(keys.unescape(b"user.a").unwrap(), b"user.a");
-    }
 }
