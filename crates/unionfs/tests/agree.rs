@@ -1,7 +1,8 @@
 //! One lookup: the union, the merged view and the columns of `tree`, `diff`, and the kernel's overlayfs show the same for random layers
 //! with random marks.
 
-#[allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{
@@ -89,19 +90,22 @@ fn put(root: &Path, path: &Path, thing: &Thing, marks: Marks) {
         Thing::Whiteout if marks.are_attributes() && fs::create_dir_all(parent).is_ok() => {
             _ = rustix::fs::mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0);
         }
-        Thing::AttributeWhiteout if marks.are_attributes() && parent != root && !at.exists() => {
-            if fs::create_dir_all(parent).is_ok() && fs::write(&at, "").is_ok() {
-                xattr::set(&at, "trusted.overlay.whiteout", b"y").unwrap();
-                xattr::set(parent, "trusted.overlay.opaque", b"x").unwrap();
-            }
+        Thing::AttributeWhiteout
+            if marks.are_attributes()
+                && parent != root
+                && !at.exists()
+                && fs::create_dir_all(parent).and_then(|()| fs::write(&at, "")).is_ok() =>
+        {
+            xattr::set(&at, "trusted.overlay.whiteout", b"y").unwrap();
+            xattr::set(parent, "trusted.overlay.opaque", b"x").unwrap();
         }
         Thing::NameWhiteout if marks == Marks::Mixed || marks == Marks::Aufs && !at.exists() => by_name(&mark),
         Thing::OpaqueName if marks.are_names() => by_name(&at.join(".wh..wh..opq")),
         Thing::OpaqueDevice if marks == Marks::Mixed => by_name(&at.join(".wh..opq")),
-        Thing::Xattr(key, value) if marks.are_attributes() && at.is_dir() => {
-            if marks == Marks::Mixed || key.starts_with("trusted.") {
-                xattr::set(&at, key, value.as_bytes()).unwrap();
-            }
+        Thing::Xattr(key, value)
+            if at.is_dir() && (marks == Marks::Mixed || marks == Marks::Overlay && key.starts_with("trusted.")) =>
+        {
+            xattr::set(&at, key, value.as_bytes()).unwrap();
         }
         _ => {}
     }
