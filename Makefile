@@ -36,6 +36,7 @@ lint:             ## format, clippy, direction and use of dependencies, licences
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) xtask deps
 	$(CARGO) xtask unused
+	$(CARGO) xtask flags
 	$(CARGO) xtask licences
 
 bench: build      ## Strata beside Docker, as ratios; BENCH="load save" picks topics

@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod context;
 mod format;
+mod hints;
 mod progress;
 
 use std::process::ExitCode;
@@ -86,7 +87,7 @@ fn report(command: &Command, error: &anyhow::Error) -> u8 {
         Command::Run(_) | Command::Start(_) | Command::Container(ContainerCommand::Run(_) | ContainerCommand::Start(_))
     );
     if error.downcast_ref::<commands::Said>().is_none() {
-        eprintln!("strata: {error:#}");
+        eprintln!("strata: {}", hints::text(error));
     }
     let container = match error.downcast_ref::<strata_engine::Error>() {
         Some(strata_engine::Error::Container(error)) => Some(error),

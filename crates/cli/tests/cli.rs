@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Done, root, root_with_busybox, strata, tars, wait};
+use common::{Done, root, root_with_busybox, root_with_image, strata, tars, wait};
 use strata_testkit::require;
 
 fn run(args: &[&str]) -> Done {
@@ -242,7 +242,8 @@ fn images_are_listed() {
         lines.sort();
         lines
     };
-    let mut ids = vec![id_one.clone(), id_two.clone()];
+    // A line for each tag.
+    let mut ids = vec![id_one.clone(), id_one.clone(), id_two.clone()];
     ids.sort();
     assert_eq!(sorted(&["images", "-q", "--no-trunc"]), ids);
     assert_eq!(sorted(&["images", "--format", "{{.Repository}}:{{.Tag}}"]), ["one:1", "one:latest", "team/two:2"]);
@@ -263,7 +264,6 @@ fn images_are_listed() {
     assert_eq!([&json["Repository"], &json["ID"]], ["team/two", short(&id_two).as_str()]);
     for (args, says) in [
         (&["images", "--filter", "color=red"][..], "color"),
-        (&["images", "--filter", "nothing"], "nothing"),
         (&["images", "--format", "{{.Nope}}"], "Nope"),
         (&["images", "--format", "{{.ID"], "unclosed action"),
     ] {
@@ -356,4 +356,51 @@ fn every_word_after_the_image_is_the_containers() {
     assert_eq!(later["HostConfig"]["AutoRemove"], false);
     let error = root.refused(125, &["run", "--rm=perhaps", "says"]);
     assert!(error.starts_with("invalid argument \"perhaps\" for \"--rm\" flag"), "{error}");
+}
+
+#[test]
+fn filters_are_refused_in_dockers_words_and_with_its_exit_codes() {
+    let Some(root) = root_with_image() else { return };
+    for list in ["ps", "images"] {
+        let says = root.refused(125, &[list, "--filter", "label"]);
+        assert!(says.contains("bad format of filter (expected name=value)"), "{says}");
+        let says = root.refused(1, &[list, "--filter", "color=red"]);
+        assert_eq!(says.trim_end(), "strata: invalid filter 'color'");
+    }
+    assert!(root.refused(1, &["images", "a["]).contains("syntax error in pattern"));
+    assert!(
+        root.refused(1, &["image", "prune", "-f", "--filter", "dangling=x"]).contains("invalid filter 'dangling=[x]'")
+    );
+    let says = root.refused(1, &["system", "prune", "-f", "--volumes", "--filter", "until=1h"]);
+    assert!(says.contains("The \"until\" filter is not supported with \"--volumes\""), "{says}");
+}
+
+#[test]
+fn the_last_created_containers_are_listed_and_unused_volumes_pruned() {
+    let Some(root) = root_with_image() else { return };
+    let image = root.ok(&["images", "-q"]);
+    for name in ["one", "two", "three"] {
+        root.ok(&["create", "--name", name, "-v", "/data", &image, "true"]);
+    }
+    let names = |args: &[&str]| root.lines(&[args, &["--format", "{{.Names}}"]].concat());
+    assert_eq!(names(&["ps", "-l"]), ["three"]);
+    assert_eq!(names(&["ps", "-n", "2"]), ["three", "two"]);
+    assert_eq!(names(&["ps", "-n", "-1"]), [""; 0]);
+    let id = root.ok(&["inspect", "-f", "{{.Id}}", "one"]);
+    // Removed without its volume, which nothing uses then.
+    root.ok(&["rm", &id]);
+    let verbose = root.ok(&["system", "df", "-v"]);
+    for column in ["LOCAL VOLUMES", "NAMES", "VOLUME NAME", "UNIQUE SIZE", "CACHE TYPE"] {
+        assert!(verbose.contains(column), "{verbose}");
+    }
+    assert!(verbose.contains("Build cache usage: 0B"), "{verbose}");
+    let pruned = root.ok(&["system", "prune", "-f", "--volumes"]);
+    // Its stopped containers go first, and what they alone had goes with them.
+    assert!(pruned.contains("Deleted Containers:\n") && pruned.contains("Deleted Volumes:\n"), "{pruned}");
+    assert!(volumes(&root).is_empty());
+}
+
+/// What lies in the root's `volumes`.
+fn volumes(root: &common::Root) -> Vec<String> {
+    common::names(&root.join("volumes")).into_iter().filter(|name| name.len() == 64).collect()
 }

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use strata_durable::{Context, Deferred, Intent, NewDir, sync_filesystems};
 use strata_graphdriver::Access;
-use strata_spec::{ContainerId, ImageConfig, ImageId, Platform, chain_id};
+use strata_spec::{ContainerId, ImageConfig, ImageId, Platform, chain_id, quantity::ram_bytes};
 use strata_sys::tree::Dir;
 
 use crate::{
     Container, ContainerDir, Error, HostConfig, Note, Record, Store, in_root, init_layer, mounts::anonymous_volume,
-    names, plan, size, volumes,
+    names, plan, volumes,
 };
 
 /// What `create` and `run` are asked for. Empty is what `docker create IMAGE` asks for, but for the network.
@@ -166,7 +166,7 @@ impl Store {
     ) -> Result<NewDir, Error> {
         let (id, parent) = (&container.id, chain_id(image.diff_ids()));
         let layer = syncs.during(|| layers.create_mount(id, parent, init_layer::fill))?;
-        if let Some(bytes) = container.host.storage_opt.get("size").and_then(|text| size::parse(text)) {
+        if let Some(bytes) = container.host.storage_opt.get("size").and_then(|text| ram_bytes(text)) {
             layer.limit(layers, bytes)?;
         }
         // Volumes are on disk, and noted before, as ever: their names are not the container's.
@@ -267,20 +267,23 @@ pub(crate) fn unsupported(host: &HostConfig) -> Option<String> {
         _ => true,
     };
     let asks = [
-        (host.privileged, "--privileged"),
+        (host.privileged, "privileges of the host"),
         (is_set(&host.port_bindings), "published ports"),
-        (is_set(&host.devices), "--device"),
-        (is_set(&host.device_requests), "--gpus"),
-        (is_set(&host.ulimits), "--ulimit"),
-        (!host.sysctls.is_empty(), "--sysctl"),
+        (is_set(&host.devices), "devices"),
+        (is_set(&host.device_requests), "GPUs"),
+        (is_set(&host.ulimits), "ulimits"),
+        (!host.sysctls.is_empty(), "sysctls"),
         (host.memory != 0 || host.nano_cpus != 0 || host.cpu_quota != 0 || host.cpu_shares != 0, "resource limits"),
-        (host.pids_limit.is_some_and(|limit| limit > 0), "--pids-limit"),
-        (!matches!(host.pid_mode.as_str(), ""), "--pid"),
-        (!matches!(host.ipc_mode.as_str(), "" | "private" | "shareable"), "--ipc"),
-        (!host.uts_mode.is_empty(), "--uts"),
-        (!host.userns_mode.is_empty(), "--userns"),
-        (host.init == Some(true), "--init"),
-        (is_set(&host.volumes_from), "--volumes-from"),
+        (host.pids_limit.is_some_and(|limit| limit > 0), "a limit of processes"),
+        (!matches!(host.pid_mode.as_str(), ""), "a PID namespace of another container or the host"),
+        (
+            !matches!(host.ipc_mode.as_str(), "" | "private" | "shareable"),
+            "an IPC namespace of another container or the host",
+        ),
+        (!host.uts_mode.is_empty(), "the UTS namespace of the host"),
+        (!host.userns_mode.is_empty(), "another user namespace"),
+        (host.init == Some(true), "an init process"),
+        (is_set(&host.volumes_from), "volumes of another container"),
     ];
     asks.iter().find(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned())
 }

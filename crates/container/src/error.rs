@@ -29,6 +29,13 @@ pub enum Error {
     /// The root has no layer store of the driver that the container's record names.
     #[error("container {container} was made with the storage driver {driver}, which has nothing on this root")]
     NoStore { container: String, driver: String },
+    #[error(
+        "image {image} is for {found} and this machine is {host}: get the image for {host}, or install an emulator \
+         (package qemu-user-static)"
+    )]
+    OtherPlatform { image: String, found: String, host: String },
+    #[error("Container {0} is already running")]
+    AlreadyRunning(String),
     #[error("No command specified")]
     NoCommand,
     #[error("Could not find the file {path} in container {container}")]
@@ -59,7 +66,8 @@ impl Error {
             Self::NotFound(_) | Self::NoSuchPath { .. } => ErrorKind::NotFound,
             Self::Ambiguous(_) | Self::InvalidName(_) | Self::Invalid(_) | Self::NoCommand => ErrorKind::Invalid,
             Self::NameInUse { .. } | Self::Conflict(_) => ErrorKind::Conflict,
-            Self::Unsupported(_) | Self::NoStore { .. } => ErrorKind::Unsupported,
+            Self::AlreadyRunning(_) => ErrorKind::NotModified,
+            Self::OtherPlatform { .. } | Self::Unsupported(_) | Self::NoStore { .. } => ErrorKind::Unsupported,
             Self::ReadOnlyRoot | Self::VolumeReadOnly => ErrorKind::PermissionDenied,
             Self::Damaged { .. } => ErrorKind::Damaged,
             Self::Io(error) => error.kind(),

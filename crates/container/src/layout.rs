@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 
 use strata_spec::ContainerId;
 
+/// What a volume's directory has its content in.
+pub(crate) const VOLUME_DATA: &str = "_data";
+
 /// Names in one data root.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -57,9 +60,14 @@ impl Layout {
         self.root.join("volumes")
     }
 
-    /// The folder of a volume; its content is in `_data` below. `name` holds no slash.
+    /// The directory of a volume. `name` holds no slash.
     pub fn volume(&self, name: &str) -> PathBuf {
         self.volumes().join(name)
+    }
+
+    /// The content of a volume.
+    pub fn volume_data(&self, name: &str) -> PathBuf {
+        self.volume(name).join(VOLUME_DATA)
     }
 }
 

@@ -70,7 +70,6 @@ pub mod record;
 pub mod remove;
 pub mod settle;
 pub mod signal;
-mod size;
 pub mod start;
 pub mod store;
 pub mod user;

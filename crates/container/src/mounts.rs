@@ -267,7 +267,7 @@ impl MountPoint {
     pub fn host_path(&self, layout: &Layout) -> std::path::PathBuf {
         let is_local = matches!(self.driver.as_str(), "" | "local") && crate::names::is_valid(&self.name);
         match self.kind.as_str() {
-            "volume" if is_local => layout.volume(&self.name).join("_data"),
+            "volume" if is_local => layout.volume_data(&self.name),
             _ => self.source.clone().into(),
         }
     }

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use strata_spec::{
     ContainerId, ImageConfig, ImageId, Platform,
     config::{Document, RunConfig},
+    quantity::ram_bytes,
     time,
 };
 
-use crate::{Container, Error, Request, create::blank, env, mounts, mounts::Mounts, record::Endpoint, signal, size};
+use crate::{Container, Error, Request, create::blank, env, mounts, mounts::Mounts, record::Endpoint, signal};
 
 /// Docker's other name of its default runtime: how a record tells that it was asked for.
 pub(crate) const RUNC: &str = "io.containerd.runc.v2";
@@ -73,7 +74,7 @@ pub(crate) fn container(
 /// Reads `--storage-opt`: `size` is all there is.
 fn storage_options(asked: &[String]) -> Result<BTreeMap<String, String>, Error> {
     let option = |text: &String| match text.split_once('=') {
-        Some(("size", value)) if size::parse(value).is_some_and(|bytes| bytes > 0) => {
+        Some(("size", value)) if ram_bytes(value).is_some_and(|bytes| bytes > 0) => {
             Ok(("size".to_owned(), value.to_owned()))
         }
         Some(("size", value)) => Err(Error::invalid(format!("invalid size: {value:?}; a size is 10G, 512m, or bytes"))),
@@ -104,11 +105,9 @@ fn check_platform(image: &Document, request: &Request) -> Result<Vec<String>, Er
     match (request.platform.is_some(), has_interpreter(&found.architecture)) {
         (true, _) => Ok(Vec::new()),
         (false, true) => Ok(vec![warning]),
-        (false, false) => Err(Error::Unsupported(format!(
-            "image {} is for {found} and this machine is {host}: get the image for {host}, or install an emulator \
-             (package qemu-user-static) and say --platform {found}",
-            request.image
-        ))),
+        (false, false) => {
+            Err(Error::OtherPlatform { image: request.image.clone(), found: found.to_string(), host: host.to_string() })
+        }
     }
 }
 

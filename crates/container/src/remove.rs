@@ -157,14 +157,6 @@ impl Store {
         Ok(volumes.iter().filter(|name| !used.contains(*name)).collect())
     }
 
-    /// Removes a volume; one that is not there is no error.
-    pub(crate) fn remove_volume(&self, name: &str) -> Result<(), Error> {
-        if !crate::names::is_valid(name) {
-            return Ok(());
-        }
-        Ok(remove_dir(&self.layout.volume(name), &self.layout.tmp())?)
-    }
-
     pub(crate) fn remove_bundle(&self, id: &ContainerId) {
         let path = self.bundle(id);
         match fs::remove_dir_all(&path) {

@@ -36,7 +36,7 @@ impl Store {
         // Whoever ran it before may have died.
         self.load(id)?;
         let Some(lock) = self.run_lock_or_running(id)? else {
-            return Err(Error::conflict(format!("Container {id} is already running")));
+            return Err(Error::AlreadyRunning(id.to_string()));
         };
         let container = self.read(id)?;
         may_start(&container)?;
@@ -146,7 +146,7 @@ fn may_start(container: &Container) -> Result<(), Error> {
         return Err(Error::conflict("container is marked for removal and cannot be started"));
     }
     if state.running {
-        return Err(Error::conflict(format!("Container {} is already running", container.id)));
+        return Err(Error::AlreadyRunning(container.id.to_string()));
     }
     let name = container.name();
     if !matches!(container.host.network_mode.as_str(), "none" | "host") {

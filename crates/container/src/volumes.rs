@@ -4,16 +4,18 @@
 //! finds volumes by their folders.
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
     thread,
 };
 
 use strata_archive::{Limits, Marks, apply, diff, pipe};
-use strata_durable::{Context, NewDir, create_dir_all};
+use strata_durable::{Context, NewDir, create_dir_all, remove_dir};
+use strata_spec::{ContainerId, ErrorKind};
 use strata_sys::tree::{Dir, Kind, Stat, proc_path};
 
-use crate::{Error, Layout};
+use crate::{Error, Layout, Note, Store, layout::VOLUME_DATA, names};
 
 /// Makes the volume `name`, which gets a copy of what is at `destination` in the container's `root`.
 ///
@@ -21,13 +23,63 @@ use crate::{Error, Layout};
 pub(crate) fn make(layout: &Layout, name: &str, root: &Dir, destination: &str) -> Result<(), Error> {
     create_dir_all(&layout.volumes(), 0o701)?;
     let mut folder = NewDir::begin(&layout.tmp(), 0o701)?;
-    folder.create_dir("_data", 0o755)?;
-    let data = folder.path().join("_data");
+    folder.create_dir(VOLUME_DATA, 0o755)?;
+    let data = folder.path().join(VOLUME_DATA);
     if let Some(source) = source(root, destination)? {
         copy(&source, &data)?;
         strata_durable::dir::sync_filesystem(&data)?;
     }
     Ok(folder.commit(&layout.volume(name))?)
+}
+
+impl Store {
+    /// The names of all volumes, sorted.
+    pub fn volumes(&self) -> Result<Vec<String>, Error> {
+        let dir = self.layout.volumes();
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result.context("list", &dir)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry.context("list", &dir)?.file_name();
+            found.extend(name.into_string().ok().filter(|name| self.layout.volume_data(name).is_dir()));
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The volumes without a name of their own that no container of any driver has, and no running operation makes.
+    ///
+    /// Fails with `Damaged` if a record cannot be read: it may name any of them.
+    pub fn unused_volumes(&self) -> Result<Vec<String>, Error> {
+        // In this order: what an operation makes in between is not among the volumes, and what it has made is in a record.
+        let volumes = self.volumes()?;
+        let mut used = HashSet::new();
+        for entry in self.journal.alive::<serde_json::Value>()? {
+            used.extend(entry.notes.iter().filter_map(|note| match Note::of(note) {
+                Note::Volume { name } => Some(name),
+                _ => None,
+            }));
+        }
+        for id in self.all_ids()? {
+            match self.read(&id) {
+                Ok(container) => used.extend(container.record.mount_points.into_values().map(|mount| mount.name)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let is_unnamed = |name: &String| name.parse::<ContainerId>().is_ok();
+        Ok(volumes.into_iter().filter(|name| is_unnamed(name) && !used.contains(name)).collect())
+    }
+
+    /// Removes a volume; one that is not there is no error. Its directory goes by a rename, which is the commit point.
+    pub fn remove_volume(&self, name: &str) -> Result<(), Error> {
+        if !names::is_valid(name) {
+            return Ok(());
+        }
+        Ok(remove_dir(&self.layout.volume(name), &self.layout.tmp())?)
+    }
 }
 
 /// Opens what the image has at `destination`; `None` if nothing.

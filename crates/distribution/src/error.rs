@@ -77,12 +77,12 @@ fn detail(message: &str) -> String {
 impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Network { .. } | Self::Helper { .. } => ErrorKind::System,
+            Self::Helper { .. } => ErrorKind::System,
+            Self::Network { .. } | Self::Status { status: 429 | 502 | 503 | 504, .. } => ErrorKind::Unavailable,
             Self::Status { status: 404, .. } | Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Status { .. } => ErrorKind::System,
-            Self::PullDenied { .. } | Self::PushDenied { .. } | Self::Unauthorized { .. } => {
-                ErrorKind::PermissionDenied
-            }
+            Self::PullDenied { .. } | Self::PushDenied { .. } => ErrorKind::AccessDenied,
+            Self::Unauthorized { .. } => ErrorKind::Unauthorized,
             Self::Reference(_)
             | Self::TooLarge { .. }
             | Self::Digest { .. }

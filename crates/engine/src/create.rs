@@ -2,7 +2,7 @@
 
 use strata_container::{Base, CommitRequest, Container, Created, Request};
 use strata_runtime::Exit;
-use strata_spec::{ImageConfig, ImageId, Platform};
+use strata_spec::{ImageConfig, ImageId};
 
 use crate::{Error, Root, resolve::Image};
 
@@ -11,22 +11,24 @@ impl Root {
     pub fn create_container(&self, request: &Request) -> Result<Created, Error> {
         let (image, config) = self.image_of(request)?;
         let base = Base { driver: image.stores.driver(), id: image.id, config: &config };
-        let mut created = self.containers().create(base, request)?;
-        created.warnings.extend(platform_warning(&config, request.platform.as_ref()));
-        Ok(created)
+        Ok(self.containers().create(base, request)?)
     }
 
     /// Creates a container and runs it to its end in the foreground; `ready` is called in between.
     pub fn run_container(&self, request: &Request, ready: impl FnOnce(&Created)) -> Result<Exit, Error> {
         let (image, config) = self.image_of(request)?;
         let base = Base { driver: image.stores.driver(), id: image.id, config: &config };
-        let warning = platform_warning(&config, request.platform.as_ref());
-        let exit = self.containers().create_and_run(base, request, |created| {
-            let mut created = created.clone();
-            created.warnings.extend(warning);
-            ready(&created);
-        })?;
-        Ok(exit)
+        Ok(self.containers().create_and_run(base, request, ready)?)
+    }
+
+    /// Starts the container that `name` names, and runs it to its end in the foreground.
+    pub fn start_container(&self, name: &str) -> Result<Exit, Error> {
+        Ok(self.containers().run(&self.containers().resolve(name)?)?)
+    }
+
+    /// Removes the container that `name` names.
+    pub fn remove_container(&self, name: &str, options: strata_container::RemoveOptions) -> Result<(), Error> {
+        Ok(self.containers().remove(&self.containers().resolve(name)?, options)?)
     }
 
     /// Makes an image of `container` under its driver, and returns its ID.
@@ -51,22 +53,4 @@ impl Root {
             }
         }
     }
-}
-
-/// Docker's words for an image of another machine.
-fn platform_warning(image: &ImageConfig, asked: Option<&Platform>) -> Option<String> {
-    let document = image.document();
-    let host = Platform::host();
-    let is = Platform {
-        os: document.os.clone(),
-        architecture: document.architecture.clone(),
-        variant: document.variant.clone(),
-        ..Platform::default()
-    };
-    if asked.is_some() || document.architecture.is_empty() || is.runs_on(&host) {
-        return None;
-    }
-    Some(format!(
-        "The requested image's platform ({is}) does not match the detected host platform ({host}) and no specific platform was requested"
-    ))
 }

@@ -7,7 +7,7 @@ use strata_spec::ErrorKind;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "{} is in use by a live dockerd{}: it can be read, not changed; stop dockerd first, or give another --data-root",
+        "{} is in use by a live dockerd{}: it can be read, not changed",
         root.display(), holder.as_ref().map(|h| format!(" ({h})")).unwrap_or_default()
     )]
     DaemonAlive { root: PathBuf, holder: Option<String> },
@@ -18,10 +18,10 @@ pub enum Error {
     #[error("{} was written by a newer Strata (format {found}, this one knows up to {known}); use that version", root.display())]
     NewerFormat { root: PathBuf, found: u32, known: u32 },
     #[error(
-        "{} has images or containers of the storage drivers {found}; say with --storage-driver which one is meant", root.display()
+        "{} has images or containers of the storage drivers {found}, and one must be chosen", root.display()
     )]
     SeveralDrivers { root: PathBuf, found: String },
-    #[error("image {name} is found under the storage drivers {drivers}; say with --storage-driver which one is meant")]
+    #[error("image {name} is found under the storage drivers {drivers}")]
     InSeveral { name: String, drivers: String },
     #[error("the images lie under different storage drivers: {0}; take those of each driver by themselves")]
     Apart(String),
@@ -33,9 +33,11 @@ pub enum Error {
     )]
     ContainerdStore { root: PathBuf, sign: String },
     #[error(
-        "no storage driver works on {}: {why}; --storage-driver vfs copies each layer whole, and works everywhere", root.display()
+        "no storage driver works on {}: {why}", root.display()
     )]
     NoDriver { root: PathBuf, why: String },
+    #[error("what lies under the storage driver {driver} is not shown: {why}")]
+    Unread { driver: &'static str, why: String },
     #[error("{0}")]
     Conflict(String),
     #[error("{0}")]
@@ -67,6 +69,7 @@ impl Error {
                 ErrorKind::Invalid
             }
             Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Unread { .. } => ErrorKind::Damaged,
             Self::Io(error) => error.kind(),
             Self::Driver(error) => error.kind(),
             Self::Layer(error) => error.kind(),

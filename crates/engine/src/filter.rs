@@ -1,32 +1,59 @@
-//! `--filter KEY=VALUE`: parsed once, with the keys that a command knows.
+//! Filters, `KEY=VALUE`: parsed once, checked against the keys that an operation knows.
+//!
+//! Source: moby 28, `api/types/filters/parse.go` and `errors.go`; docker/cli `opts/opts.go`.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use strata_spec::quantity::go_duration;
 
 use crate::Error;
 
 /// Filters as given: several values of one key are alternatives, except labels, which must all match.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filters(Vec<(String, String)>);
 
 impl Filters {
-    /// Parses `KEY=VALUE` texts; a key outside `known` is refused in Docker's words.
-    pub fn parse(texts: &[String], known: &[&str]) -> Result<Self, Error> {
-        let mut filters = Vec::new();
-        for text in texts {
+    /// Parses `KEY=VALUE` texts. An empty one is none.
+    pub fn parse(texts: &[String]) -> Result<Self, Error> {
+        let mut filters = Self::default();
+        for text in texts.iter().filter(|text| !text.is_empty()) {
             // `label!=x` has the exclamation mark in its key.
             let Some((key, value)) = text.split_once('=') else {
-                return Err(Error::Invalid(format!("bad format of filter {text:?} (expected name=value)")));
+                return Err(Error::Invalid("bad format of filter (expected name=value)".to_owned()));
             };
-            let key = key.trim().to_lowercase();
-            if !known.contains(&key.as_str()) {
-                return Err(Error::Invalid(format!(
-                    "Invalid filter '{key}' (this command knows {})",
-                    known.join(", ")
-                )));
-            }
-            filters.push((key, value.trim().to_owned()));
+            filters.add(key, value);
         }
-        Ok(Self(filters))
+        Ok(filters)
+    }
+
+    /// Adds a value of `key`.
+    pub fn add(&mut self, key: &str, value: &str) {
+        self.0.push((key.trim().to_lowercase(), value.trim().to_owned()));
+    }
+
+    /// Refuses keys outside `known`, in Docker's words.
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), Error> {
+        match self.0.iter().find(|(key, _)| !known.contains(&key.as_str())) {
+            Some((key, _)) => Err(Error::Invalid(format!("invalid filter '{key}'"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses values of `key` outside `known`.
+    pub(crate) fn one_of(&self, key: &str, known: &[&str]) -> Result<(), Error> {
+        match self.get(key).find(|value| !known.contains(value)) {
+            Some(value) => Err(Self::invalid(key, value)),
+            None => Ok(()),
+        }
+    }
+
+    /// A value that `key` does not take.
+    pub(crate) fn invalid(key: &str, value: &str) -> Error {
+        Error::Invalid(format!("invalid filter '{key}={value}'"))
+    }
+
+    /// Whether `value` is one of those of `key`.
+    pub(crate) fn has_value(&self, key: &str, value: &str) -> bool {
+        self.get(key).any(|given| given == value)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -49,11 +76,18 @@ impl Filters {
 
     /// The value of a yes-or-no filter, `None` if it is not given.
     pub fn flag(&self, key: &str) -> Result<Option<bool>, Error> {
-        match self.get(key).next() {
-            None => Ok(None),
-            Some("true" | "1") => Ok(Some(true)),
-            Some("false" | "0") => Ok(Some(false)),
-            Some(other) => Err(Error::Invalid(format!("Invalid filter '{key}={other}'"))),
+        let (yes, no) = (["true", "1"], ["false", "0"]);
+        if !self.has(key) {
+            return Ok(None);
+        }
+        let given = |known: [&str; 2]| known.iter().any(|value| self.has_value(key, value));
+        match (given(yes), given(no)) {
+            (true, false) => Ok(Some(true)),
+            (false, true) => Ok(Some(false)),
+            _ => {
+                let values = self.get(key).collect::<Vec<_>>().join(" ");
+                Err(Error::Invalid(format!("invalid filter '{key}=[{values}]'")))
+            }
         }
     }
 
@@ -77,13 +111,14 @@ impl Filters {
 }
 
 /// A Unix time, an RFC 3339 time or date, or a duration before `now` as Go writes it (`10m`, `1h30m`).
-fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
+pub(crate) fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
     let invalid = || {
         Error::Invalid(format!(
             "{text:?} is no time: give a date, a time, seconds since 1970, or a duration such as 24h"
         ))
     };
-    if let Some(ago) = go_duration(text) {
+    // Go reads a bare zero as a length of time; Docker as a time.
+    if let Some(ago) = go_duration(text).filter(|_| text != "0") {
         return now.checked_sub(ago).map_err(|_| invalid());
     }
     if let Ok(time) = text.parse::<Timestamp>() {
@@ -98,30 +133,6 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
         (Ok(seconds), Some(nanos)) => Timestamp::new(seconds, nanos).map_err(|_| invalid()),
         _ => Err(invalid()),
     }
-}
-
-/// `1h30m`, `1.5s`, `300ms`.
-fn go_duration(text: &str) -> Option<SignedDuration> {
-    let mut rest = text;
-    let mut total = SignedDuration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let value: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let seconds = match &rest[..letters] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        rest = &rest[letters..];
-        total = total.checked_add(SignedDuration::try_from_secs_f64(value * seconds).ok()?)?;
-    }
-    (!text.is_empty()).then_some(total)
 }
 
 #[cfg(test)]
@@ -150,7 +161,7 @@ mod tests {
     #[test]
     fn labels_must_all_match_and_excluded_ones_must_not() {
         let texts = ["label=a", "label=b=1", "label!=c"].map(str::to_owned);
-        let filters = Filters::parse(&texts, &["label", "label!"]).unwrap();
+        let filters = Filters::parse(&texts).unwrap();
         let check = |labels: &[(&str, &str)]| {
             filters.labels(|name| labels.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
         };
@@ -161,8 +172,15 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_refused() {
-        assert!(Filters::parse(&["color=red".to_owned()], &["label"]).is_err());
-        assert!(Filters::parse(&["label".to_owned()], &["label"]).is_err());
+    fn what_docker_refuses_is_refused_in_its_words() {
+        let parse = |texts: &[&str]| Filters::parse(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert!(parse(&["", "label=a"]).unwrap().only(&["label"]).is_ok());
+        let says = |filters: Result<(), Error>| filters.unwrap_err().to_string();
+        assert_eq!(says(parse(&["label"]).map(drop)), "bad format of filter (expected name=value)");
+        assert_eq!(says(parse(&["color=red"]).unwrap().only(&["label"])), "invalid filter 'color'");
+        assert_eq!(says(parse(&["a=x"]).unwrap().one_of("a", &["y"])), "invalid filter 'a=x'");
+        assert_eq!(says(parse(&["a=maybe"]).unwrap().flag("a").map(drop)), "invalid filter 'a=[maybe]'");
+        assert!(parse(&["a=1", "a=0"]).unwrap().flag("a").is_err());
+        assert_eq!(parse(&["a=true", "a=1"]).unwrap().flag("a").unwrap(), Some(true));
     }
 }

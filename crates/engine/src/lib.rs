@@ -9,6 +9,7 @@
 //! | [`stores`] | the image and layer stores of one driver |
 //! | [`resolve`] | from what a user names to the object and the driver that has it |
 //! | `settle` | what dead processes left, under whatever driver |
+//! | [`containers`], [`images`] | which containers and images a user wants to see |
 //! | [`create`] | an image becomes a container |
 //! | [`distribution`] | `pull` and `push` |
 //! | [`inspect`] | `inspect` of an image |
@@ -23,14 +24,17 @@
 #![forbid(unsafe_code)]
 
 pub mod containerd;
+pub mod containers;
 pub mod create;
 pub mod data_root;
 pub mod distribution;
 pub mod drivers;
 pub mod error;
 pub mod filter;
+pub mod images;
 pub mod info;
 pub mod inspect;
+mod pattern;
 pub mod prune;
 pub mod remove;
 pub mod resolve;
@@ -41,8 +45,12 @@ pub mod stores;
 pub mod usage;
 pub mod users;
 
+pub use containers::{ContainerList, ContainerQuery};
 pub use data_root::{DataRoot, Purpose};
+pub use distribution::PullPolicy;
 pub use error::Error;
+pub use filter::Filters;
+pub use images::{ImageList, ImageQuery, ImageRow};
 pub use resolve::Image;
 pub use root::{Options, Root};
 pub use stores::DriverStores;

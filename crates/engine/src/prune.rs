@@ -13,10 +13,10 @@ use crate::{
     remove::{RemoveOptions, Removed},
 };
 
-/// Filters that `container prune` and `system prune` know.
-pub const CONTAINER_FILTERS: &[&str] = &["until", "label", "label!"];
-/// Filters that `image prune` knows.
-pub const IMAGE_FILTERS: &[&str] = &["until", "label", "label!", "dangling"];
+/// Filters that pruning containers knows.
+const CONTAINER_FILTERS: &[&str] = &["until", "label", "label!"];
+/// Filters that pruning images knows.
+const IMAGE_FILTERS: &[&str] = &["until", "label", "label!", "dangling"];
 
 /// What a prune took away.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,20 +35,17 @@ impl<T> Default for Pruned<T> {
 impl Root {
     /// Removes the images that no tag names (all that no container uses, with `all`) and that `filters` let through.
     pub fn prune_images(&self, all: bool, filters: &Filters) -> Result<Pruned<Removed>, Error> {
+        filters.only(IMAGE_FILTERS)?;
         let dangling_only = !all && filters.flag("dangling")?.unwrap_or(true);
         let until = filters.until(Timestamp::now())?;
         let stores = self.for_new()?;
         require_whole_records(stores)?;
-        let listing = stores.images().images()?;
-        let names = stores.images().tags().read()?.by_image();
-        let parents: std::collections::HashSet<ImageId> =
-            listing.images.iter().filter_map(|image| image.parent).collect();
+        let (images, _) = stores.named_images()?;
         let mut pruned = Pruned::default();
-        for image in &listing.images {
-            let references = names.get(&image.id).map(Vec::as_slice).unwrap_or_default();
-            let intermediate = references.is_empty() && parents.contains(&image.id);
+        for named in &images {
+            let (image, references) = (&named.image, &named.references);
             let young = until.is_some_and(|until| created(image.created.as_deref()).is_some_and(|time| time > until));
-            if intermediate || young || !filters.labels(|name| image.labels.get(name).map(String::as_str)) {
+            if named.is_intermediate() || young || !filters.labels(|name| image.labels.get(name).map(String::as_str)) {
                 continue;
             }
             if dangling_only && references.iter().any(|reference| reference.tag().is_some()) {
@@ -81,6 +78,7 @@ impl Root {
 
     /// Removes the containers that do not run and that `filters` let through; returns their IDs.
     pub fn prune_containers(&self, filters: &Filters) -> Result<Pruned<String>, Error> {
+        filters.only(CONTAINER_FILTERS)?;
         let driver = self.for_new()?.driver();
         let until = filters.until(Timestamp::now())?;
         let mut pruned = Pruned::default();
@@ -116,6 +114,20 @@ fn require_whole_records(stores: &DriverStores) -> Result<(), Error> {
         Some(gap) => Err(Error::Conflict(format!(
             "nothing is pruned: the record of layer {gap} is missing, and other layers or containers stand on it; `fsck` names what heals it"
         ))),
+    }
+}
+
+impl Root {
+    /// Removes the volumes without a name of their own that no container has; returns their names.
+    pub fn prune_volumes(&self) -> Result<Pruned<String>, Error> {
+        let mut pruned = Pruned::default();
+        for name in self.containers().unused_volumes()? {
+            let size = strata_graphdriver::tree_size(&self.containers().layout().volume_data(&name)).unwrap_or(0);
+            self.containers().remove_volume(&name)?;
+            pruned.items.push(name);
+            pruned.reclaimed += size;
+        }
+        Ok(pruned)
     }
 }
 

@@ -4,10 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use strata_image::Summary;
-use strata_spec::{ChainId, ContainerId, ImageId};
+use strata_container::ps;
+use strata_image::{Summary, tags::Names};
+use strata_spec::{ChainId, ImageId, Reference};
 
-use crate::{DriverStores, Error, Root};
+use crate::{DriverStores, Error, Root, containers::ContainerQuery};
 
 /// What a data root holds under one storage driver.
 #[derive(Clone, Debug)]
@@ -16,24 +17,19 @@ pub struct DriverUsage {
     /// Bytes of all layers, each once.
     pub layers_size: u64,
     pub images: Vec<ImageUsage>,
-    pub containers: Vec<ContainerUsage>,
+    /// With their sizes, where those are known; the newest first.
+    pub containers: Vec<ps::Summary>,
 }
 
 #[derive(Clone, Debug)]
 pub struct ImageUsage {
     pub summary: Summary,
+    /// Its first tag.
+    pub tag: Option<Reference>,
     /// Bytes of its layers that other images have too.
     pub shared: u64,
     /// Containers made from it.
     pub containers: usize,
-}
-
-#[derive(Clone, Debug)]
-pub struct ContainerUsage {
-    pub id: ContainerId,
-    pub running: bool,
-    /// Bytes of its read-write layer.
-    pub size: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -53,34 +49,58 @@ impl DriverUsage {
 }
 
 impl Root {
-    /// Adds up what lies under the driver of `stores`.
-    pub fn usage_under(&self, stores: &DriverStores) -> Result<DriverUsage, Error> {
-        let listing = stores.images().images()?;
-        let (users, possible) = (self.users_of(stores)?, self.possible_users_of(stores)?);
-        let layers = layer_usage(stores, &listing.images)?;
-        let images = listing
-            .images
+    /// Adds up what lies under each driver. One that fails hides no other; its error is told apart.
+    pub fn usage(&self) -> Result<(Vec<DriverUsage>, Vec<Error>), Error> {
+        let query = ContainerQuery { all: true, sizes: true, ..ContainerQuery::default() };
+        let containers = self.list_containers(&query)?.rows;
+        let (mut found, mut failures) = (Vec::new(), Vec::new());
+        for stores in self.stores() {
+            // Damaged names stop nothing but names.
+            let names = stores.images().tags().read().unwrap_or_else(|error| {
+                failures.push(Error::Unread { driver: stores.driver(), why: error.to_string() });
+                Names::default()
+            });
+            match self.usage_under(stores, &names, &containers) {
+                Ok(usage) => found.push(usage),
+                Err(error) if self.has_several_drivers() => {
+                    failures.push(Error::Unread { driver: stores.driver(), why: error.to_string() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((found, failures))
+    }
+
+    fn usage_under(
+        &self,
+        stores: &DriverStores,
+        names: &Names,
+        containers: &[ps::Summary],
+    ) -> Result<DriverUsage, Error> {
+        let mut named = stores.name_images(names)?.0;
+        // Untagged parents are no images of their own to Docker.
+        named.retain(|named| !named.is_intermediate());
+        let (tags, summaries): (Vec<_>, Vec<_>) = named
             .into_iter()
-            .map(|summary| ImageUsage {
+            .map(|named| (named.references.into_iter().find(|name| name.tag().is_some()), named.image))
+            .unzip();
+        let possible = self.possible_users_of(stores)?;
+        let layers = layer_usage(stores, &summaries)?;
+        let images = summaries
+            .into_iter()
+            .zip(tags)
+            .map(|(summary, tag)| ImageUsage {
+                tag,
                 shared: layers.shared_by(&summary),
                 containers: possible.iter().filter(|user| user.image == Some(summary.id)).count(),
                 summary,
-            })
-            .collect();
-        let size = |id: &ContainerId| stores.layers().mount(id).and_then(|layer| layer.size(stores.layers()));
-        let containers: Vec<_> = users
-            .iter()
-            .map(|user| ContainerUsage {
-                id: user.container.clone(),
-                running: user.running,
-                size: size(&user.container).unwrap_or(0),
             })
             .collect();
         Ok(DriverUsage {
             driver: stores.driver().to_owned(),
             layers_size: layers.sizes.values().map(|(size, _)| size).sum(),
             images,
-            containers,
+            containers: containers.iter().filter(|row| row.driver == stores.driver()).cloned().collect(),
         })
     }
 
@@ -92,22 +112,12 @@ impl Root {
             .into_iter()
             .flat_map(|record| record.mount_points.into_values().map(|mount| mount.name))
             .collect();
-        let dir = self.containers().layout().volumes();
-        let Ok(entries) = std::fs::read_dir(&dir) else { return Ok(Vec::new()) };
-        let mut volumes: Vec<_> = entries
-            .filter_map(Result::ok)
-            .filter(|entry| entry.path().join("_data").is_dir())
-            .map(|entry| {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                VolumeUsage {
-                    size: strata_graphdriver::tree_size(&entry.path().join("_data")).unwrap_or(0),
-                    containers: mounted.iter().filter(|mounted| **mounted == name).count(),
-                    name,
-                }
-            })
-            .collect();
-        volumes.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(volumes)
+        let usage = |name: String| VolumeUsage {
+            size: strata_graphdriver::tree_size(&self.containers().layout().volume_data(&name)).unwrap_or(0),
+            containers: mounted.iter().filter(|mounted| **mounted == name).count(),
+            name,
+        };
+        Ok(self.containers().volumes()?.into_iter().map(usage).collect())
     }
 }
 

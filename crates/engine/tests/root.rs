@@ -104,7 +104,7 @@ fn reading_an_empty_root_makes_nothing_either() {
         let root = open(&path, Purpose::Read).unwrap();
         assert!(root.main().images().images().unwrap().images.is_empty());
         assert!(root.users().unwrap().is_empty());
-        assert!(root.usage_under(root.main()).unwrap().images.is_empty());
+        assert!(root.usage().unwrap().0[0].images.is_empty());
         root.info().unwrap();
         assert_eq!(path.exists(), exists);
         assert!(!exists || fs::read_dir(&path).unwrap().next().is_none(), "something was made in {}", path.display());

@@ -226,6 +226,7 @@ pub(crate) fn require_d_type(driver: &'static str, home: &Path) -> Result<(), Er
     if has_d_type(home) || !is_dir(home) {
         return Ok(());
     }
-    let why = "the filesystem keeps no file types in directories (xfs: made with ftype=0); try: --storage-driver fuse-overlayfs";
+    let why =
+        "the filesystem keeps no file types in directories (xfs: made with ftype=0); fuse-overlayfs does without them";
     Err(Error::Unsupported { driver, what: "keep layers here", why: why.to_owned() })
 }

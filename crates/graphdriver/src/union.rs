@@ -33,7 +33,7 @@ pub(crate) fn available() -> Result<(), String> {
     match OpenOptions::new().read(true).write(true).open(DEVICE) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(format!("there is no {DEVICE}; try: modprobe fuse, and in a container: --device {DEVICE}"))
+            Err(format!("there is no {DEVICE}; try: modprobe fuse; in a container, pass the device in"))
         }
         Err(error) => Err(format!("cannot open {DEVICE}: {error}")),
     }

@@ -26,7 +26,7 @@ pub enum Error {
     Create { refusal: Refusal, reason: String },
     #[error("OCI runtime start failed: {reason}: unknown")]
     Start { reason: String },
-    #[error("cannot run the OCI runtime {}: {source}; install it, or leave --runtime out", path.display())]
+    #[error("cannot run the OCI runtime {}: {source}; install it, or use the built-in one", path.display())]
     RuntimeMissing { path: PathBuf, source: std::io::Error },
     #[error("container {id} cannot be created: the runtime still knows one of that ID under {}", path.display())]
     InUse { id: String, path: PathBuf },

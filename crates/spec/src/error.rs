@@ -17,6 +17,14 @@ pub enum ErrorKind {
     Unsupported,
     /// The kernel says the caller has no right.
     PermissionDenied,
+    /// A registry wants to know who asks.
+    Unauthorized,
+    /// A registry knows who asks, and refuses; or says nothing of what may not be there.
+    AccessDenied,
+    /// The object is in the wanted state already.
+    NotModified,
+    /// The other side cannot be reached, or is too busy to answer.
+    Unavailable,
     /// No space or no inodes left.
     NoSpace,
     /// The filesystem is read-only, or a daemon is alive on the root.

@@ -24,6 +24,7 @@ pub mod id;
 pub mod manifest;
 pub mod platform;
 pub mod progress;
+pub mod quantity;
 pub mod reference;
 pub mod time;
 

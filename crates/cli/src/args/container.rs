@@ -180,14 +180,15 @@ pub struct Start {
   strata ps -aq --filter status=exited
   strata ps -a --format 'table {{.Names}}\\t{{.Status}}'
 
-Filters: id, name, label, status, exited, ancestor, before, since.")]
+Filters: ancestor, before, exited, expose, health, id, isolation, is-task, label, name, network, publish, since,
+status, volume.")]
 pub struct Ps {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
     pub all: bool,
     /// Show n last created containers (includes all states)
-    #[arg(short = 'n', long, value_name = "N")]
-    pub last: Option<usize>,
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
+    pub last: Option<i64>,
     /// Show the latest created container (includes all states)
     #[arg(short, long)]
     pub latest: bool,

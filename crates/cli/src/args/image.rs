@@ -41,7 +41,7 @@ pub enum ImageCommand {
   strata images --filter dangling=true -q
   strata images --format '{{.Repository}}:{{.Tag}} {{.Size}}'
 
-Filters: dangling, label, before, since, reference.")]
+Filters: dangling, label, before, since, reference, until.")]
 pub struct Images {
     /// Show all images (default hides intermediate images)
     #[arg(short, long)]

@@ -147,7 +147,7 @@ pub enum Command {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Filters {
     /// Filter output based on conditions provided
-    #[arg(short, long = "filter", value_name = "KEY=VALUE")]
+    #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
     pub filter: Vec<String>,
 }
 
@@ -155,8 +155,13 @@ pub struct Filters {
 #[derive(Debug, Clone, Default, Args)]
 pub struct PruneFilters {
     /// Provide filter values
-    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    #[arg(long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
     pub filter: Vec<String>,
+}
+
+/// What is no filter at all is a mistake in the command line; what the command does not know is refused by it.
+fn filter(text: &str) -> Result<String, strata_engine::Error> {
+    strata_engine::Filters::parse(&[text.to_owned()]).map(|_| text.to_owned())
 }
 
 /// How a list is shown.

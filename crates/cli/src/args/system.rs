@@ -108,6 +108,9 @@ pub struct Prune {
     /// Do not prompt for confirmation
     #[arg(short, long)]
     pub force: bool,
+    /// Prune anonymous volumes
+    #[arg(long)]
+    pub volumes: bool,
     #[command(flatten)]
     pub filters: PruneFilters,
 }

@@ -1,17 +1,13 @@
 //! `ps`, `rm`, `commit`, `diff`, `export`, `container prune`.
 
-use std::{
-    collections::HashMap,
-    io::{self, IsTerminal, Write},
-};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::bail;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use strata_container::{CommitRequest, Container, Meanwhile, RemoveOptions, ps::Summary};
-use strata_engine::{Root, filter::Filters, prune::CONTAINER_FILTERS};
-use strata_image::tags::Names;
-use strata_spec::{ErrorKind, ImageId, Reference};
+use strata_container::{CommitRequest, Meanwhile, RemoveOptions, ps::Summary};
+use strata_engine::{ContainerQuery, Filters};
+use strata_spec::{ErrorKind, Reference};
 
 use super::{Failures, images::ellipsis};
 use crate::{
@@ -19,9 +15,6 @@ use crate::{
     context::{Context, confirm, print},
     format::{list::List, units},
 };
-
-/// Filters that `ps` knows.
-const FILTERS: &[&str] = &["id", "name", "label", "label!", "status", "exited", "ancestor", "before", "since"];
 
 const LIST: List<'static> = List {
     headers: &[
@@ -52,123 +45,84 @@ const WITH_SIZE: List<'static> = List {
 
 pub fn list(context: &Context, args: &container::Ps) -> anyhow::Result<()> {
     let root = context.read()?;
-    let filters = Filters::parse(&args.filters.filter, FILTERS)?;
-    let now = Timestamp::now();
-    let selection = Selection::new(&root, &filters, args)?;
-    let listing = root.containers().list()?;
-    let mut failures = Failures::default();
-    let mut names: HashMap<&str, Names> = HashMap::new();
-    for stores in root.stores() {
-        match stores.images().tags().read() {
-            Ok(read) => drop(names.insert(stores.driver(), read)),
-            Err(error) => failures.add(format!("image names of the storage driver {}: {error}", stores.driver())),
-        }
-    }
-    let mut rows = Vec::new();
-    for container in &listing.containers {
-        let names = names.get(container.record.driver.as_str());
-        let image_named = |name: &str| names?.get(&Reference::parse(name).ok()?);
-        let summary = root.containers().summary(container, now, &image_named);
-        if selection.takes(&summary) {
-            rows.push(row(&root, container, &summary, args));
-        }
-    }
-    rows.truncate(selection.limit);
+    // As with Docker, -1 is not given, and no number below 1 is a limit.
+    let last = match args.last.filter(|last| *last != -1) {
+        Some(last) => usize::try_from(last).unwrap_or(0),
+        None => usize::from(args.latest),
+    };
+    let sizes = args.size || args.listing.format.as_deref().is_some_and(|format| format.contains(".Size"));
+    let list = root.list_containers(&ContainerQuery {
+        filters: Filters::parse(&args.filters.filter)?,
+        all: args.all,
+        last,
+        sizes,
+    })?;
+    let rows: Vec<Value> = list.rows.iter().map(|row| shown(row, args.listing.no_trunc, sizes)).collect();
     let form = if args.size { WITH_SIZE } else { LIST };
     let (format, quiet) = (args.listing.format.as_deref(), args.listing.quiet);
     print(&form.render_of(&rows, format, quiet, root.has_several_drivers())?)?;
-    for damage in &listing.damaged {
+    for damage in &list.damaged {
         eprintln!("Damaged container {}: {}: {}", damage.id.short(), damage.path.display(), damage.reason);
     }
-    failures.end()
+    Failures::of(list.failures).end()
 }
 
-/// Which containers a user wants to see.
-struct Selection<'a> {
-    filters: &'a Filters,
-    /// The images that `ancestor` names.
-    ancestors: Vec<ImageId>,
-    before: Option<Timestamp>,
-    since: Option<Timestamp>,
-    running_only: bool,
-    limit: usize,
-}
-
-impl<'a> Selection<'a> {
-    fn new(root: &Root, filters: &'a Filters, args: &container::Ps) -> anyhow::Result<Self> {
-        let created = |key: &str| -> anyhow::Result<Option<Timestamp>> {
-            let Some(name) = filters.get(key).next() else { return Ok(None) };
-            Ok(root.container(name)?.record.created_at())
-        };
-        let last = if args.latest { Some(1) } else { args.last };
-        let shows_state = filters.has("status") || filters.has("exited");
-        Ok(Self {
-            ancestors: filters
-                .get("ancestor")
-                .flat_map(|name| root.stores().iter().filter_map(|stores| stores.images().resolve(name).ok()))
-                .collect(),
-            before: created("before")?,
-            since: created("since")?,
-            running_only: !args.all && last.is_none() && !shows_state,
-            limit: last.unwrap_or(usize::MAX),
-            filters,
-        })
-    }
-
-    fn takes(&self, summary: &Summary) -> bool {
-        let filters = self.filters;
-        let code = summary.exit_code.to_string();
-        (!self.running_only || matches!(summary.status.as_str(), "running" | "paused" | "restarting"))
-            && filters.any("id", |id| summary.id.as_str().starts_with(id))
-            && filters
-                .any("name", |name| summary.name.contains(name.trim_start_matches(['^', '/']).trim_end_matches('$')))
-            && filters.any("status", |status| summary.status.as_str() == status)
-            && filters.any("exited", |wanted| wanted == code && matches!(summary.status.as_str(), "exited" | "dead"))
-            && (!filters.has("ancestor") || summary.image_id.is_some_and(|id| self.ancestors.contains(&id)))
-            && self.before.is_none_or(|before| summary.created.is_some_and(|time| time < before))
-            && self.since.is_none_or(|since| summary.created.is_some_and(|time| time > since))
-            && filters.labels(|name| summary.labels.get(name).map(String::as_str))
-    }
-}
-
-fn row(root: &Root, container: &Container, summary: &Summary, args: &container::Ps) -> Value {
-    let whole = args.listing.no_trunc;
-    let mounts: Vec<_> = summary
+/// What the columns of `ps` show of a container.
+fn shown(row: &Summary, whole: bool, sizes: bool) -> Value {
+    let mounts: Vec<_> = row
         .mounts
         .iter()
         .map(|mount| if mount.name.is_empty() { mount.source.clone() } else { mount.name.clone() })
         .map(|name| if whole { name } else { ellipsis(&name, 15) })
         .collect();
-    let wants_size = args.size || args.listing.format.as_deref().is_some_and(|format| format.contains(".Size"));
-    let size = match wants_size.then(|| root.containers().size(container)) {
-        Some(Ok(size)) => format!("{} (virtual {})", units::size3(size.rw), units::size3(size.root)),
-        Some(Err(_)) => "N/A".to_owned(),
+    let size = match row.size {
+        Some(size) => format!("{} (virtual {})", units::size3(size.rw), units::size3(size.root)),
+        // Asked for, and its driver cannot tell; or not asked for.
+        None if sizes => "N/A".to_owned(),
         None => "0B".to_owned(),
     };
-    let command = if whole { summary.command.clone() } else { ellipsis(&summary.command, 20) };
-    let image = match summary.image.strip_prefix("sha256:") {
-        Some(hex) if !whole => hex.chars().take(12).collect(),
-        _ => summary.image.clone(),
-    };
-    let labels = summary.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
+    let labels = row.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
     json!({
-        "ID": if whole { summary.id.as_str() } else { summary.id.short() },
-        "Image": image,
-        "Command": format!("{command:?}"),
-        "CreatedAt": summary.created.map(|time| units::created_at(&time.to_string())).unwrap_or_default(),
-        "RunningFor": summary.created.map(|time| units::ago(&time.to_string(), Timestamp::now())).unwrap_or_default(),
-        "Status": summary.status_text,
-        "State": summary.status.as_str(),
+        "ID": if whole { row.id.as_str() } else { row.id.short() },
+        "Image": image(row, whole),
+        "Command": command(row, whole),
+        "CreatedAt": row.created.map(|time| units::created_at(&time.to_string())).unwrap_or_default(),
+        "RunningFor": running_for(row),
+        "Status": row.status_text,
+        "State": row.status.as_str(),
         "Ports": "",
-        "Names": summary.name,
+        "Names": row.name,
         "Size": size,
         "Labels": labels,
-        "Label": summary.labels,
-        "LocalVolumes": summary.mounts.iter().filter(|mount| mount.kind == "volume").count().to_string(),
+        "Label": row.labels,
+        "LocalVolumes": local_volumes(row).to_string(),
         "Mounts": mounts.join(","),
-        "Networks": summary.networks.join(","),
-        "Driver": summary.driver,
+        "Networks": row.networks.join(","),
+        "Driver": row.driver,
     })
+}
+
+/// The container's image; an ID shortened unless `whole`.
+pub fn image(row: &Summary, whole: bool) -> String {
+    match row.image.strip_prefix("sha256:") {
+        Some(hex) if !whole => hex.chars().take(12).collect(),
+        _ => row.image.clone(),
+    }
+}
+
+/// The container's command, in quotes.
+pub fn command(row: &Summary, whole: bool) -> String {
+    let command = if whole { row.command.clone() } else { ellipsis(&row.command, 20) };
+    format!("{command:?}")
+}
+
+/// How long ago the container was created.
+pub fn running_for(row: &Summary) -> String {
+    row.created.map(|time| units::ago(&time.to_string(), Timestamp::now())).unwrap_or_default()
+}
+
+pub fn local_volumes(row: &Summary) -> usize {
+    row.mounts.iter().filter(|mount| mount.kind == "volume").count()
 }
 
 pub fn remove(context: &Context, args: &container::Rm) -> anyhow::Result<()> {
@@ -176,12 +130,11 @@ pub fn remove(context: &Context, args: &container::Rm) -> anyhow::Result<()> {
     let options = RemoveOptions { force: args.force, volumes: args.volumes };
     let mut failures = Failures::default();
     for name in &args.containers {
-        let containers = root.containers();
-        match containers.resolve(name).and_then(|id| containers.remove(&id, options)) {
+        match root.remove_container(name, options) {
             Ok(()) => print(&format!("{name}\n"))?,
             // With force, what is not there is as it should be.
             Err(error) if args.force && error.kind() == ErrorKind::NotFound => eprintln!("Error: {error}"),
-            Err(error) => failures.add(error),
+            Err(error) => failures.add(error.into()),
         }
     }
     failures.end()
@@ -247,7 +200,7 @@ pub fn export(context: &Context, args: &container::Export) -> anyhow::Result<()>
 }
 
 pub fn prune(context: &Context, args: &container::Prune) -> anyhow::Result<()> {
-    let filters = Filters::parse(&args.filters.filter, CONTAINER_FILTERS)?;
+    let filters = Filters::parse(&args.filters.filter)?;
     if !confirm("This will remove all stopped containers.", args.force)? {
         return Ok(());
     }

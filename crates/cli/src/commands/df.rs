@@ -1,10 +1,10 @@
 //! `system df`.
 
 use serde_json::{Value, json};
-use strata_engine::usage::{DriverUsage, VolumeUsage};
-use strata_image::tags::Names;
+use strata_container::{Status, ps::Summary};
+use strata_engine::usage::{DriverUsage, ImageUsage, VolumeUsage};
 
-use super::{Failures, under_each};
+use super::{Failures, containers};
 use crate::{
     args::system,
     context::{Context, print},
@@ -26,21 +26,14 @@ const DF: List<'static> = List {
 
 pub fn df(context: &Context, args: &system::Df) -> anyhow::Result<()> {
     let root = context.read_layers()?;
-    let mut failures = Failures::default();
-    let all = under_each(&root, &mut failures, |stores| {
-        Ok((root.usage_under(stores)?, stores.images().tags().read().unwrap_or_default()))
-    })?;
-    for stores in root.stores() {
-        if let Err(error) = stores.images().tags().read() {
-            failures.add(format!("image names of the storage driver {}: {error}", stores.driver()));
-        }
-    }
+    let (all, failures) = root.usage()?;
+    let failures = Failures::of(failures);
     let volumes = root.volume_usage()?;
     if args.verbose {
         print(&verbose(&all, &volumes, root.has_several_drivers()))?;
         return failures.end();
     }
-    let mut rows: Vec<Value> = all.iter().flat_map(|(usage, _)| [images_row(usage), containers_row(usage)]).collect();
+    let mut rows: Vec<Value> = all.iter().flat_map(|usage| [images_row(usage), containers_row(usage)]).collect();
     rows.push(volumes_row(&volumes));
     rows.push(row("Build Cache", (0, 0), 0, 0, ""));
     print(&DF.render_of(&rows, args.format.as_deref(), false, root.has_several_drivers())?)?;
@@ -69,9 +62,11 @@ fn images_row(usage: &DriverUsage) -> Value {
 }
 
 fn containers_row(usage: &DriverUsage) -> Value {
-    let size: u64 = usage.containers.iter().map(|c| c.size).sum();
-    let stopped: u64 = usage.containers.iter().filter(|c| !c.running).map(|c| c.size).sum();
-    let active = usage.containers.iter().filter(|c| c.running).count();
+    let is_active = |row: &Summary| matches!(row.status, Status::Running | Status::Paused | Status::Restarting);
+    let bytes = |row: &Summary| row.size.map_or(0, |size| size.rw);
+    let size: u64 = usage.containers.iter().map(bytes).sum();
+    let stopped: u64 = usage.containers.iter().filter(|row| !is_active(row)).map(bytes).sum();
+    let active = usage.containers.iter().filter(|row| is_active(row)).count();
     row("Containers", (usage.containers.len(), active), size, stopped, &usage.driver)
 }
 
@@ -82,43 +77,65 @@ fn volumes_row(volumes: &[VolumeUsage]) -> Value {
     row("Local Volumes", (volumes.len(), active), size, unused, "")
 }
 
-/// Three tables; of several drivers the first two have a column that tells them apart.
-fn verbose(all: &[(DriverUsage, Names)], volumes: &[VolumeUsage], several: bool) -> String {
+/// Four tables, as Docker has them; with several drivers the first two have a column that tells them apart.
+fn verbose(all: &[DriverUsage], volumes: &[VolumeUsage], several: bool) -> String {
     let cells = |cells: &[&str], driver: &str| {
         let driver = several.then_some(driver);
         cells.iter().copied().chain(driver).map(str::to_owned).collect::<Vec<_>>()
     };
-    let now = jiff::Timestamp::now();
-    let header = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "SHARED SIZE", "UNIQUE SIZE", "CONTAINERS"];
-    let mut images = vec![cells(&header, "DRIVER")];
-    let mut containers = vec![cells(&["CONTAINER ID", "SIZE", "STATUS"], "DRIVER")];
-    for (usage, names) in all {
-        for image in &usage.images {
-            let name = names.of(image.summary.id).into_iter().find(|name| name.tag().is_some());
-            let row = [
-                &name.as_ref().map_or_else(|| "<none>".to_owned(), |name| name.familiar_name()),
-                name.as_ref().and_then(|name| name.tag()).unwrap_or("<none>"),
-                &image.summary.id.short(),
-                &units::ago(image.summary.created.as_deref().unwrap_or_default(), now),
-                &units::size3(image.summary.size),
-                &units::size(image.shared),
-                &units::size(image.summary.size - image.shared),
-                &image.containers.to_string(),
-            ];
-            images.push(cells(&row, &usage.driver));
-        }
-        for container in &usage.containers {
-            let state = if container.running { "running" } else { "stopped" };
-            containers.push(cells(&[container.id.short(), &units::size(container.size), state], &usage.driver));
+    let mut images = vec![cells(&IMAGES, "DRIVER")];
+    let mut containers = vec![cells(&CONTAINERS, "DRIVER")];
+    for usage in all {
+        images.extend(
+            usage.images.iter().map(|image| cells(&image_cells(image).each_ref().map(String::as_str), &usage.driver)),
+        );
+        for row in &usage.containers {
+            containers.push(cells(&container_cells(row).each_ref().map(String::as_str), &usage.driver));
         }
     }
     let row = |volume: &VolumeUsage| vec![volume.name.clone(), volume.containers.to_string(), units::size(volume.size)];
-    let header = ["VOLUME NAME", "LINKS", "SIZE"].map(str::to_owned).to_vec();
+    let header = VOLUMES.map(str::to_owned).to_vec();
     let volumes: Vec<_> = std::iter::once(header).chain(volumes.iter().map(row)).collect();
     format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}",
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: 0B\n\n{}",
         table::table(&images),
         table::table(&containers),
-        table::table(&volumes)
+        table::table(&volumes),
+        table::table(&[BUILD_CACHE.map(str::to_owned).to_vec()])
     )
+}
+
+const IMAGES: [&str; 8] =
+    ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "SHARED SIZE", "UNIQUE SIZE", "CONTAINERS"];
+const CONTAINERS: [&str; 8] =
+    ["CONTAINER ID", "IMAGE", "COMMAND", "LOCAL VOLUMES", "SIZE", "CREATED", "STATUS", "NAMES"];
+const VOLUMES: [&str; 3] = ["VOLUME NAME", "LINKS", "SIZE"];
+const BUILD_CACHE: [&str; 7] = ["CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED"];
+
+fn image_cells(image: &ImageUsage) -> [String; 8] {
+    let none = || "<none>".to_owned();
+    let summary = &image.summary;
+    [
+        image.tag.as_ref().map_or_else(none, |name| name.familiar_name()),
+        image.tag.as_ref().and_then(|name| name.tag()).map_or_else(none, str::to_owned),
+        summary.id.short(),
+        units::ago(summary.created.as_deref().unwrap_or_default(), jiff::Timestamp::now()),
+        units::size3(summary.size),
+        units::size(image.shared),
+        units::size(summary.size - image.shared),
+        image.containers.to_string(),
+    ]
+}
+
+fn container_cells(row: &Summary) -> [String; 8] {
+    [
+        row.id.short().to_owned(),
+        containers::image(row, false),
+        containers::command(row, false),
+        containers::local_volumes(row).to_string(),
+        row.size.map_or_else(|| "N/A".to_owned(), |size| units::size3(size.rw)),
+        containers::running_for(row),
+        row.status_text.clone(),
+        row.name.clone(),
+    ]
 }

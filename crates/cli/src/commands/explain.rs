@@ -29,7 +29,7 @@ pub fn explain(context: &Context, args: &Explain) -> anyhow::Result<()> {
     for object in &args.objects {
         let (explanations, failure) = strata_doctor::explain_all(&stores, object);
         found.extend(explanations);
-        failure.into_iter().for_each(|error| failures.add(error));
+        failure.into_iter().for_each(|error| failures.add(error.into()));
     }
     match args.format.as_str() {
         "text" | "" => print(&found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?,

@@ -1,29 +1,22 @@
 //! `images`, `history`, `tag`, `rmi`, `image prune`.
 
-use std::collections::{BTreeMap, HashSet};
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use strata_engine::{
-    Root,
-    filter::Filters,
-    prune::{IMAGE_FILTERS, Pruned},
+    Filters, ImageQuery, ImageRow,
+    prune::Pruned,
     remove::{RemoveOptions, Removed},
 };
-use strata_image::Summary;
-use strata_spec::{ImageId, Reference};
+use strata_spec::Reference;
 
-use super::{Failures, under_each};
+use super::Failures;
 use crate::{
     args::image,
     context::{Context, confirm, print},
     format::{list::List, units},
 };
 
-/// Filters that `images` knows.
-const FILTERS: &[&str] = &["dangling", "label", "label!", "before", "since", "reference"];
-
-pub const LIST: List<'static> = List {
+const LIST: List<'static> = List {
     headers: &[
         ("ID", "IMAGE ID"),
         ("Repository", "REPOSITORY"),
@@ -47,188 +40,49 @@ const WITH_DIGESTS: List<'static> =
 
 pub fn list(context: &Context, args: &image::Images) -> anyhow::Result<()> {
     let root = context.read()?;
-    let filters = Filters::parse(&args.filters.filter, FILTERS)?;
-    let selection = Selection::new(&root, &filters, args)?;
-    let mut failures = Failures::default();
-    let found = under_each(&root, &mut failures, |stores| {
-        let listing = stores.images().images()?;
-        let mut names = stores.images().tags().read()?.by_image();
-        Ok((selection.choose(listing.images, &mut names, stores.driver()), listing.damaged))
-    })?;
-    let (chosen, damaged): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    let mut chosen: Vec<Chosen<'_>> = chosen.into_iter().flatten().collect();
-    chosen.sort_by_cached_key(|chosen| std::cmp::Reverse((time(&chosen.image), chosen.image.id)));
-    let mut rows: Vec<Value> = chosen.iter().flat_map(|chosen| rows_of(chosen, &selection, args)).collect();
-    if args.listing.quiet {
-        rows.dedup_by(|a, b| a["ID"] == b["ID"]);
+    let mut filters = Filters::parse(&args.filters.filter)?;
+    if let Some(pattern) = &args.reference {
+        filters.add("reference", pattern);
     }
-    let form = if args.digests { WITH_DIGESTS } else { LIST };
+    let shows_digests = args.digests || args.listing.format.as_deref().is_some_and(|format| format.contains(".Digest"));
+    let list = root.list_images(&ImageQuery { filters, all: args.all, digests: shows_digests })?;
     let (format, quiet) = (args.listing.format.as_deref(), args.listing.quiet);
+    let whole = args.listing.no_trunc;
+    let rows: Vec<Value> = match quiet && format.is_none() {
+        // Nothing else is shown, and with thousands of images the rest takes most of the time.
+        true => list.rows.iter().map(|row| json!({ "ID": id(row, whole) })).collect(),
+        false => list.rows.iter().map(|row| shown(row, whole)).collect(),
+    };
+    let form = if args.digests { WITH_DIGESTS } else { LIST };
     print(&form.render_of(&rows, format, quiet, root.has_several_drivers())?)?;
-    for damage in damaged.iter().flatten() {
+    for damage in &list.damaged {
         eprintln!("Damaged image {}: {}: {}", damage.id.short(), damage.path.display(), damage.reason);
     }
-    failures.end()
+    Failures::of(list.failures).end()
 }
 
-/// An image that is to be shown, with its names.
-struct Chosen<'a> {
-    image: Summary,
-    references: Vec<Reference>,
-    driver: &'a str,
+fn id(row: &ImageRow, whole: bool) -> String {
+    if whole { row.image.id.to_string() } else { row.image.id.short() }
 }
 
-/// Which images a user wants to see.
-struct Selection<'a> {
-    filters: &'a Filters,
-    pattern: Option<String>,
-    dangling: Option<bool>,
-    before: Option<Timestamp>,
-    since: Option<Timestamp>,
-    all: bool,
-}
-
-impl<'a> Selection<'a> {
-    fn new(root: &Root, filters: &'a Filters, args: &image::Images) -> anyhow::Result<Self> {
-        let time_of = |key: &str| -> anyhow::Result<Option<Timestamp>> {
-            let Some(name) = filters.get(key).next() else { return Ok(None) };
-            let image = root.image_to_read(name)?;
-            let config = image.stores.images().get(image.id)?;
-            Ok(config.document().created_at())
-        };
-        Ok(Self {
-            before: time_of("before")?,
-            since: time_of("since")?,
-            dangling: filters.flag("dangling")?,
-            pattern: args.reference.clone(),
-            all: args.all,
-            filters,
-        })
-    }
-
-    /// The chosen images of one driver.
-    fn choose<'d>(
-        &self,
-        images: Vec<Summary>,
-        names: &mut BTreeMap<ImageId, Vec<Reference>>,
-        driver: &'d str,
-    ) -> Vec<Chosen<'d>> {
-        let parents: HashSet<_> = images.iter().filter_map(|image| image.parent).collect();
-        let chosen = images.into_iter().filter_map(|image| {
-            let references = names.remove(&image.id).unwrap_or_default();
-            let takes = self.takes(&image, &references, parents.contains(&image.id));
-            takes.then_some(Chosen { image, references, driver })
-        });
-        chosen.collect()
-    }
-
-    fn takes(&self, image: &Summary, references: &[Reference], is_parent: bool) -> bool {
-        let intermediate = references.is_empty() && is_parent;
-        let dangling = references.is_empty();
-        let created = time(image);
-        (self.all || !intermediate)
-            && self.dangling.is_none_or(|wanted| wanted == dangling && !(wanted && intermediate))
-            && self.before.is_none_or(|before| created.is_some_and(|time| time < before))
-            && self.since.is_none_or(|since| created.is_some_and(|time| time > since))
-            && self.filters.labels(|name| image.labels.get(name).map(String::as_str))
-            && ((self.pattern.is_none() && !self.filters.has("reference"))
-                || references.iter().any(|r| self.matches(r)))
-    }
-
-    fn matches(&self, reference: &Reference) -> bool {
-        let by = |pattern: &str| {
-            let (name, full) = (reference.familiar_name(), reference.familiar());
-            glob(pattern, &full) || glob(pattern, &name)
-        };
-        self.pattern.as_deref().is_none_or(by) && self.filters.any("reference", by)
-    }
-}
-
-/// Docker's `path.Match`: `*` and `?` stop at slashes, `[…]` is a class.
-fn glob(pattern: &str, text: &str) -> bool {
-    fn step(pattern: &[char], text: &[char]) -> bool {
-        match pattern.split_first() {
-            None => text.is_empty(),
-            Some(('*', rest)) => {
-                let reach = text.iter().position(|c| *c == '/').unwrap_or(text.len());
-                (0..=reach).any(|skip| step(rest, &text[skip..]))
-            }
-            Some(('?', rest)) => text.first().is_some_and(|c| *c != '/') && step(rest, &text[1..]),
-            Some(('[', rest)) => match rest.iter().position(|c| *c == ']') {
-                Some(end) if end > 0 => {
-                    text.first().is_some_and(|c| class(&rest[..end], *c)) && step(&rest[end + 1..], &text[1..])
-                }
-                _ => false,
-            },
-            Some((c, rest)) => text.first() == Some(c) && step(rest, &text[1..]),
-        }
-    }
-    fn class(set: &[char], c: char) -> bool {
-        let (negated, set) = match set.split_first() {
-            Some(('^', set)) => (true, set),
-            _ => (false, set),
-        };
-        let found = match set {
-            [from, '-', to] => (*from..=*to).contains(&c),
-            set => set.contains(&c),
-        };
-        found != negated
-    }
-    // A pattern of stars alone would take exponential time; nobody needs more of them than this.
-    if pattern.matches('*').count() > 8 {
-        return false;
-    }
-    step(&pattern.chars().collect::<Vec<_>>(), &text.chars().collect::<Vec<_>>())
-}
-
-fn time(image: &Summary) -> Option<Timestamp> {
-    image.created.as_deref().and_then(|text| text.parse().ok())
-}
-
-/// A row for each name; one `<none>` row for an image without.
-fn rows_of(chosen: &Chosen<'_>, selection: &Selection<'_>, args: &image::Images) -> Vec<Value> {
-    let Chosen { image, references, driver } = chosen;
-    let tags: Vec<&Reference> = references.iter().filter(|r| r.tag().is_some() && selection.matches(r)).collect();
-    let digest_of = |repository: &str| {
-        references.iter().find(|r| r.familiar_name() == repository).and_then(|r| {
-            references.iter().find(|other| other.name() == r.name()).and_then(Reference::digest).map(|d| d.to_string())
-        })
-    };
-    let id = if args.listing.no_trunc { image.id.to_string() } else { image.id.short() };
-    if args.listing.quiet && args.listing.format.is_none() {
-        // Nothing else is shown, and with thousands of images the rest takes most of the time.
-        return vec![json!({ "ID": id })];
-    }
-    let row = |repository: &str, tag: &str| {
-        let created = image.created.as_deref().unwrap_or_default();
-        let digest = references
-            .iter()
-            .find(|r| r.digest().is_some() && r.familiar_name() == repository)
-            .and_then(Reference::digest)
-            .map(|digest| digest.to_string())
-            .or_else(|| digest_of(repository));
-        json!({
-            "ID": id,
-            "Repository": repository,
-            "Tag": tag,
-            "Digest": digest.unwrap_or_else(|| "<none>".to_owned()),
-            "CreatedSince": units::ago(created, Timestamp::now()),
-            "CreatedAt": units::created_at(created),
-            "Size": units::size3(image.size),
-            "VirtualSize": units::size3(image.size),
-            "SharedSize": "N/A",
-            "UniqueSize": "N/A",
-            "Containers": "N/A",
-            "Driver": driver,
-        })
-    };
-    if tags.is_empty() {
-        let digests: Vec<_> =
-            references.iter().filter(|r| r.digest().is_some()).map(Reference::familiar_name).collect();
-        let repository = digests.first().map_or("<none>", String::as_str);
-        return vec![row(repository, "<none>")];
-    }
-    tags.iter().map(|reference| row(&reference.familiar_name(), reference.tag().unwrap_or("<none>"))).collect()
+/// What the columns of `images` show of an image's name.
+fn shown(row: &ImageRow, whole: bool) -> Value {
+    let created = row.image.created.as_deref().unwrap_or_default();
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "<none>".to_owned());
+    json!({
+        "ID": id(row, whole),
+        "Repository": or_none(&row.repository),
+        "Tag": or_none(&row.tag),
+        "Digest": or_none(&row.digest),
+        "CreatedSince": units::ago(created, Timestamp::now()),
+        "CreatedAt": units::created_at(created),
+        "Size": units::size3(row.image.size),
+        "VirtualSize": units::size3(row.image.size),
+        "SharedSize": "N/A",
+        "UniqueSize": "N/A",
+        "Containers": "N/A",
+        "Driver": row.driver,
+    })
 }
 
 const HISTORY: List<'static> = List {
@@ -303,7 +157,7 @@ pub fn remove(context: &Context, args: &image::Rmi) -> anyhow::Result<()> {
             Ok(removed) => print(&lines(&removed))?,
             // With force, what is not there is as it should be.
             Err(error) if args.force && error.kind() == strata_spec::ErrorKind::NotFound => eprintln!("Error: {error}"),
-            Err(error) => failures.add(error),
+            Err(error) => failures.add(error.into()),
         }
     }
     failures.end()
@@ -318,7 +172,7 @@ fn lines(removed: &[Removed]) -> String {
 }
 
 pub fn prune(context: &Context, args: &image::Prune) -> anyhow::Result<()> {
-    let filters = Filters::parse(&args.filters.filter, IMAGE_FILTERS)?;
+    let filters = Filters::parse(&args.filters.filter)?;
     let warning = match args.all {
         true => "This will remove all images without at least one container associated to them.",
         false => "This will remove all dangling images.",
@@ -341,27 +195,4 @@ pub fn pruned_text(pruned: &Pruned<Removed>) -> String {
         Removed::Deleted(id) => format!("deleted: {id}\n"),
     };
     format!("Deleted Images:\n{}\n", pruned.items.iter().map(line).collect::<String>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_match_as_shell_patterns() {
-        let cases = [
-            ("debian", "debian", true),
-            ("deb*", "debian:12", true),
-            ("*", "a/b", false),
-            ("*/*", "a/b:1", true),
-            ("a?c", "abc", true),
-            ("a[b-d]c", "acc", true),
-            ("a[^b]c", "abc", false),
-            ("a[", "a[", false),
-            ("*********", "a", false),
-        ];
-        for (pattern, text, expected) in cases {
-            assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
-        }
-    }
 }

@@ -77,7 +77,7 @@ impl Failures {
     /// Keeps a failure to be said behind the output.
     fn hold(&mut self, error: anyhow::Error) {
         if error.downcast_ref::<Said>().is_none() {
-            self.add(format!("{error:#}"));
+            self.add(error);
         }
     }
 }

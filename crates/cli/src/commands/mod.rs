@@ -17,11 +17,10 @@ mod shell;
 mod system;
 mod umount;
 
-use strata_engine::{DriverStores, Root};
-
 use crate::{
     args::{Command, container::ContainerCommand, image::ImageCommand, system::SystemCommand},
     context::Context,
+    hints,
 };
 
 /// Runs one command; returns the exit status where it is not 0 and no error either.
@@ -77,8 +76,15 @@ pub fn run(context: &Context, command: &Command) -> anyhow::Result<u8> {
 pub struct Failures(usize);
 
 impl Failures {
-    pub fn add(&mut self, error: impl std::fmt::Display) {
-        eprintln!("Error: {error}");
+    /// The failures of a command that has printed the rest.
+    pub fn of(errors: Vec<strata_engine::Error>) -> Self {
+        let mut failures = Self::default();
+        errors.into_iter().for_each(|error| failures.add(error.into()));
+        failures
+    }
+
+    pub fn add(&mut self, error: anyhow::Error) {
+        eprintln!("Error: {}", hints::text(&error));
         self.0 += 1;
     }
 
@@ -86,24 +92,6 @@ impl Failures {
     pub fn end(self) -> anyhow::Result<()> {
         if self.0 == 0 { Ok(()) } else { Err(Said.into()) }
     }
-}
-
-/// What `look` finds under each driver. A damaged one is reported, and makes the command fail at its end; it hides no other.
-fn under_each<'a, T>(
-    root: &'a Root,
-    failures: &mut Failures,
-    look: impl Fn(&'a DriverStores) -> anyhow::Result<T>,
-) -> anyhow::Result<Vec<T>> {
-    let mut found = Vec::new();
-    for stores in root.stores() {
-        match look(stores) {
-            Err(error) if root.has_several_drivers() => {
-                failures.add(format!("what lies under the storage driver {} is not shown: {error:#}", stores.driver()));
-            }
-            result => found.push(result?),
-        }
-    }
-    Ok(found)
 }
 
 /// An error whose text stands on standard error already.

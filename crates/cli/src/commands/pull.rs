@@ -2,8 +2,9 @@
 
 use anyhow::bail;
 use strata_archive::Limits;
+use strata_container::Request;
 use strata_distribution::{Client, Settings, Times, pull::Options};
-use strata_engine::DriverStores;
+use strata_engine::{DriverStores, Root};
 use strata_spec::{
     Cancel, Platform, Reference,
     progress::{Progress, Silent},
@@ -111,36 +112,28 @@ pub fn client(connection: &Connection) -> anyhow::Result<Client> {
     Ok(Client::new(settings)?)
 }
 
-/// Pulls the image `name` where `policy` says so. What is said goes to standard error, as with docker: standard output is the container's.
-pub fn for_container(
-    stores: &DriverStores,
-    policy: PullPolicy,
-    name: &str,
-    platform: Option<&Platform>,
-) -> anyhow::Result<()> {
-    let missing = || stores.images().resolve(name).is_err_and(|e| e.kind() == strata_spec::ErrorKind::NotFound);
-    match policy {
-        PullPolicy::Never => return Ok(()),
-        PullPolicy::Missing if !missing() => return Ok(()),
-        PullPolicy::Missing | PullPolicy::Always => {}
-    }
-    let Ok(reference) = Reference::parse(name) else { return Ok(()) };
-    let reference = reference.with_default_tag();
-    if policy == PullPolicy::Missing {
-        eprintln!("Unable to find image '{}' locally", reference.familiar());
-    }
-    let client = client(&Connection { insecure: false })?;
+/// Pulls the image of `request` where `policy` says so. Messages go to standard error, as with docker: standard output is the container's.
+pub fn for_container(root: &Root, policy: PullPolicy, request: &Request) -> anyhow::Result<()> {
+    let policy = match policy {
+        PullPolicy::Always => strata_engine::PullPolicy::Always,
+        PullPolicy::Missing => strata_engine::PullPolicy::Missing,
+        PullPolicy::Never => strata_engine::PullPolicy::Never,
+    };
     let progress = on_stderr();
     let options = Options {
-        platform: platform.cloned(),
+        platform: request.platform.clone(),
         all_platforms: false,
         limits: Limits::default(),
         progress: &*progress,
         cancel: &Cancel::new(),
     };
-    let pulled = stores.pull(&client, &reference, &options)?;
+    let missing = |reference: &Reference| eprintln!("Unable to find image '{}' locally", reference.familiar());
+    let client = || Client::new(Settings::of_machine()?);
+    let pulled = root.pull_for_container(&request.image, policy, &options, client, missing)?;
     drop(progress);
-    let status = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
-    eprintln!("Digest: {}\nStatus: {status} for {}", pulled.digest, reference.familiar());
+    if let Some(pulled) = pulled {
+        let status = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+        eprintln!("Digest: {}\nStatus: {status} for {}", pulled.digest, pulled.reference.familiar());
+    }
     Ok(())
 }

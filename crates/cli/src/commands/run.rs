@@ -15,8 +15,7 @@ pub fn run(context: &Context, args: &Run) -> anyhow::Result<u8> {
     let request = request(&args.options)?;
     let root = context.write()?;
     let cidfile = args.cidfile.as_deref().map(CidFile::begin).transpose()?;
-    let stores = root.stores_with_or_for_new(&request.image)?;
-    pull::for_container(stores, args.options.pull, &request.image, request.platform.as_ref())?;
+    pull::for_container(&root, args.options.pull, &request)?;
     let mut told = Ok(());
     let exit = root.run_container(&request, |created| told = tell(created, cidfile))?;
     told?;
@@ -27,8 +26,7 @@ pub fn create(context: &Context, args: &Create) -> anyhow::Result<()> {
     let request = request(&args.options)?;
     let root = context.write()?;
     let cidfile = args.cidfile.as_deref().map(CidFile::begin).transpose()?;
-    let stores = root.stores_with_or_for_new(&request.image)?;
-    pull::for_container(stores, args.options.pull, &request.image, request.platform.as_ref())?;
+    pull::for_container(&root, args.options.pull, &request)?;
     let created = root.create_container(&request)?;
     tell(&created, cidfile)?;
     print(&format!("{}\n", created.container.id))
@@ -36,8 +34,7 @@ pub fn create(context: &Context, args: &Create) -> anyhow::Result<()> {
 
 pub fn start(context: &Context, args: &Start) -> anyhow::Result<u8> {
     let root = context.write()?;
-    let container = root.container(&args.container)?;
-    Ok(exit_code(root.containers().run(&container.id)?.code))
+    Ok(exit_code(root.start_container(&args.container)?.code))
 }
 
 /// An exit status has eight bits.

@@ -1,10 +1,10 @@
 //! `info`, `version`, `system prune`.
 
+use anyhow::bail;
 use serde_json::{Value, json};
 use strata_engine::{
-    filter::Filters,
+    Filters,
     info::{Info, VERSION},
-    prune::CONTAINER_FILTERS,
 };
 
 use super::images::pruned_text;
@@ -121,18 +121,40 @@ pub fn version(args: &system::Version) -> anyhow::Result<()> {
 }
 
 pub fn prune(context: &Context, args: &system::Prune) -> anyhow::Result<()> {
-    let filters = Filters::parse(&args.filters.filter, CONTAINER_FILTERS)?;
-    let images =
-        if args.all { "all images without at least one container associated to them" } else { "all dangling images" };
-    if !confirm(&format!("This will remove:\n  - all stopped containers\n  - {images}\n"), args.force)? {
+    let filters = Filters::parse(&args.filters.filter)?;
+    if args.volumes && filters.has("until") {
+        bail!("ERROR: The \"until\" filter is not supported with \"--volumes\"");
+    }
+    let mut goes = vec!["all stopped containers"];
+    if args.volumes {
+        goes.push("all anonymous volumes not used by at least one container");
+    }
+    goes.push(match args.all {
+        true => "all images without at least one container associated to them",
+        false => "all dangling images",
+    });
+    let goes: String = goes.iter().map(|what| format!("  - {what}\n")).collect();
+    if !confirm(&format!("This will remove:\n{goes}"), args.force)? {
         return Ok(());
     }
     let root = context.write()?;
     let containers = root.prune_containers(&filters)?;
-    if !containers.items.is_empty() {
-        print(&format!("Deleted Containers:\n{}\n\n", containers.items.join("\n")))?;
+    print(&deleted("Containers", &containers.items))?;
+    let mut reclaimed = containers.reclaimed;
+    if args.volumes {
+        let volumes = root.prune_volumes()?;
+        print(&deleted("Volumes", &volumes.items))?;
+        reclaimed += volumes.reclaimed;
     }
     let images = root.prune_images(args.all, &filters)?;
     print(&pruned_text(&images))?;
-    print(&format!("Total reclaimed space: {}\n", units::size(containers.reclaimed + images.reclaimed)))
+    print(&format!("Total reclaimed space: {}\n", units::size(reclaimed + images.reclaimed)))
+}
+
+/// `Deleted Containers:` and what went; nothing if nothing went.
+fn deleted(kind: &str, items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        items => format!("Deleted {kind}:\n{}\n\n", items.join("\n")),
+    }
 }

@@ -9,7 +9,7 @@ pub fn umount(args: &Umount) -> anyhow::Result<()> {
     let mut failures = Failures::default();
     for target in &args.targets {
         if let Err(error) = unmount_union(target) {
-            failures.add(error);
+            failures.add(error.into());
         }
     }
     failures.end()

@@ -1,4 +1,5 @@
 //! A root with images of one small layer each.
+#![allow(dead_code)]
 
 use std::path::Path;
 
@@ -6,9 +7,12 @@ use strata_engine::{Options, Purpose, Root};
 use strata_image::import;
 use strata_spec::{ImageId, Reference};
 
+pub fn options(root: &Path) -> Options {
+    Options { data_root: root.join("root"), exec_root: Some(root.join("exec")), driver: None }
+}
+
 pub fn open(root: &Path) -> Root {
-    let options = Options { data_root: root.join("root"), exec_root: Some(root.join("exec")), driver: None };
-    Root::open(&options, Purpose::Write).expect("open the root")
+    Root::open(&options(root), Purpose::Write).expect("open the root")
 }
 
 /// A tar of one file, named and filled with `name`.

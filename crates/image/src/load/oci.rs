@@ -186,7 +186,7 @@ impl Walk<'_> {
                 some => shorten(&some.iter().map(|platform| platform.to_string()).collect::<Vec<_>>().join(", ")),
             };
             let what = format!("no matching manifest for {wanted} in the manifest list entries; it has {offered}");
-            Error::load(from, format!("{what}: choose one with --platform"))
+            Error::load(from, what)
         })
     }
 
