@@ -242,12 +242,13 @@ fn the_streams_are_as_under_runc() {
 #[test]
 fn text_with_a_nul_is_refused_before_anything_is_made() {
     let Some(bench) = Bench::new() else { return };
-    let spec = |change: fn(&mut strata_runtime::Spec)| {
+    type Change = fn(&mut strata_runtime::Spec);
+    let spec = |change: Change| {
         let mut spec = strata_runtime::SpecBuilder::new("nul", bench.rootfs()).args(["true"]).build().expect("a spec");
         change(&mut spec);
         spec
     };
-    let changes: [(&str, fn(&mut strata_runtime::Spec)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("environment variable value can't contain null(\\x00): \"A=x\\x00y\"", |spec| {
             spec.process.env.push("A=x\0y".into())
         }),
