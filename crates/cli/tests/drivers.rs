@@ -293,7 +293,8 @@ fn one_drivers_damage_hides_no_other() {
     for df in [&["system", "df"][..], &["system", "df", "-v"], &["system", "df", "--format", "json"]] {
         let done = root.run(df);
         names_it(&done);
-        assert!(done.out.contains("overlay2") && !done.out.contains("vfs"), "{}", done.out);
+        // Without the names, what lies there is counted all the same.
+        assert!(done.out.contains("overlay2") && done.out.contains("vfs"), "{}", done.out);
     }
     let found = root.run(&["fsck"]);
     assert!(found.code == 1 && found.out.contains(path) && found.out.contains("1 errors"), "{}", found.out);
