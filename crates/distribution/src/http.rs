@@ -205,7 +205,10 @@ impl Remote {
                     let headers = response.headers().clone();
                     self.auth.answer(&self.client, &headers, &call.scope, own.as_ref()).await?;
                 }
-                301 | 302 | 303 | 307 | 308 if matches!(call.method, Method::GET | Method::HEAD) => {
+                // 307 and 308 keep method and body; the others are followed where there is no body.
+                status @ (301 | 302 | 303 | 307 | 308)
+                    if status >= 307 || matches!(call.method, Method::GET | Method::HEAD) =>
+                {
                     redirects += 1;
                     let to = self.location(&url, &response)?;
                     if redirects > REDIRECTS {

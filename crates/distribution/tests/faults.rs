@@ -472,3 +472,37 @@ fn a_pull_that_is_cancelled_says_so_and_goes_on_later() {
     case.completes();
     assert!(case.server.seen().iter().any(|request| begin_of(request).is_some()), "the second goes on");
 }
+
+#[test]
+fn a_manifest_is_known_by_its_bytes_whatever_its_content_type() {
+    for kind in ["application/json", "", "application/vnd.oci.image.manifest.v1+json", "text/plain; charset=utf-8"] {
+        let Some(root) = root() else { return };
+        let image = Image::new(&tars(58, &[1000]));
+        let memory = Arc::new(Memory::default());
+        memory.put("1", &image);
+        let server = Server::start(move |request| {
+            let mut reply = memory.reply(request);
+            if request.path().contains("/manifests/") {
+                reply.headers.retain(|(name, _)| name != "Content-Type");
+                if !kind.is_empty() {
+                    reply = reply.header("Content-Type", kind);
+                }
+            }
+            reply
+        });
+        let pulled = root.pull(&client(), &format!("{}/x:1", server.host())).unwrap();
+        assert_eq!(pulled.digest.to_string(), image.digest(), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_page_for_people_in_place_of_a_manifest_is_refused() {
+    let Some(root) = root() else { return };
+    let server = Server::start(|request| match request.path() {
+        "/v2/" => Reply::new(200),
+        _ => Reply::new(200).header("Content-Type", "text/html").body("<html><title>Forbidden</title></html>"),
+    });
+    let error = root.pull(&client(), &format!("{}/x:1", server.host())).unwrap_err().to_string();
+    assert!(error.contains("the manifest of") && error.contains("not valid JSON"), "{error}");
+    root.assert_holds(0, 0);
+}

@@ -191,3 +191,26 @@ fn what_arrived_of_a_refused_upload_does_not_stay() {
         assert_eq!(memory.open_uploads(), 0, "{status}");
     }
 }
+
+#[test]
+fn an_upload_that_is_redirected_goes_on_where_it_was_begun() {
+    let Some(case) = Case::new(208) else { return };
+    let memory = Arc::new(Memory::default());
+    // Uploads are begun on another host, whose `Location`s are relative.
+    let behind = memory.clone();
+    let other = Server::start(move |request| behind.reply(request));
+    let to = format!("http://{}", other.host());
+    let server = spoilt(&memory, move |request, _| {
+        let begins = request.method == "POST" && request.path().ends_with("/blobs/uploads/");
+        let closes = request.path().contains("/blobs/uploads/") && request.method != "POST";
+        match (begins, closes) {
+            (true, _) => Some(Reply::new(307).header("Location", format!("{to}{}", request.target))),
+            (_, true) => Some(error(404, "BLOB_UPLOAD_UNKNOWN")),
+            _ => None,
+        }
+    });
+    let name = case.tagged(&server.host());
+    case.root.push(&client(), &name).unwrap();
+    case.assert_whole(&memory);
+    assert!(other.count("PUT", "/blobs/uploads/") >= 3);
+}

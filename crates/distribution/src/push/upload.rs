@@ -99,7 +99,7 @@ impl Target<'_> {
                 201 => Ok(true),
                 202 => {
                     // It began an upload instead, which is not wanted.
-                    if let Ok(location) = self.remote.location(&url, &response) {
+                    if let Ok(location) = self.remote.location(response.url(), &response) {
                         let _ = self.remote.send(Call::new(Method::DELETE, location, &self.scope())).await;
                     }
                     Ok(false)
@@ -143,7 +143,7 @@ impl Target<'_> {
         match response.status().as_u16() {
             202 => {
                 let least = response.headers().get(CHUNK_MIN).and_then(|value| value.to_str().ok()?.parse().ok());
-                Ok((self.remote.location(&url, &response)?, least.unwrap_or_default()))
+                Ok((self.remote.location(response.url(), &response)?, least.unwrap_or_default()))
             }
             _ => Err(failure(response).await),
         }
@@ -178,7 +178,7 @@ impl Target<'_> {
         if !response.status().is_success() {
             return Err(failure(response).await);
         }
-        let next = self.remote.location(upload, &response).unwrap_or_else(|_| upload.clone());
+        let next = self.remote.location(response.url(), &response).unwrap_or_else(|_| upload.clone());
         Ok((next, arrived(&response)))
     }
 
