@@ -94,7 +94,7 @@ fn ours(case: &str) -> SpecBuilder {
 #[test]
 fn configurations_are_dockerds() {
     if std::env::consts::ARCH != "x86_64" || std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        println!("skip: recorded on amd64 with cgroup version 1");
+        strata_testkit::require::report_skip("recorded on amd64 with cgroup version 1");
         return;
     }
     let all: Map<String, Value> =

@@ -20,7 +20,7 @@ fn with_each_runtime(check: impl Fn(&Bench, &[&str])) {
     if bench.has_program("runc") {
         check(&bench, RUNC);
     } else {
-        println!("skip: runc is not installed");
+        strata_testkit::require::report_skip("runc is not installed");
     }
 }
 
@@ -412,7 +412,7 @@ fn rights(bench: &Bench, flags: &[&str]) -> Vec<String> {
 fn capabilities_and_seccomp_are_what_runc_gives() {
     let Some(bench) = Bench::new() else { return };
     if !bench.has_program("runc") {
-        println!("skip: runc is not installed");
+        strata_testkit::require::report_skip("runc is not installed");
         return;
     }
     let people: [&[&str]; 2] = [&[], &["--user", "1000:1001"]];

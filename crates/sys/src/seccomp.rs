@@ -73,7 +73,9 @@ mod tests {
         });
         match judged.join().expect("no panic") {
             Ok(seen) => assert_eq!(seen, (-1, Some(libc::EDOM))),
-            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => println!("skip: no seccomp here: {error}"),
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                strata_testkit::require::report_skip(&format!("no seccomp here: {error}"))
+            }
             Err(error) => panic!("{error}"),
         }
         // SAFETY: umask(2) takes no pointer; the mask is put back.

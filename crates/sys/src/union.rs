@@ -122,7 +122,7 @@ mod tests {
         let a = match file_handle(&dir, "a") {
             Ok(handle) => handle,
             Err(error) => {
-                println!("skip: no file handles here: {error}");
+                strata_testkit::require::report_skip(&format!("no file handles here: {error}"));
                 return;
             }
         };
@@ -140,7 +140,9 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         match (filesystem_uuid(&File::open(temp.path()).unwrap()), filesystem_uuid(&File::open(temp.path()).unwrap())) {
             (Ok(one), Ok(two)) => assert_eq!(one, two),
-            (Err(error), _) | (_, Err(error)) => println!("skip: no UUID here: {error}"),
+            (Err(error), _) | (_, Err(error)) => {
+                strata_testkit::require::report_skip(&format!("no UUID here: {error}"))
+            }
         }
     }
 

@@ -135,7 +135,7 @@ mod tests {
         let handle = dir.open_handle("f").unwrap();
         let name = OsStr::from_bytes(b"user.n\xff\xfe");
         if let Err(error) = set(&path, name, b"") {
-            println!("skip: no user extended attributes here: {error}");
+            strata_testkit::require::report_skip(&format!("no user extended attributes here: {error}"));
             return;
         }
         for value in [&b""[..], b"\0\xff\n", &[7; FIRST], &[8; FIRST + 1], &[9; 3000]] {
@@ -162,7 +162,7 @@ mod tests {
         dir.create_file("f", 0o644).unwrap();
         dir.symlink("f", "link").unwrap();
         if set(temp.path().join("f"), "user.x", b"1").is_err() {
-            println!("skip: no user extended attributes here");
+            strata_testkit::require::report_skip("no user extended attributes here");
             return;
         }
         assert_eq!(get(temp.path().join("link"), "user.x").unwrap(), None);
@@ -176,7 +176,7 @@ mod tests {
         let names: Vec<String> = (0..40).map(|n| format!("user.{n:060}")).collect();
         for name in &names {
             if let Err(error) = set(temp.path(), name, b"v") {
-                println!("skip: cannot set {name}: {error}");
+                strata_testkit::require::report_skip(&format!("cannot set {name}: {error}"));
                 return;
             }
         }

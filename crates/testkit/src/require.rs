@@ -16,7 +16,11 @@ use strata_sys::process::{self, Capability};
 
 /// Says that the running test is skipped. Goes around the test harness, which hides what passing tests print.
 pub fn report_skip(reason: &str) {
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let thread = std::thread::current();
+    let test = match thread.name() {
+        Some(name) if name != "main" => name.to_owned(),
+        _ => crate::named::current().unwrap_or_else(|| "a test".to_owned()),
+    };
     let _ = writeln!(std::io::stderr(), "skip: {test}: {reason}");
 }
 

@@ -121,7 +121,7 @@ fn a_full_branch_answers_so_and_stays_whole() {
     fs::create_dir(&full).unwrap();
     let data = c"size=1m";
     if let Err(error) = rustix::mount::mount("none", &full, "tmpfs", rustix::mount::MountFlags::empty(), Some(data)) {
-        println!("skip: cannot mount a tmpfs: {error}");
+        strata_testkit::require::report_skip(&format!("cannot mount a tmpfs: {error}"));
         return;
     }
     fs::create_dir(full.join("up")).unwrap();

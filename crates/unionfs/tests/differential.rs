@@ -528,13 +528,13 @@ fn number(name: &str, default: usize) -> usize {
 
 fn run(flavour: Flavour, share: usize, links: bool) {
     if !rustix::process::geteuid().is_root() {
-        println!("skip: mounting needs root");
+        strata_testkit::require::report_skip("mounting needs root");
         return;
     }
     rustix::process::umask(Mode::empty());
     if let Err(why) = play(&[], flavour, links) {
         if why.starts_with("mount:") {
-            println!("skip: {why}");
+            strata_testkit::require::report_skip(&format!("{why}"));
             return;
         }
         panic!("{why}");

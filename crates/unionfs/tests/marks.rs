@@ -155,7 +155,7 @@ fn play(things: &[(u8, String, Thing)], dialect: Dialect) {
 
 fn run(dialect: Dialect) {
     if !rustix::process::geteuid().is_root() && dialect != (Dialect::Overlay { xattrs: Xattrs::User }) {
-        println!("skip: needs root");
+        strata_testkit::require::report_skip("needs root");
         return;
     }
     let cases = std::env::var("STRATA_UNION_MARKS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);

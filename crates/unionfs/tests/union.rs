@@ -195,7 +195,7 @@ fn a_default_acl_is_inherited_over_a_whiteout_as_in_place() {
         acl.extend(id.to_le_bytes());
     }
     if let Err(error) = xattr::set(base.path("low/d"), "system.posix_acl_default", &acl) {
-        println!("skip: no ACLs here: {error}");
+        strata_testkit::require::report_skip(&format!("no ACLs here: {error}"));
         return;
     }
     let view = base.open();

@@ -17,7 +17,7 @@ const NOW: Time = Time { secs: 1_600_000_000, nanos: 123_456_789 };
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        println!("skip: needs root");
+        strata_testkit::require::report_skip("needs root");
     }
     root
 }

@@ -55,11 +55,14 @@ impl Overlay {
                 true
             }
             Ok(output) => {
-                println!("skip: cannot mount overlay: {}", String::from_utf8_lossy(&output.stderr).trim());
+                strata_testkit::require::report_skip(&format!(
+                    "cannot mount overlay: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                ));
                 false
             }
             Err(error) => {
-                println!("skip: no mount command: {error}");
+                strata_testkit::require::report_skip(&format!("no mount command: {error}"));
                 false
             }
         }
@@ -346,7 +349,7 @@ fn gnu_tar_and_bsdtar_read_what_is_written() {
         fs::create_dir(&to).unwrap();
         let done = Command::new(program).args(["--numeric-owner", "-xpf"]).arg(&archive).arg("-C").arg(&to).output();
         let Ok(output) = done else {
-            println!("skip: no {program}");
+            strata_testkit::require::report_skip(&format!("no {program}"));
             continue;
         };
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));

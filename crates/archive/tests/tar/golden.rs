@@ -145,7 +145,7 @@ fn other_tools_read_what_the_writer_writes() {
             .stdout(std::process::Stdio::piped())
             .spawn();
         let Ok(mut child) = child else {
-            println!("skip: {tool} is not installed");
+            strata_testkit::require::report_skip(&format!("{tool} is not installed"));
             continue;
         };
         child.stdin.take().expect("piped").write_all(&tar).expect("written");
@@ -170,7 +170,7 @@ fn gnu_tar_unpacks_a_negative_time() {
     std::fs::write(&tar, writer.finish().expect("an end")).expect("written");
     let output = Command::new("tar").arg("-C").arg(dir.path()).arg("-xf").arg(&tar).output();
     if output.is_err() {
-        println!("skip: tar is not installed");
+        strata_testkit::require::report_skip("tar is not installed");
         return;
     }
     let metadata = dir.path().join("file").metadata().expect("unpacked");

@@ -96,7 +96,7 @@ mod tests {
     fn the_overlay_cannot_be_written() {
         match through_overlay() {
             Ok(program) => assert!(refuses_writing(&program)),
-            Err(error) => println!("skip: no overlay of the program here: {error}"),
+            Err(error) => strata_testkit::require::report_skip(&format!("no overlay of the program here: {error}")),
         }
     }
 }

@@ -47,16 +47,16 @@ impl Bench {
     /// Makes a root filesystem; `None`, having said why, where containers cannot run.
     pub fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            println!("skip: needs root");
+            strata_testkit::require::report_skip("needs root");
             return None;
         }
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| is_static(path));
         let Some(busybox) = busybox else {
-            println!("skip: needs a static busybox");
+            strata_testkit::require::report_skip("needs a static busybox");
             return None;
         };
         if rustix::fs::access("/sys/fs/cgroup", rustix::fs::Access::WRITE_OK).is_err() {
-            println!("skip: needs writable cgroups");
+            strata_testkit::require::report_skip("needs writable cgroups");
             return None;
         }
         static BENCHES: AtomicU32 = AtomicU32::new(0);

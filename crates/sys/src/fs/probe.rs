@@ -197,7 +197,7 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
         if !rustix::process::geteuid().is_root() || !overlay_registered().unwrap() {
-            println!("skip: needs root and overlay");
+            strata_testkit::require::report_skip("needs root and overlay");
             return;
         }
         for name in ["d_type", "overlay mounts", "multiple lower layers"] {

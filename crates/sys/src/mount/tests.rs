@@ -11,7 +11,7 @@ struct Layers {
 impl Layers {
     fn new(count: usize, prefix: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() || !crate::fs::overlay_registered().unwrap_or(false) {
-            println!("skip: needs root and overlay");
+            strata_testkit::require::report_skip("needs root and overlay");
             return None;
         }
         let temp = tempfile::tempdir().unwrap();
@@ -66,7 +66,7 @@ impl Drop for Layers {
 fn many_layers_mount_one_by_one() {
     let Some(layers) = Layers::new(300, "l") else { return };
     if !has_lowerdir_plus() {
-        println!("skip: needs Linux 6.8");
+        strata_testkit::require::report_skip("needs Linux 6.8");
         return;
     }
     overlay(&layers.at("merged"), &layers.overlay()).unwrap();

@@ -16,7 +16,7 @@ fn scratch() -> (tempfile::TempDir, Dir) {
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
-        println!("skip: needs root");
+        strata_testkit::require::report_skip("needs root");
     }
     is_root
 }
@@ -275,7 +275,7 @@ fn what_is_mounted_below_is_not_entered() {
     let mounted = temp.path().join("tree/a/mounted");
     std_fs::create_dir_all(&mounted).unwrap();
     if let Err(error) = crate::mount::tmpfs(&mounted, "size=1m") {
-        println!("skip: {error}");
+        strata_testkit::require::report_skip(&format!("{error}"));
         return;
     }
     std_fs::write(mounted.join("keep"), b"").unwrap();

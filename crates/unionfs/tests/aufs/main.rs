@@ -80,7 +80,7 @@ fn cases() -> Vec<Case> {
 #[test]
 fn our_union_does_what_aufs_did() {
     if !rustix::process::geteuid().is_root() {
-        println!("skip: owners and devices need root");
+        strata_testkit::require::report_skip("owners and devices need root");
         return;
     }
     rustix::process::umask(rustix::fs::Mode::from(0o022));

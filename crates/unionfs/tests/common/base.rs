@@ -71,7 +71,7 @@ pub fn root() -> bool {
 
 pub fn needs_root() -> bool {
     if !root() {
-        println!("skip: needs root");
+        strata_testkit::require::report_skip("needs root");
     }
     !root()
 }
