@@ -12,19 +12,22 @@ use strata_spec::ContainerId;
 use strata_testkit::{require, scratch};
 
 fn filters(texts: &[&str]) -> Filters {
-    Filters::parse(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).unwrap()
+    Filters::parse(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).expect("filters that are right")
 }
 
 /// Makes a container and lets `change` write to its record and its host config, as another engine would have.
 fn container(root: &Root, request: Request, change: impl FnOnce(&mut Value, &mut Value)) -> ContainerId {
     let request = Request { image: "one".into(), cmd: vec!["true".into()], ..request };
-    let id = root.create_container(&request).unwrap().container.id;
+    let id = root.create_container(&request).expect("a container").container.id;
     let dir = root.containers().layout().container(&id);
-    let read = |path| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap();
+    let read = |path| {
+        let bytes = fs::read(path).expect("the record is readable");
+        serde_json::from_slice::<Value>(&bytes).expect("the record is JSON")
+    };
     let (mut record, mut host) = (read(dir.record()), read(dir.host_config()));
     change(&mut record, &mut host);
-    fs::write(dir.record(), record.to_string()).unwrap();
-    fs::write(dir.host_config(), host.to_string()).unwrap();
+    fs::write(dir.record(), record.to_string()).expect("the record is written");
+    fs::write(dir.host_config(), host.to_string()).expect("the record is written");
     id
 }
 
@@ -55,9 +58,9 @@ fn containers_are_selected_by_every_filter_of_dockers() {
     container(&root, Request { volumes: vec![bind], ..named("new") }, |_, _| ());
     drop(root);
     // Where nothing may be changed, a container that is recorded as running is shown so.
-    let root = Root::open(&options(dir.path()), Purpose::Read).unwrap();
+    let root = Root::open(&options(dir.path()), Purpose::Read).expect("the record is readable");
     let listed = |query: &ContainerQuery| -> Vec<String> {
-        root.list_containers(query).unwrap().rows.into_iter().map(|row| row.name).collect()
+        root.list_containers(query).expect("the record is readable").rows.into_iter().map(|row| row.name).collect()
     };
     let (all, id) = (["new", "job", "web"], format!("id={}", &web.as_str()[..12]));
     let cases: &[(&[&str], &[&str])] = &[
@@ -116,7 +119,7 @@ fn containers_are_selected_by_every_filter_of_dockers() {
         assert_eq!(root.list_containers(&query).unwrap_err().to_string(), says, "{text}");
     }
     let sizes = ContainerQuery { all: true, sizes: true, ..Default::default() };
-    assert!(root.list_containers(&sizes).unwrap().rows.iter().all(|row| row.size.is_some()));
+    assert!(root.list_containers(&sizes).expect("the record is readable").rows.iter().all(|row| row.size.is_some()));
 }
 
 #[test]
@@ -126,7 +129,7 @@ fn images_are_selected_by_every_filter_of_dockers() {
     let root = open(dir.path());
     let parent = image(&root, "a", &[]);
     let child = image(&root, "b", &["one:1", "one:2", "two"]);
-    root.main().images().set_parent(child, Some(parent)).unwrap();
+    root.main().images().set_parent(child, Some(parent)).expect("the record is readable");
     let alone = image(&root, "c", &[]);
     let listed = |texts: &[&str], all: bool| -> Vec<String> {
         let query = ImageQuery { filters: filters(texts), all, digests: false };
@@ -135,7 +138,7 @@ fn images_are_selected_by_every_filter_of_dockers() {
             _ if row.image.id == parent => "parent".to_owned(),
             _ => "alone".to_owned(),
         };
-        root.list_images(&query).unwrap().rows.iter().map(name).collect()
+        root.list_images(&query).expect("the record is readable").rows.iter().map(name).collect()
     };
     let tags = ["one:1", "one:2", "two:latest"];
     let cases: &[(&[&str], bool, &[&str])] = &[
@@ -168,7 +171,7 @@ fn images_are_selected_by_every_filter_of_dockers() {
         assert_eq!(root.list_images(&query).unwrap_err().to_string(), says, "{text}");
     }
     // An untagged parent is no image of its own.
-    let (usage, failures) = root.usage().unwrap();
+    let (usage, failures) = root.usage().expect("the record is readable");
     assert!(failures.is_empty());
     let counted: Vec<_> = usage[0].images.iter().map(|image| image.summary.id).collect();
     assert_eq!((counted.len(), counted.contains(&parent), counted.contains(&alone)), (2, false, true));
@@ -184,15 +187,15 @@ fn volumes_that_a_container_has_are_not_pruned() {
     let unused = "ab".repeat(32);
     for name in [unused.as_str(), "named"] {
         let data = root.containers().layout().volume_data(name);
-        fs::create_dir_all(&data).unwrap();
-        fs::write(data.join("file"), "12345").unwrap();
+        fs::create_dir_all(&data).expect("the record is readable");
+        fs::write(data.join("file"), "12345").expect("the record is readable");
     }
-    let pruned = root.prune_volumes().unwrap();
+    let pruned = root.prune_volumes().expect("the record is readable");
     assert_eq!((pruned.items.as_slice(), pruned.reclaimed >= 5), (&[unused.clone()][..], true));
-    assert_eq!(root.containers().volumes().unwrap().len(), 2);
+    assert_eq!(root.containers().volumes().expect("the record is readable").len(), 2);
     // A record that cannot be read may name any volume.
-    fs::create_dir_all(root.containers().layout().volume_data(&unused)).unwrap();
-    fs::write(root.containers().layout().container(&id).record(), "").unwrap();
+    fs::create_dir_all(root.containers().layout().volume_data(&unused)).expect("the record is readable");
+    fs::write(root.containers().layout().container(&id).record(), "").expect("the record is readable");
     assert!(root.prune_volumes().is_err());
-    assert_eq!(root.containers().volumes().unwrap().len(), 3);
+    assert_eq!(root.containers().volumes().expect("the record is readable").len(), 3);
 }

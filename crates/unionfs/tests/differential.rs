@@ -534,7 +534,7 @@ fn run(flavour: Flavour, share: usize, links: bool) {
     rustix::process::umask(Mode::empty());
     if let Err(why) = play(&[], flavour, links) {
         if why.starts_with("mount:") {
-            strata_testkit::require::report_skip(&format!("{why}"));
+            strata_testkit::require::report_skip(&why);
             return;
         }
         panic!("{why}");
