@@ -49,6 +49,12 @@ fn of_engine(error: &Error) -> Option<&'static str> {
 fn of_driver(error: &strata_graphdriver::Error) -> Option<&'static str> {
     match error {
         strata_graphdriver::Error::UnknownDriver(_) => Some("give one of them with --storage-driver"),
+        strata_graphdriver::Error::Unsupported { what: "keep layers here", driver, .. } if *driver != "btrfs" => {
+            Some("try: --storage-driver fuse-overlayfs")
+        }
+        strata_graphdriver::Error::Unsupported { what: "limit the size of a container", .. } => {
+            Some("on such a filesystem: --storage-driver btrfs")
+        }
         _ => None,
     }
 }
