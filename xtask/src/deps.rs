@@ -106,6 +106,7 @@ mod tests {
             license_file: None,
             dependencies: dependencies.iter().map(dependency).collect(),
             manifest_path: "Cargo.toml".into(),
+            targets: Vec::new(),
         }
     }
 

@@ -101,6 +101,7 @@ mod tests {
             license: license.map(str::to_owned),
             license_file: license_file.map(str::to_owned),
             manifest_path: "Cargo.toml".into(),
+            targets: Vec::new(),
             dependencies: Vec::new(),
         }
     }

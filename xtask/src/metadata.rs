@@ -27,6 +27,25 @@ pub struct Package {
     pub license_file: Option<String>,
     pub dependencies: Vec<Dependency>,
     pub manifest_path: PathBuf,
+    /// What is built of it.
+    #[serde(default)]
+    pub targets: Vec<Target>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Target {
+    /// A library's name in sources, which may differ from the package's.
+    pub name: String,
+    /// `lib`, `proc-macro`, `bin`, `test` …
+    pub kind: Vec<String>,
+}
+
+impl Package {
+    /// The library's name in sources; `None` where there is none.
+    pub fn library(&self) -> Option<&str> {
+        let is_library = |target: &&Target| target.kind.iter().any(|kind| kind.ends_with("lib") || kind == "proc-macro");
+        self.targets.iter().find(is_library).map(|target| &*target.name)
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

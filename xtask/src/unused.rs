@@ -15,12 +15,17 @@ use crate::metadata::{self, Dependency, Package};
 /// Checks the workspace; returns what to print.
 pub fn run() -> Result<String> {
     let workspace = metadata::read(&["--no-deps"])?.packages;
+    let all = metadata::read(&[])?.packages;
+    let library = |dependency: &Dependency| {
+        let package = all.iter().find(|package| package.name == dependency.name);
+        package.and_then(Package::library).unwrap_or(&dependency.name).to_owned()
+    };
     let (mut count, mut unused) = (0, Vec::new());
     for package in &workspace {
         let dir = package.manifest_path.parent().context("a manifest lies in a directory")?;
         for dependency in &package.dependencies {
             count += 1;
-            if !is_used(dependency, dir)? {
+            if !is_used(dependency, &library(dependency), dir)? {
                 unused.push(describe(package, dependency));
             }
         }
@@ -36,14 +41,14 @@ fn describe(package: &Package, dependency: &Dependency) -> String {
     format!("{}: no source names the {kind}dependency {}; remove it", package.name, dependency.name)
 }
 
-/// Whether a source that `dependency` is for names it. `dir` is the package's directory.
-fn is_used(dependency: &Dependency, dir: &Path) -> Result<bool> {
+/// Whether a source that `dependency` is for names it, or `library`, its name in sources. `dir` is the package's directory.
+fn is_used(dependency: &Dependency, library: &str, dir: &Path) -> Result<bool> {
     let places: &[&str] = match dependency.kind.as_deref() {
         Some("build") => &["build.rs"],
         Some("dev") => &["src", "tests", "examples", "benches"],
         _ => &["src"],
     };
-    let name = dependency.rename.as_ref().unwrap_or(&dependency.name).replace('-', "_");
+    let name = dependency.rename.as_deref().unwrap_or(library).replace('-', "_");
     for source in places.iter().map(|place| dir.join(place)) {
         for file in sources(&source)? {
             let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -104,7 +109,7 @@ mod tests {
         let used = |name: &str, kind: Option<&str>, rename: Option<&str>| {
             let dependency =
                 Dependency { name: name.to_owned(), kind: kind.map(str::to_owned), rename: rename.map(str::to_owned) };
-            is_used(&dependency, dir.path()).unwrap()
+            is_used(&dependency, name, dir.path()).unwrap()
         };
         assert!(used("one-crate", None, None));
         assert!(used("two", Some("dev"), None));
