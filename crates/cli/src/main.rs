@@ -1,4 +1,4 @@
-//! `strata`: one front door on `engine` and `doctor`.
+//! The `strata` command line, over `engine` and `doctor`.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -16,9 +16,9 @@ use args::{Cli, Command, container::ContainerCommand, registry::RegistryCommand}
 use context::Context;
 
 fn main() -> ExitCode {
-    // A container's watcher is this program again; it must come to that before any thread is started.
+    // The process of a container is this program, executed again. It must not have started a thread.
     strata_runtime::init();
-    // So is the process behind a mounted union.
+    // So is the server of a union.
     strata_unionfs::mount::init();
     let mut command = Cli::command();
     command.build();
@@ -26,14 +26,14 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             eprintln!("{error}");
-            return ExitCode::from(125);
+            return ExitCode::from(error.status);
         }
     };
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    // A registry's configuration says what it logs.
+    // The configuration of a registry sets its own log level.
     if !matches!(cli.command, Command::Registry(RegistryCommand::Serve(_))) {
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
@@ -47,10 +47,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Shows help where it was asked for, else what is wrong with the command line: 125 for a flag, 1 for an argument, as Docker has it.
+/// Prints help if the user asked for it, else the error. Returns Docker's status: 125 for a flag, 1 for an argument.
 fn usage(error: &clap::Error) -> ExitCode {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
-    // `strata` or `strata image` alone asks what there is.
+    // A group without a command prints its help.
     if error.kind() == ErrorKind::MissingSubcommand
         && let Some(mut group) = named_command(Cli::command())
     {
@@ -74,13 +74,13 @@ fn usage(error: &clap::Error) -> ExitCode {
     })
 }
 
-/// The command that the arguments name, if they do nothing else.
+/// Returns the command that the arguments name, if they hold nothing else.
 fn named_command(mut command: clap::Command) -> Option<clap::Command> {
     command.build();
     std::env::args_os().skip(1).try_fold(command, |group, name| group.find_subcommand(name).cloned())
 }
 
-/// Says what went wrong and returns the exit status: Docker's 125, 126 and 127 where a container was to run.
+/// Prints the error and returns Docker's exit status: 125, 126 or 127 for `run` and `start`, 64 for a template that does not parse, else 1.
 fn report(command: &Command, error: &anyhow::Error) -> u8 {
     let runs = matches!(
         command,
@@ -96,6 +96,7 @@ fn report(command: &Command, error: &anyhow::Error) -> u8 {
     match container {
         Some(error) if runs => error.exit_code(),
         _ if runs => 125,
+        _ if error.is::<format::template::ParseError>() => 64,
         _ => 1,
     }
 }

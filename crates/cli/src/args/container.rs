@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{Filters, Listing, PruneFilters};
 
-/// When an image is pulled before a container is made of it.
+/// When `run` and `create` pull the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum PullPolicy {
     Always,
@@ -32,7 +32,7 @@ pub enum ContainerCommand {
     Commit(Commit),
     /// Inspect changes to files or directories on a container's filesystem
     Diff(Diff),
-    /// Copy files and folders between a container and the local filesystem
+    /// Copy files and directories between a container and the local filesystem
     Cp(Cp),
     /// Export a container's filesystem as a tar archive
     Export(Export),
@@ -42,28 +42,28 @@ pub enum ContainerCommand {
     Prune(Prune),
 }
 
-/// What makes a container: shared by `run` and `create`.
+/// Options that configure a container: shared by `run` and `create`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Keep standard input open
+    /// Keep standard input open even if not attached
     #[arg(short, long)]
     pub interactive: bool,
-    /// Allocate a terminal
+    /// Allocate a pseudo-terminal
     #[arg(short, long)]
     pub tty: bool,
-    /// Remove the container when it exits
+    /// Remove the container and its anonymous volumes when it exits
     #[arg(long)]
     pub rm: bool,
     /// Name of the container
     #[arg(long)]
     pub name: Option<String>,
-    /// Overwrite the image's entrypoint; an empty one clears it
+    /// Replace the image's entrypoint; an empty value clears it
     #[arg(long, value_name = "COMMAND")]
     pub entrypoint: Option<String>,
-    /// Set an environment variable; NAME alone takes the caller's value
+    /// Set an environment variable; NAME alone copies it from the environment of strata
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
-    /// Read in a file of environment variables
+    /// Read environment variables from a file, one NAME=VALUE a line
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
     /// Working directory inside the container
@@ -72,7 +72,7 @@ pub struct Options {
     /// User name or ID
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
-    /// Bind mount a folder or file
+    /// Bind mount a directory, a file or a named volume
     #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
     pub volume: Vec<String>,
     /// Mount a tmpfs directory
@@ -93,24 +93,24 @@ pub struct Options {
     /// Set a label on the container
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub label: Vec<String>,
-    /// Limit the container's root, on the storage driver btrfs: size=10G
+    /// Limit the size of the container's root filesystem, e.g. size=10G (storage driver btrfs)
     #[arg(long, value_name = "NAME=VALUE")]
     pub storage_opt: Vec<String>,
     /// Signal to stop the container
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
-    /// Runtime to use: the built-in one, or a program such as runc
+    /// OCI runtime to use, e.g. runc [default: the built-in runtime]
     #[arg(long, value_name = "NAME")]
     pub runtime: Option<String>,
-    /// Set platform if the image has another
+    /// Platform of the image, if it is multi-platform
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
-    /// Pull image before running
+    /// When to pull the image
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = PullPolicy::Missing)]
     pub pull: PullPolicy,
-    /// The image: a name, a digest or an ID
+    /// Name, digest or ID of an image
     pub image: String,
-    /// The command and its arguments, in place of the image's
+    /// Command and its arguments, replacing the image's
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 }
@@ -162,15 +162,16 @@ pub struct Create {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  strata start -a box          with its output here
-  strata start -ai box         with input too")]
+  strata start -a box          attach the container's output
+  strata start -ai box         attach its input as well")]
 pub struct Start {
-    /// Attach standard output and error, and forward signals; implied, as containers run in the foreground
+    /// Attach standard output and error, and forward signals; always on, because containers run in the foreground
     #[arg(short, long)]
     pub attach: bool,
     /// Attach the container's standard input
     #[arg(short, long)]
     pub interactive: bool,
+    /// Name or ID of the container
     pub container: String,
 }
 
@@ -186,10 +187,10 @@ pub struct Ps {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
     pub all: bool,
-    /// Show n last created containers (includes all states)
+    /// Show the N last created containers, in any state
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     pub last: Option<i64>,
-    /// Show the latest created container (includes all states)
+    /// Show the last created container, in any state
     #[arg(short, long)]
     pub latest: bool,
     /// Display total file sizes
@@ -212,6 +213,7 @@ pub struct Rm {
     /// Remove anonymous volumes associated with the container
     #[arg(short, long)]
     pub volumes: bool,
+    /// Names or IDs of containers
     #[arg(required = true)]
     pub containers: Vec<String>,
 }
@@ -221,9 +223,9 @@ pub struct Rm {
   strata commit -m 'with python' box app:1
   strata commit -c 'CMD [\"python3\"]' -c 'ENV LANG=C.UTF-8' box app:2
 
-With SOURCE_DATE_EPOCH set, the same container gives the same image.")]
+If SOURCE_DATE_EPOCH is set, committing the same container twice gives the same image ID.")]
 pub struct Commit {
-    /// Author (e.g., \"John Hannibal Smith <hannibal@a-team.com>\")
+    /// Author of the image, e.g. "Ann Example <ann@example.com>"
     #[arg(short, long, default_value = "")]
     pub author: String,
     /// Apply a Dockerfile instruction to the created image
@@ -235,14 +237,19 @@ pub struct Commit {
     /// Pause the container during commit
     #[arg(short, long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub pause: bool,
+    /// Name or ID of the container
     pub container: String,
-    /// REPOSITORY[:TAG]
+    /// Name of the new image: REPOSITORY[:TAG]
     pub reference: Option<String>,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "A is added, C is changed, D is deleted.")]
+#[command(after_help = "Example:
+  strata diff box
+
+Each line has a letter and a path: A for added, C for changed, D for deleted.")]
 pub struct Diff {
+    /// Name or ID of the container
     pub container: String,
 }
 
@@ -252,18 +259,18 @@ pub struct Diff {
   strata cp ./app box:/srv/
   strata cp box:/var/log - | tar t")]
 pub struct Cp {
-    /// Archive mode (copy all uid/gid information)
+    /// Keep user and group IDs
     #[arg(short, long)]
     pub archive: bool,
-    /// Always follow symbol link in SRC_PATH
+    /// Follow a symbolic link at SOURCE
     #[arg(short = 'L', long)]
     pub follow_link: bool,
     /// Suppress progress output
     #[arg(short, long)]
     pub quiet: bool,
-    /// CONTAINER:PATH, a local path, or - for a tar on standard input
+    /// CONTAINER:PATH, a local path, or - to read a tar archive from standard input
     pub source: String,
-    /// CONTAINER:PATH, a local path, or - for a tar on standard output
+    /// CONTAINER:PATH, a local path, or - to write a tar archive to standard output
     pub destination: String,
 }
 
@@ -271,14 +278,18 @@ pub struct Cp {
 #[command(after_help = "Example:
   strata export box | tar t")]
 pub struct Export {
-    /// Write to a file, instead of standard output
+    /// Write to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Name or ID of the container
     pub container: String,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Filters: until=<timestamp or duration>, label.")]
+#[command(after_help = "Example:
+  strata container prune -f --filter until=24h
+
+Filters: until=<timestamp or duration>, label.")]
 pub struct Prune {
     /// Do not prompt for confirmation
     #[arg(short, long)]

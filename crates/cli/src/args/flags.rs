@@ -1,15 +1,15 @@
-//! Flags as Docker's users write them, made into what the argument parser takes.
+//! Reads flags by the rules of pflag, which Docker's command line uses, and counts arguments as Docker does.
 //!
-//! Docker's command line follows pflag, whose rules differ from the parser's:
+//! pflag's rules differ from clap's:
 //!
 //! - A boolean flag takes a value after `=`: `--rm=true`, `-i=false`, `--rm=0`.
-//! - The value of a flag is whatever comes next, also where it begins with a dash: `commit -m '- fix'`.
-//! - The last of several values wins.
-//! - Where a command runs a program (`run`, `create`), every word after the first argument belongs to that program: `run IMAGE --help`.
+//! - The value of a flag is the next word, even if it begins with a dash: `commit -m '- fix'`.
+//! - If a flag is repeated, the last value wins.
+//! - Every word after the image of `run` and `create` belongs to the container: `run IMAGE --help`.
 //!
-//! [`normalise`] rewrites the arguments accordingly: a flag becomes `--name` or `--name=value`, and `--` stands before the arguments.
+//! [`normalise`] rewrites a command line for clap: it spells each flag `--name` or `--name=value` and puts `--` before the arguments.
 //!
-//! Source: spf13/pflag `flag.go`; docker/cli `cli/cobra.go` for the words of an error.
+//! Source: spf13/pflag `flag.go`; docker/cli `cli/cobra.go` and `cli/required.go` for the error messages.
 
 use std::{
     ffi::OsString,
@@ -19,13 +19,15 @@ use std::{
 
 use clap::{Arg, ArgAction, Command, builder::ValueParser};
 
-/// A command line that pflag refuses.
+/// A command line with a wrong flag or the wrong number of arguments.
 #[derive(Debug)]
 pub struct FlagError {
     message: String,
-    /// As typed: `strata image ls`.
+    /// The command with its groups: `strata image ls`.
     command: String,
     usage: String,
+    /// Exit status: 125 for a flag, 1 for an argument.
+    pub status: u8,
 }
 
 impl fmt::Display for FlagError {
@@ -35,7 +37,7 @@ impl fmt::Display for FlagError {
     }
 }
 
-/// Commands whose options follow another program's rules: mount(8)'s.
+/// Commands whose options follow the rules of mount(8).
 const OTHER_RULES: [&str; 2] = ["mount", "umount"];
 
 /// Rewrites `arguments`, the program's name included, for `root`, the built command.
@@ -59,7 +61,7 @@ pub fn normalise(root: &Command, arguments: Vec<OsString>) -> Result<Vec<OsStrin
         } else if line.command.has_subcommands() {
             match word.to_str().and_then(|name| line.command.find_subcommand(name)) {
                 Some(sub) if !OTHER_RULES.contains(&sub.get_name()) => line.enter(sub, word),
-                // The parser reads those itself, and says what is no command.
+                // clap reads these, and reports an unknown command.
                 _ => return Ok(line.unread(word, rest)),
             }
         } else {
@@ -69,18 +71,18 @@ pub fn normalise(root: &Command, arguments: Vec<OsString>) -> Result<Vec<OsStrin
             }
         }
     }
-    Ok(line.end())
+    line.end()
 }
 
-/// A command line as it is read.
+/// The state of reading a command line.
 struct Line<'a> {
-    /// The command whose flags and arguments come next.
+    /// The current command.
     command: &'a Command,
-    /// Its name with those of the groups that it is in: `strata image ls`.
+    /// Its name with its groups: `strata image ls`.
     path: String,
-    /// What is final.
+    /// Rewritten words of the commands above `command`.
     out: Vec<OsString>,
-    /// Flags of `command`, each with the text that sets it; `None` for a boolean that is false.
+    /// Flags of `command`, each with its rewritten word; `None` for a boolean that is false.
     flags: Vec<(&'a Arg, Option<OsString>)>,
     /// Arguments of `command`.
     arguments: Vec<OsString>,
@@ -94,7 +96,7 @@ impl<'a> Line<'a> {
         self.command = sub;
     }
 
-    /// Whether what follows the first argument is another program's command line.
+    /// Whether the words after the first argument are the command line of a container.
     fn runs_a_program(&self) -> bool {
         self.command.get_positionals().any(Arg::is_trailing_var_arg_set)
     }
@@ -103,16 +105,44 @@ impl<'a> Line<'a> {
         self.out.extend(self.flags.drain(..).filter_map(|(_, text)| text));
     }
 
-    fn end(mut self) -> Vec<OsString> {
+    fn end(mut self) -> Result<Vec<OsString>, FlagError> {
+        let asks = |(arg, _): &(&Arg, _)| matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
+        if !self.flags.iter().any(asks) && !self.command.has_subcommands() {
+            self.count_arguments()?;
+        }
         self.put_flags();
         if !self.arguments.is_empty() {
             self.out.push("--".into());
         }
         self.out.append(&mut self.arguments);
-        self.out
+        Ok(self.out)
     }
 
-    /// Leaves `next` and `rest` as they are.
+    /// Checks the number of arguments.
+    fn count_arguments(&self) -> Result<(), FlagError> {
+        let (mut least, mut most) = (0, 0_usize);
+        for arg in self.command.get_positionals() {
+            let (min, max) = arg.get_num_args().map_or((1, 1), |count| (count.min_values(), count.max_values()));
+            least += if arg.is_required_set() { min.max(1) } else { 0 };
+            most = most.saturating_add(max);
+        }
+        let count = self.arguments.len();
+        if (least..=most).contains(&count) {
+            return Ok(());
+        }
+        let plural = |count| if count == 1 { "" } else { "s" };
+        let takes = match (least, most) {
+            (_, 0) => "accepts no arguments".to_owned(),
+            _ if least == most => format!("requires {least} argument{}", plural(least)),
+            (_, usize::MAX) => format!("requires at least {least} argument{}", plural(least)),
+            (0, _) => format!("requires at most {most} argument{}", plural(most)),
+            _ => format!("requires at least {least} and at most {most} arguments"),
+        };
+        let root = self.path.split(' ').next().unwrap_or_default();
+        Err(self.error(format!("{root}: '{}' {takes}", self.path), 1))
+    }
+
+    /// Copies `next` and `rest` unchanged.
     fn unread(mut self, next: OsString, rest: impl Iterator<Item = OsString>) -> Vec<OsString> {
         self.put_flags();
         self.out.push(next);
@@ -179,7 +209,7 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
-    /// Takes the flag `arg`, which the user called `shown`.
+    /// Sets the flag `arg`; an error calls it `shown`.
     fn set(&mut self, arg: &'a Arg, value: Option<Vec<u8>>, shown: &str) -> Result<(), FlagError> {
         let is_flag =
             matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::Count | ArgAction::Help | ArgAction::Version);
@@ -197,7 +227,7 @@ impl<'a> Line<'a> {
         } else {
             Some(spelled(arg, value.as_deref()))
         };
-        // Lists grow; of all else the last counts.
+        // A list takes every value, any other flag the last one.
         if !matches!(arg.get_action(), ArgAction::Append | ArgAction::Count) {
             self.flags.retain(|(known, _)| known.get_id() != arg.get_id());
         }
@@ -206,9 +236,13 @@ impl<'a> Line<'a> {
     }
 
     fn refuse(&self, message: String) -> Result<(), FlagError> {
+        Err(self.error(message, 125))
+    }
+
+    fn error(&self, message: String, status: u8) -> FlagError {
         let usage = self.command.clone().render_usage().to_string();
         let usage = usage.trim_start_matches("Usage:").trim().to_owned();
-        Err(FlagError { message, command: self.path.clone(), usage })
+        FlagError { message, command: self.path.clone(), usage, status }
     }
 }
 
@@ -222,7 +256,7 @@ fn is_boolean(arg: &Arg) -> bool {
     arg.get_value_parser().type_id() == ValueParser::bool().type_id()
 }
 
-/// What Go's `strconv.ParseBool` takes.
+/// Parses a boolean as Go's `strconv.ParseBool` does.
 fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
@@ -231,7 +265,7 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// The flag as the parser takes it, whatever its value begins with.
+/// Spells the flag so that clap takes any value.
 fn spelled(arg: &Arg, value: Option<&[u8]>) -> OsString {
     let mut text = match (arg.get_long(), arg.get_short()) {
         (Some(long), _) => format!("--{long}").into_bytes(),
@@ -275,6 +309,9 @@ mod tests {
             ("strata run --name= bb", "strata run --name= -- bb"),
             ("strata run --sig-proxy=F bb", "strata run --sig-proxy=false -- bb"),
             ("strata commit -m -x box", "strata commit --message=-x -- box"),
+            ("strata tag --help", "strata tag --help"),
+            ("strata tag a --help b c", "strata tag --help -- a b c"),
+            ("strata image", "strata image"),
             ("strata --data-root /r ps -aq", "strata --data-root=/r ps --all --quiet"),
             ("strata rm box -f other", "strata rm --force -- box other"),
             ("strata ps -n5", "strata ps --last=5"),
@@ -289,7 +326,25 @@ mod tests {
     }
 
     #[test]
-    fn what_pflag_refuses_is_refused_in_its_words() {
+    fn arguments_are_counted_as_docker_counts_them() {
+        for (line, says) in [
+            ("strata history", "strata: 'strata history' requires 1 argument"),
+            ("strata tag a", "strata: 'strata tag' requires 2 arguments"),
+            ("strata image tag a b c", "strata: 'strata image tag' requires 2 arguments"),
+            ("strata inspect", "strata: 'strata inspect' requires at least 1 argument"),
+            ("strata create", "strata: 'strata create' requires at least 1 argument"),
+            ("strata images a b", "strata: 'strata images' requires at most 1 argument"),
+            ("strata commit", "strata: 'strata commit' requires at least 1 and at most 2 arguments"),
+            ("strata ps a", "strata: 'strata ps' accepts no arguments"),
+        ] {
+            let error = normalised(line).expect_err(line);
+            assert!(error.starts_with(&format!("{says}\n\nUsage:  strata ")), "{line}: {error}");
+            assert!(error.ends_with(" --help' for more information"), "{error}");
+        }
+    }
+
+    #[test]
+    fn wrong_flags_are_refused_with_pflags_messages() {
         for (line, says) in [
             ("strata run --nosuch bb", "unknown flag: --nosuch\n\nUsage:  strata run "),
             ("strata image ls -z", "unknown shorthand flag: 'z' in -z"),

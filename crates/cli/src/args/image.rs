@@ -61,33 +61,34 @@ pub struct Images {
 #[command(after_help = "Examples:
   strata load -i app.tar
   zstd -dc app.tar.zst | strata load
-  strata load -i layout/                an OCI layout
+  strata load -i layout/            load an OCI layout directory
 
-Docker archives of every version, OCI layouts and OCI archives; plain, gzip, zstd, xz or bzip2.")]
+Reads Docker archives of every version, OCI layouts and OCI archives, uncompressed or compressed with gzip, zstd, xz or
+bzip2.")]
 pub struct Load {
-    /// Read from a tar archive or a folder, instead of standard input
+    /// Read from a tar archive or a directory instead of standard input
     #[arg(short, long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// Suppress the load output
     #[arg(short, long)]
     pub quiet: bool,
-    /// Which image of a multi-platform one
+    /// Platform to load from a multi-platform image
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<String>,
     #[command(flatten)]
     pub limits: Limits,
 }
 
-/// How much an archive from outside may claim.
+/// Limits on layers of untrusted archives.
 #[derive(Debug, Clone, Args)]
 pub struct Limits {
-    /// Most entries of one layer
+    /// Refuse layers with more entries
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_entries: Option<u64>,
-    /// Most bytes of one layer's files, holes included
+    /// Refuse layers whose files are larger in total; holes count
     #[arg(long, value_name = "BYTES", help_heading = "Limits")]
     pub max_bytes: Option<u64>,
-    /// Most bytes out for each byte in, of a compressed stream
+    /// Refuse compressed streams that expand by more than this factor
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub max_ratio: Option<u64>,
 }
@@ -97,14 +98,15 @@ pub struct Limits {
   strata save -o app.tar app:1 app:2
   strata save app | zstd > app.tar.zst
 
-The archive is a Docker archive and an OCI layout in one. The same images give the same bytes.")]
+The archive is both a Docker archive and an OCI layout. Saving the same images twice gives the same bytes.")]
 pub struct Save {
-    /// Write to a file, instead of standard output
+    /// Write to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Suppress progress output
     #[arg(short, long)]
     pub quiet: bool,
+    /// Names or IDs of images
     #[arg(required = true)]
     pub images: Vec<String>,
 }
@@ -117,17 +119,17 @@ pub struct Import {
     /// Apply a Dockerfile instruction to the created image
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub change: Vec<String>,
-    /// Set commit message for the imported image
+    /// Commit message of the image
     #[arg(short, long)]
     pub message: Option<String>,
-    /// Set platform
+    /// Platform of the image
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
     #[command(flatten)]
     pub limits: Limits,
-    /// A tar archive, compressed or not, or - for standard input
+    /// Tar archive, compressed or not; - for standard input
     pub source: String,
-    /// REPOSITORY[:TAG]
+    /// Name of the image: REPOSITORY[:TAG]
     pub reference: Option<String>,
 }
 
@@ -140,14 +142,17 @@ pub struct History {
     pub human: bool,
     #[command(flatten)]
     pub listing: Listing,
+    /// Name or ID of the image
     pub image: String,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  strata tag app:1 registry.example:5000/team/app:1")]
 pub struct Tag {
-    /// IMAGE[:TAG], digest or ID
+    /// Existing image: NAME[:TAG], digest or ID
     pub source: String,
-    /// NAME[:TAG]
+    /// New name: NAME[:TAG]
     pub target: String,
 }
 
@@ -162,12 +167,17 @@ pub struct Rmi {
     /// Do not delete untagged parents
     #[arg(long)]
     pub no_prune: bool,
+    /// Names or IDs of images
     #[arg(required = true)]
     pub images: Vec<String>,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Filters: until=<timestamp or duration>, label, dangling.")]
+#[command(after_help = "Examples:
+  strata image prune
+  strata image prune -af --filter until=240h
+
+Filters: until=<timestamp or duration>, label, dangling.")]
 pub struct Prune {
     /// Remove all unused images, not just dangling ones
     #[arg(short, long)]

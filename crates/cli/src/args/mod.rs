@@ -1,4 +1,6 @@
-//! The command line: names, flags and help, as Docker's users expect them.
+//! The command line: commands, flags and help texts. Names and defaults are those of Docker's command line.
+//!
+//! `snapshots/` holds the help text of every command.
 
 pub mod container;
 pub mod flags;
@@ -23,13 +25,13 @@ use clap::{Args, Parser, Subcommand};
     arg_required_else_help = true
 )]
 #[command(after_help = "Examples:
-  strata load -i debian.tar                 an image comes in
-  strata run --rm -it debian bash           a container runs
-  strata explain debian                     how the image lies on disk
-  strata --data-root /var/lib/docker images a root that dockerd wrote
+  strata load -i debian.tar                   load an image from an archive
+  strata run --rm -it debian bash             run a container
+  strata explain debian                       show where the image is on disk
+  strata --data-root /var/lib/docker images   list the images of a root that dockerd wrote
 
-Exit status: 0 done, 1 failed, 125 a run failed before its command began, 126 the command cannot be invoked,
-127 the command was not found, otherwise the container's own.")]
+Exit status: 0 on success, 1 on failure, 125 for an unknown flag or a container that could not be started, 126 if the
+container's command cannot be invoked, 127 if it is not found, else the exit status of the container.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -37,10 +39,10 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// The data root: Docker's layout, Docker's own included
+    /// Data root, in Docker's on-disk layout; may be one that dockerd wrote
     #[arg(
         long,
         global = true,
@@ -50,13 +52,13 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub data_root: PathBuf,
-    /// Where running containers keep their state [default: a folder of this root's own in /run/strata]
+    /// State of running containers [default: a directory in /run/strata for each data root]
     #[arg(long, global = true, value_name = "DIR", env = "STRATA_EXEC_ROOT", help_heading = "Global options")]
     pub exec_root: Option<PathBuf>,
-    /// The storage driver; if not given, all that the root has are shown, and its own is worked on
+    /// Storage driver [default: read from every driver in use; write to the root's own]
     #[arg(long, global = true, value_name = "NAME", env = "STRATA_STORAGE_DRIVER", help_heading = "Global options")]
     pub storage_driver: Option<String>,
-    /// Log what happens to which object, on standard error
+    /// Least severe messages to log on standard error
     #[arg(long, global = true, value_name = "LEVEL", default_value = "warn", value_parser = ["error", "warn", "info", "debug"], help_heading = "Global options")]
     pub log_level: String,
 }
@@ -77,7 +79,7 @@ pub enum Command {
     Commit(container::Commit),
     /// Inspect changes to files or directories on a container's filesystem
     Diff(container::Diff),
-    /// Copy files and folders between a container and the local filesystem
+    /// Copy files and directories between a container and the local filesystem
     Cp(container::Cp),
     /// Export a container's filesystem as a tar archive
     Export(container::Export),
@@ -110,21 +112,21 @@ pub enum Command {
 
     /// Return low-level information on images and containers
     Inspect(system::Inspect),
-    /// Show how an image, a container, a layer or a path lies on disk
+    /// Show where an image, a container, a layer or a file is on disk
     Explain(system::Explain),
-    /// Check everything in the data root, and change nothing
+    /// Check the data root for damage; changes nothing
     Fsck(system::Fsck),
-    /// Display what this root, this kernel and this filesystem can do
+    /// Display information about the data root, the kernel and the filesystem
     Info(system::Info),
     /// Show version information
     Version(system::Version),
 
-    /// Serve a registry of images
+    /// Run a registry server
     #[command(subcommand)]
     Registry(registry::RegistryCommand),
-    /// Mount a union of folders, in AUFS's or overlayfs's words
+    /// Mount a union of directories, with the options of AUFS or overlayfs
     Mount(mount::Mount),
-    /// Unmount unions, dead ones too
+    /// Unmount unions, also those whose server died
     Umount(mount::Umount),
 
     /// Manage images
@@ -139,11 +141,11 @@ pub enum Command {
 
     /// Print the shell completion script
     Completion(system::Completion),
-    /// Write the man pages into a folder
+    /// Write the man pages to a directory
     Man(system::Man),
 }
 
-/// `--filter KEY=VALUE`, several times.
+/// `--filter KEY=VALUE`; may be repeated.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Filters {
     /// Filter output based on conditions provided
@@ -151,7 +153,7 @@ pub struct Filters {
     pub filter: Vec<String>,
 }
 
-/// The same for commands whose `-f` is `--force`.
+/// `--filter` of commands whose `-f` is `--force`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct PruneFilters {
     /// Provide filter values
@@ -159,12 +161,12 @@ pub struct PruneFilters {
     pub filter: Vec<String>,
 }
 
-/// What is no filter at all is a mistake in the command line; what the command does not know is refused by it.
+/// Checks the form of a filter. The command itself refuses a filter that it does not know.
 fn filter(text: &str) -> Result<String, strata_engine::Error> {
     strata_engine::Filters::parse(&[text.to_owned()]).map(|_| text.to_owned())
 }
 
-/// How a list is shown.
+/// Output options of commands that list objects.
 #[derive(Debug, Clone, Args)]
 pub struct Listing {
     /// Pretty-print using a Go template, `table TEMPLATE`, or `json`
@@ -185,5 +187,40 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    /// Returns the help text of `command` and of every command below it, with their names.
+    fn help(mut command: clap::Command, path: &str) -> Vec<(String, String)> {
+        let mut all = vec![(path.replace(' ', "-"), command.render_long_help().to_string())];
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            all.extend(help(sub.clone(), &format!("{path} {}", sub.get_name())));
+        }
+        all
+    }
+
+    /// `INSTA_UPDATE=always cargo test -p strata-cli help_texts` writes the snapshots anew.
+    #[test]
+    fn help_texts_match_their_snapshots() {
+        let mut command = super::Cli::command().term_width(110);
+        command.build();
+        for (name, text) in help(command, "strata") {
+            insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+                insta::assert_snapshot!(name, text);
+            });
+        }
+    }
+
+    #[test]
+    fn every_command_and_every_argument_has_a_help_text() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} has no description", command.get_name());
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} has no help for {}", command.get_name(), arg.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        let mut command = super::Cli::command();
+        command.build();
+        check(&command);
     }
 }

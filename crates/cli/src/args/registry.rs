@@ -7,14 +7,14 @@ use clap::{Args, Subcommand};
 /// The registry server.
 #[derive(Debug, Subcommand)]
 pub enum RegistryCommand {
-    /// Serve a registry until told to stop
+    /// Run a registry server in the foreground
     Serve(Serve),
-    /// Print the effective configuration, or every mistake in it
+    /// Print the effective configuration, or every error in it
     #[command(after_help = "Examples:
   strata registry config /etc/registry/config.yml
   REGISTRY_HTTP_ADDR=0.0.0.0:80 strata registry config --root /srv/registry")]
     Config(Source),
-    /// Remove what no manifest names; the registry may serve meanwhile
+    /// Remove blobs that no manifest references; the server may be running
     #[command(visible_alias = "gc")]
     GarbageCollect(GarbageCollect),
 }
@@ -22,13 +22,13 @@ pub enum RegistryCommand {
 /// Where a registry's configuration comes from.
 #[derive(Debug, Clone, Args)]
 pub struct Source {
-    /// A configuration in YAML, with distribution's keys; REGISTRY_… variables are laid over it
+    /// Configuration in YAML, with distribution's keys; REGISTRY_… variables override it
     #[arg(value_name = "CONFIG.yml")]
     pub config: Option<PathBuf>,
-    /// The registry's directory, in distribution's layout
+    /// Directory of the registry, in distribution's layout
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// The address to listen on
+    /// Address to listen on
     #[arg(long, value_name = "HOST:PORT")]
     pub addr: Option<String>,
 }
@@ -39,7 +39,8 @@ pub struct Source {
   strata registry serve /etc/registry/config.yml
   REGISTRY_HTTP_ADDR=0.0.0.0:80 strata registry serve config.yml
 
-On SIGTERM and SIGINT the requests under way end first; SIGHUP reads certificates and keys again. With --root and no file, deletions are allowed.")]
+SIGTERM and SIGINT stop the server after the current requests. SIGHUP reloads certificates and keys. With --root and no
+configuration, deletes are allowed.")]
 pub struct Serve {
     #[command(flatten)]
     pub source: Source,
@@ -50,21 +51,21 @@ pub struct Serve {
   strata registry garbage-collect --root /srv/registry --dry-run
   strata registry garbage-collect --delete-untagged --grace 1h config.yml
 
-A registry in a directory may serve meanwhile: what clients push, or are told is there, within the grace time is kept.
-On an object store the server must be stopped first; strata.gc.interval has the server itself collect.")]
+A registry on a filesystem may keep running: blobs that were pushed or requested within the grace time are kept.
+On an object store, stop the server first, or set strata.gc.interval so that the server itself collects.")]
 pub struct GarbageCollect {
     #[command(flatten)]
     pub source: Source,
-    /// Do everything except remove the blobs
+    /// Print what would be removed; remove nothing
     #[arg(short, long)]
     pub dry_run: bool,
-    /// Delete manifests that no tag reaches, too
+    /// Also delete untagged manifests
     #[arg(short = 'm', long)]
     pub delete_untagged: bool,
-    /// How long unnamed content is kept [default: strata.gc.grace, 24h]
+    /// Minimum age of what is removed [default: strata.gc.grace, 24h]
     #[arg(long, value_name = "TIME")]
     pub grace: Option<String>,
-    /// Do not print what is removed, only the sum
+    /// Print only a summary
     #[arg(short, long)]
     pub quiet: bool,
 }

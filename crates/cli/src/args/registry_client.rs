@@ -2,18 +2,18 @@
 
 use clap::{Args, ValueEnum};
 
-/// How a registry is spoken to.
+/// Connection options.
 #[derive(Debug, Clone, Args)]
 pub struct Connection {
-    /// Allow plain HTTP and any certificate (loopback addresses may always have them)
+    /// Allow plain HTTP and unverified certificates (always allowed for loopback addresses)
     #[arg(long)]
     pub insecure: bool,
 }
 
-/// How progress is told.
+/// Format of progress output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -22,32 +22,34 @@ pub enum Format {
   strata pull debian
   strata pull registry.example:5000/team/app:1.2
   strata pull --platform linux/arm64 debian@sha256:…
-  strata pull --all-platforms debian && strata tag debian registry.example/debian && strata push --all-platforms registry.example/debian
+  strata pull --all-platforms debian && strata tag debian registry.example/debian &&
+    strata push --all-platforms registry.example/debian
 
-An interrupted pull goes on where it stopped. Mirrors and insecure registries are those of /etc/docker/daemon.json, or of
-STRATA_REGISTRY_MIRRORS and STRATA_INSECURE_REGISTRIES; certificates those of /etc/docker/certs.d; logins those of config.json.")]
+The next pull resumes an interrupted one. Mirrors and insecure registries come from /etc/docker/daemon.json, or from
+STRATA_REGISTRY_MIRRORS and STRATA_INSECURE_REGISTRIES; certificates from /etc/docker/certs.d; credentials from
+Docker's config.json.")]
 pub struct Pull {
     /// Download all tagged images in the repository
     #[arg(short, long)]
     pub all_tags: bool,
-    /// Suppress verbose output
+    /// Suppress progress output
     #[arg(short, long)]
     pub quiet: bool,
-    /// Set platform if the image has several
+    /// Platform to pull from a multi-platform image
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
-    /// Keep the images of all platforms too, compressed as they come, for a push with --all-platforms
+    /// Also keep the compressed blobs of all other platforms, for push --all-platforms
     #[arg(long)]
     pub all_platforms: bool,
     #[command(flatten)]
     pub connection: Connection,
-    /// How to tell what happens
+    /// Format of progress output
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
-    /// Say at the end where the time went
+    /// Print a summary of where time was spent
     #[arg(long)]
     pub verbose: bool,
-    /// NAME[:TAG|@DIGEST]
+    /// Image to pull: NAME[:TAG|@DIGEST]
     pub name: String,
 }
 
@@ -60,21 +62,21 @@ pub struct Push {
     /// Push all tags of an image to the repository
     #[arg(short, long)]
     pub all_tags: bool,
-    /// Push the images of all platforms under the index that they were pulled with by --all-platforms, which keeps its digest
+    /// Push all platforms of an image that was pulled with --all-platforms; the digest of its index stays the same
     #[arg(long)]
     pub all_platforms: bool,
-    /// Suppress verbose output
+    /// Suppress progress output
     #[arg(short, long)]
     pub quiet: bool,
     #[command(flatten)]
     pub connection: Connection,
-    /// How to tell what happens
+    /// Format of progress output
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
-    /// Say at the end where the time went
+    /// Print a summary of where time was spent
     #[arg(long)]
     pub verbose: bool,
-    /// NAME[:TAG]
+    /// Image to push: NAME[:TAG]
     pub name: String,
 }
 
@@ -86,15 +88,15 @@ pub struct Login {
     /// Username
     #[arg(short, long)]
     pub username: Option<String>,
-    /// Password: other users of this machine may see it in the list of processes
+    /// Password; other users of this machine can see it in the process list
     #[arg(short, long, conflicts_with = "password_stdin")]
     pub password: Option<String>,
-    /// Take the password from stdin
+    /// Read the password from standard input
     #[arg(long)]
     pub password_stdin: bool,
     #[command(flatten)]
     pub connection: Connection,
-    /// The registry; Docker's if not given
+    /// Registry [default: Docker Hub]
     pub server: Option<String>,
 }
 
@@ -103,7 +105,7 @@ pub struct Login {
   strata logout
   strata logout registry.example:5000")]
 pub struct Logout {
-    /// The registry; Docker's if not given
+    /// Registry [default: Docker Hub]
     pub server: Option<String>,
 }
 
@@ -112,7 +114,7 @@ pub struct Logout {
   strata search debian
   strata search registry.example:5000/team")]
 pub struct Search {
-    /// Max number of search results
+    /// Maximum number of results
     #[arg(long, value_name = "N", default_value_t = 25)]
     pub limit: usize,
     /// Don't truncate output
@@ -120,6 +122,6 @@ pub struct Search {
     pub no_trunc: bool,
     #[command(flatten)]
     pub connection: Connection,
-    /// [REGISTRY/]TERM
+    /// Term to search for: [REGISTRY/]TERM
     pub term: String,
 }

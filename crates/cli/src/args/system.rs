@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::PruneFilters;
 
@@ -10,7 +10,7 @@ use super::PruneFilters;
 pub enum SystemCommand {
     /// Show disk usage
     Df(Df),
-    /// Display what this root, this kernel and this filesystem can do
+    /// Display information about the data root, the kernel and the filesystem
     Info(Info),
     /// Remove unused data
     Prune(Prune),
@@ -24,9 +24,9 @@ pub enum SystemCommand {
 pub struct Inspect {
     #[command(flatten)]
     pub one: InspectOne,
-    /// Return JSON for the specified type
-    #[arg(long = "type", value_name = "TYPE")]
-    pub kind: Option<Kind>,
+    /// Look for objects of this type only
+    #[arg(long = "type", value_name = "container|image")]
+    pub kind: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -34,48 +34,50 @@ pub struct InspectOne {
     /// Format the output using a Go template, or `json`
     #[arg(short, long, value_name = "TEMPLATE")]
     pub format: Option<String>,
-    /// Display total file sizes if the type is container
+    /// Display the sizes of containers
     #[arg(short, long)]
     pub size: bool,
+    /// Names or IDs of objects
     #[arg(required = true)]
     pub names: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    Image,
-    Container,
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  strata explain debian                                an image: its chain, folder by folder
-  strata explain box                                   a container: its mount line
-  strata explain box:/etc/passwd                       a file: the layer it comes from, what hides it
-  strata explain sha256:9f86…                          a layer by DiffID, ChainID or cache ID
-  strata explain /var/lib/docker/overlay2/4f53…/diff   a path: who owns it
-  strata explain --format json debian                  for programs")]
+  strata explain debian                                an image: its layers and their directories
+  strata explain box                                   a container: the options of its mount
+  strata explain box:/etc/passwd                       a file: the layer that provides it, and what hides it
+  strata explain sha256:9f86…                          a layer, by DiffID, ChainID or cache ID
+  strata explain /var/lib/docker/overlay2/4f53…/diff   a path: the layer or container that owns it
+  strata explain --format json debian                  JSON output")]
 pub struct Explain {
-    /// `text`, `json`, or a Go template
+    /// Output format: `text`, `json`, or a Go template
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub format: String,
-    /// An image, a container, CONTAINER:PATH, a layer, or a path under the data root
+    /// Image, container, CONTAINER:PATH, layer, or path below the data root
     #[arg(required = true)]
     pub objects: Vec<String>,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 if all is sound, 1 if something is damaged.")]
+#[command(after_help = "Examples:
+  strata fsck
+  strata --data-root /var/lib/docker fsck --contents
+
+Exit status: 0 if nothing is damaged, 1 otherwise.")]
 pub struct Fsck {
-    /// Read every layer's files too, and compare them with what was written
+    /// Also read the files of every layer and compare them with the recorded checksums
     #[arg(long)]
     pub contents: bool,
-    /// `text` or `json`
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub format: String,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  strata info
+  strata info -f '{{.Driver}}'")]
 pub struct Info {
     /// Format the output using a Go template, or `json`
     #[arg(short, long, value_name = "TEMPLATE")]
@@ -83,6 +85,8 @@ pub struct Info {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  strata version -f json")]
 pub struct Version {
     /// Format the output using a Go template, or `json`
     #[arg(short, long, value_name = "TEMPLATE")]
@@ -90,6 +94,9 @@ pub struct Version {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  strata system df
+  strata system df -v")]
 pub struct Df {
     /// Show detailed information on space usage
     #[arg(short, long)]
@@ -100,9 +107,13 @@ pub struct Df {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Filters: until=<timestamp or duration>, label.")]
+#[command(after_help = "Examples:
+  strata system prune
+  strata system prune -af --volumes
+
+Filters: until=<timestamp or duration>, label.")]
 pub struct Prune {
-    /// Remove all unused images not just dangling ones
+    /// Remove all unused images, not just dangling ones
     #[arg(short, long)]
     pub all: bool,
     /// Do not prompt for confirmation
@@ -119,6 +130,7 @@ pub struct Prune {
 #[command(after_help = "Example:
   strata completion bash > /etc/bash_completion.d/strata")]
 pub struct Completion {
+    /// Shell to write the script for
     pub shell: clap_complete::Shell,
 }
 
@@ -126,5 +138,6 @@ pub struct Completion {
 #[command(after_help = "Example:
   strata man /usr/local/share/man/man1")]
 pub struct Man {
+    /// Directory to write to; created if it does not exist
     pub dir: PathBuf,
 }

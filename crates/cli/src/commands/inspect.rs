@@ -6,7 +6,7 @@ use strata_spec::ErrorKind;
 
 use super::{Failures, Said};
 use crate::{
-    args::system::{Inspect, InspectOne, Kind},
+    args::system::{Inspect, InspectOne},
     context::{Context, print},
     format::{
         json,
@@ -14,8 +14,21 @@ use crate::{
     },
 };
 
+/// What `inspect` looks for.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Image,
+    Container,
+}
+
 pub fn any(context: &Context, args: &Inspect) -> anyhow::Result<()> {
-    inspect(context, &args.one, args.kind)
+    let kind = match args.kind.as_deref() {
+        None | Some("") => None,
+        Some("container") => Some(Kind::Container),
+        Some("image") => Some(Kind::Image),
+        Some(other) => anyhow::bail!("unknown type: {other:?}: must be one of \"container\", \"image\""),
+    };
+    inspect(context, &args.one, kind)
 }
 
 pub fn images(context: &Context, args: &InspectOne) -> anyhow::Result<()> {
@@ -26,8 +39,12 @@ pub fn containers(context: &Context, args: &InspectOne) -> anyhow::Result<()> {
     inspect(context, args, Some(Kind::Container))
 }
 
-/// Shows what was found, then says what was not, as Docker does.
+/// Prints the objects that exist and an error for each that does not, as Docker does: `[]` if there is none.
 fn inspect(context: &Context, args: &InspectOne, kind: Option<Kind>) -> anyhow::Result<()> {
+    let template = match args.format.as_deref() {
+        None | Some("" | "json") => None,
+        Some(text) => Some(Template::parse_flag(text)?),
+    };
     let root = context.read()?;
     let mut found = Vec::new();
     let mut failures = Failures::default();
@@ -38,11 +55,12 @@ fn inspect(context: &Context, args: &InspectOne, kind: Option<Kind>) -> anyhow::
         }
     }
     let values: Vec<&Value> = found.iter().map(|(value, _)| value).collect();
-    match args.format.as_deref() {
-        None | Some("") => print(&format!("{}\n", json::pretty(&values)?))?,
-        Some("json") => print(&format!("{}\n", strata_spec::gojson::to_text(&values)?))?,
-        Some(text) => {
-            let template = Template::parse(text)?;
+    match template {
+        None if args.format.as_deref() == Some("json") => {
+            print(&format!("{}\n", strata_spec::gojson::to_text(&values)?))?;
+        }
+        None => print(&format!("{}\n", json::pretty(&values)?))?,
+        Some(template) => {
             for (value, kind) in &found {
                 match template.inspect(value, *kind) {
                     Ok(line) => print(&format!("{line}\n"))?,
@@ -54,7 +72,7 @@ fn inspect(context: &Context, args: &InspectOne, kind: Option<Kind>) -> anyhow::
     failures.end()
 }
 
-/// The document of what `name` means, and the structure that it is. Containers come before images of the same name.
+/// Returns the document of the object `name` and its type. A container takes precedence over an image of the same name.
 fn one(root: &Root, name: &str, kind: Option<Kind>, size: bool) -> anyhow::Result<(Value, Type)> {
     if kind != Some(Kind::Image) {
         match root.container(name) {
@@ -67,14 +85,19 @@ fn one(root: &Root, name: &str, kind: Option<Kind>, size: bool) -> anyhow::Resul
         }
     }
     match root.inspect_image(name) {
-        Ok(image) => Ok((serde_json::to_value(image)?, Type::IMAGE)),
+        Ok(image) => {
+            if size {
+                eprintln!("WARNING: --size ignored for image");
+            }
+            Ok((serde_json::to_value(image)?, Type::IMAGE))
+        }
         Err(error) if kind.is_none() && error.kind() == ErrorKind::NotFound => anyhow::bail!("No such object: {name}"),
         Err(error) => Err(error.into()),
     }
 }
 
 impl Failures {
-    /// Keeps a failure to be said behind the output.
+    /// Counts a failure, and prints it unless that was done.
     fn hold(&mut self, error: anyhow::Error) {
         if error.downcast_ref::<Said>().is_none() {
             self.add(error);

@@ -26,9 +26,9 @@ pub fn info(context: &Context, args: &system::Info) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One object by `json` or a template.
+/// Prints one object as JSON or by a template.
 fn print_formatted(value: &Value, format: &str) -> anyhow::Result<()> {
-    let template = Template::parse(if format == "json" { "{{json .}}" } else { format })?;
+    let template = Template::parse_flag(if format == "json" { "{{json .}}" } else { format })?;
     print(&format!("{}\n", template.render(value)?))
 }
 

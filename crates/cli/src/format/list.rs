@@ -1,30 +1,32 @@
-//! Lists as Docker shows them: a table by default, a template a line, JSON a line, or IDs alone.
+//! Lists of objects: a table, or one template, JSON object or ID a line.
 
 use serde_json::{Map, Value};
+
+use anyhow::Context as _;
 
 use super::{
     table,
     template::{Template, types::Type},
 };
 
-/// What a list can show and how it does by default.
+/// The columns of a list.
 pub struct List<'a> {
-    /// Field and its header, of everything a template can name.
+    /// Every field that a template may name, and its header.
     pub headers: &'a [(&'a str, &'a str)],
-    /// The default template, without `table`: fields parted by tabs.
+    /// Default template of a table: fields separated by tabs.
     pub default: &'a str,
-    /// The template of `--quiet`.
+    /// Template of `--quiet`.
     pub quiet: &'a str,
 }
 
-/// Reads `--format`: `None` or `table` for the default table, `table TEMPLATE`, `json`, or a template.
+/// A parsed `--format`.
 enum Form {
     Table(Template),
     Raw(Template),
 }
 
 impl List<'_> {
-    /// As [`List::render`]; of `several` drivers the default table ends in a column that tells them apart.
+    /// Renders `rows` as [`List::render`] does. If the root has `several` drivers, the default table has a column for the driver.
     pub fn render_of(
         &self,
         rows: &[Value],
@@ -39,14 +41,14 @@ impl List<'_> {
         List { headers: self.headers, default: &default, quiet: self.quiet }.render(rows, format, quiet)
     }
 
-    /// Renders `rows`, each an object of the fields in `headers`. What a row has under the key `Label`, an object, is for
-    /// `{{.Label "name"}}` alone.
+    /// Renders `rows`, which are JSON objects with the fields of `headers`. The key `Label` of a row is an object that only
+    /// `{{.Label "name"}}` reads.
     pub fn render(&self, rows: &[Value], format: Option<&str>, quiet: bool) -> anyhow::Result<String> {
         match self.form(format, quiet)? {
             Form::Raw(template) => {
                 let mut out = String::new();
                 for row in rows {
-                    out.push_str(&template.render_as(row, Type::Row)?);
+                    out.push_str(&template.render_as(row, Type::Row).context("failed to execute template")?);
                     out.push('\n');
                 }
                 Ok(out)
@@ -54,9 +56,10 @@ impl List<'_> {
             Form::Table(template) => {
                 let headers: Map<String, Value> =
                     self.headers.iter().map(|(field, header)| ((*field).to_owned(), Value::from(*header))).collect();
-                let mut lines = vec![template.render_as(&Value::Object(headers), Type::Headers)?];
+                let render = |row: &Value, kind| template.render_as(row, kind).context("failed to execute template");
+                let mut lines = vec![render(&Value::Object(headers), Type::Headers)?];
                 for row in rows {
-                    lines.push(template.render_as(row, Type::Row)?);
+                    lines.push(render(row, Type::Row)?);
                 }
                 let cells: Vec<Vec<String>> =
                     lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
@@ -65,14 +68,16 @@ impl List<'_> {
         }
     }
 
+    /// Parses `--format`: `None` or `table` for the default table, `table TEMPLATE`, `json`, or a template.
     fn form(&self, format: Option<&str>, quiet: bool) -> anyhow::Result<Form> {
+        let parse = |text| Template::parse(text).context("failed to parse template");
         Ok(match format {
-            None | Some("" | "table") if quiet => Form::Raw(Template::parse(self.quiet)?),
-            None | Some("" | "table") => Form::Table(Template::parse(self.default)?),
-            Some("json") => Form::Raw(Template::parse("{{json .}}")?),
+            None | Some("" | "table") if quiet => Form::Raw(parse(self.quiet)?),
+            None | Some("" | "table") => Form::Table(parse(self.default)?),
+            Some("json") => Form::Raw(parse("{{json .}}")?),
             Some(text) => match text.strip_prefix("table ") {
-                Some(template) => Form::Table(Template::parse(template)?),
-                None => Form::Raw(Template::parse(text)?),
+                Some(template) => Form::Table(parse(template)?),
+                None => Form::Raw(parse(text)?),
             },
         })
     }
@@ -85,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_a_table_a_template_json_or_ids() {
+    fn render_gives_a_table_templates_json_or_ids() {
         let list =
             List { headers: &[("ID", "IMAGE ID"), ("Size", "SIZE")], default: "{{.ID}}\t{{.Size}}", quiet: "{{.ID}}" };
         let rows = [json!({"ID": "abc", "Size": "1MB"}), json!({"ID": "def", "Size": "2GB"})];

@@ -1,4 +1,4 @@
-//! How results are shown: Go templates, tables, sizes and times, in Docker's words.
+//! Output in Docker's formats: Go templates, tables, sizes and times.
 
 pub mod json;
 pub mod list;

@@ -1,11 +1,11 @@
-//! Columns as Docker's `tabwriter` sets them: at least 10 wide (20 where Docker says so), three spaces between.
+//! Tables in aligned columns, with the widths of Go's `text/tabwriter` as Docker sets it up.
 
-/// Writes rows under a header, each cell padded to its column; the last column is not padded.
+/// Writes rows in columns at least 10 wide, with three spaces between them; the last column is not padded.
 pub fn table(rows: &[Vec<String>]) -> String {
     aligned(rows, 10, 3)
 }
 
-/// See [`table`], with the least column width and the space between columns.
+/// Writes rows as [`table`] does, in columns at least `least` wide with `between` spaces between them.
 pub fn aligned(rows: &[Vec<String>], least: usize, between: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let mut widths = vec![0; columns];

@@ -1,16 +1,16 @@
-//! Sizes and times in Docker's words.
+//! Sizes, ages and times, as Docker shows them.
 //!
 //! Source: docker/go-units, `size.go`.
 
 use jiff::Timestamp;
 use strata_container::ps::human_duration;
 
-/// `1.5kB`, `217MB`: powers of 1000, four significant digits, as Docker shows sizes.
+/// Formats a size in powers of 1000 with four significant digits: `1.5kB`, `217MB`.
 pub fn size(bytes: u64) -> String {
     scaled(bytes, 4)
 }
 
-/// The same with three significant digits, as `docker images` and `docker history` show sizes.
+/// Formats a size with three significant digits, as `docker images` and `docker history` do.
 pub fn size3(bytes: u64) -> String {
     scaled(bytes, 3)
 }
@@ -26,7 +26,7 @@ fn scaled(bytes: u64, precision: usize) -> String {
     format!("{}{}", significant(value, precision), UNITS[unit])
 }
 
-/// Go's `%.<n>g`: at most `digits` significant digits, no trailing zeros; large values in exponent form.
+/// Formats as Go's `%.<digits>g`: at most `digits` significant digits, no trailing zeros, large values with an exponent.
 fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 {
         return "0".to_owned();
@@ -46,7 +46,7 @@ fn significant(value: f64, digits: usize) -> String {
     }
 }
 
-/// `3 minutes ago`; `N/A` for Go's zero time and for a text that is no time.
+/// Formats the time since `rfc3339`: `3 minutes ago`; `N/A` for Go's zero time and for an invalid time.
 pub fn ago(rfc3339: &str, now: Timestamp) -> String {
     match rfc3339.parse::<Timestamp>() {
         Ok(then) if then.as_second() > -62_135_596_800 => {
@@ -56,12 +56,12 @@ pub fn ago(rfc3339: &str, now: Timestamp) -> String {
     }
 }
 
-/// `2026-11-22 10:00:00 +0000 UTC`, as `CreatedAt` columns show it, in the local time zone; an unreadable text is shown as it is.
+/// Formats a `CreatedAt` column, in the local time zone: `2026-11-22 10:00:00 +0000 UTC`. An invalid time stays as it is.
 pub fn created_at(rfc3339: &str) -> String {
     local(rfc3339, "%Y-%m-%d %H:%M:%S %z %Z")
 }
 
-/// `2026-11-22T10:00:00Z`, as the `CreatedAt` column of `history` shows it: seconds, in the local time zone.
+/// Formats the `CreatedAt` column of `history`, in the local time zone: `2026-11-22T10:00:00Z`.
 pub fn created_at_exactly(rfc3339: &str) -> String {
     let text = local(rfc3339, "%Y-%m-%dT%H:%M:%S%:z");
     match text.strip_suffix("+00:00") {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_written_as_docker_writes_them() {
+    fn size_matches_go_units() {
         let cases = [
             (0, "0B", "0B"),
             (999, "999B", "999B"),

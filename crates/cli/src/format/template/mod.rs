@@ -40,6 +40,20 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// A template that does not parse, given to a command that shows one object.
+///
+/// Docker ends such a command with status 64.
+#[derive(Debug)]
+pub struct ParseError(Error);
+
+impl std::fmt::Display for ParseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "template parsing error: {}", self.0)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
 fn error<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error(text.into()))
 }
@@ -55,6 +69,11 @@ impl Template {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let text = text.replace("\\t", "\t").replace("\\n", "\n");
         Ok(Self { tree: parse::parse(lex::lex(&text)?)? })
+    }
+
+    /// Parses the `--format` of a command that shows one object: `inspect`, `info`, `version`.
+    pub fn parse_flag(text: &str) -> Result<Self, ParseError> {
+        Self::parse(text).map_err(ParseError)
     }
 
     /// Applies the template to `value`.

@@ -1,0 +1,232 @@
+//! Output and exit status of command lines, compared with those of the `docker` program on the root of a running dockerd.
+
+mod common;
+
+use common::{Done, root, root_with_busybox, tars};
+use strata_testkit::Dockerd;
+
+/// Command lines that both programs answer alike, one a line, words separated by single spaces; `~` stands for a space in a word.
+const LINES: &str = r#"
+inspect nosuch
+inspect -f {{.ID}} nosuch box
+inspect -f {{.Name}} box nosuch bb:1
+inspect --type image nosuch
+inspect --type container nosuch
+inspect --type container bb:1
+inspect --type image box
+inspect --type nosuch box
+inspect --type= -f {{.Name}} box
+inspect -s -f {{.RepoTags}} bb:1
+inspect --size=false -f {{.Name}} box
+inspect --size=maybe box
+inspect -f {{.x box nosuch
+inspect -f {{.Created}} box
+inspect -f {{.Created}} bb:1
+inspect -f={{.Name}} box
+inspect --format={{.Name}} box twin
+inspect --format {{.Name}} --format {{.Path}} box
+inspect -f {{.Id}}
+inspect
+image inspect nosuch
+image inspect -f {{.RepoTags}} bb:1 bb:2
+image inspect box
+image inspect
+container inspect nosuch
+container inspect -f {{.Name}} box
+container inspect bb:1
+info -f {{
+info -f {{.Nope}}
+version -f {{
+version --nope
+version x
+ps
+ps nosucharg
+ps --nope
+ps -aqz
+ps --format {{
+ps --format {{.Nope}}
+ps -a --format {{.Nope}}
+ps -a --format {{.Names}}
+ps -a --format {{.Label~"a"}}:{{.Names}}
+ps -a --format table~{{.Label~''}}
+ps -a --format table~{{.Label~"a"}}
+ps -aq
+ps -aq --no-trunc
+ps -a=true -q
+ps -a=false -q
+ps -a --quiet=0 --format {{.ID}}
+ps -a -q=maybe
+ps -n 1 -q
+ps -n1 -q
+ps -n=1 -q
+ps -n x
+ps -n -1 -q
+ps -n 0 -q
+ps --last
+ps -lq
+ps -f name
+ps -f nope=1
+ps -a -f status=nosuch
+ps -a -f status=created -q
+ps -a -f exited=x
+ps -a -f ancestor=nosuch
+ps -a -f ancestor=bb:1 --format {{.Names}}
+ps -a -f ancestor=bb --format {{.Names}}
+ps -a -f ancestor=other --format {{.Names}}
+ps -a -f ancestor=other:latest --format {{.Names}}
+ps -a -f name=^/box$ --format {{.Names}}
+ps -a -f name=/box --format {{.Names}}
+ps -a -f name=o --format {{.Names}}
+ps -a -f name=[ -q
+ps -a -f since=nosuch
+ps -a -f before=nosuch
+ps -a -f since=box --format {{.Names}}
+ps -a -f before=twin --format {{.Names}}
+ps -a -f label=a --format {{.Names}}
+ps -a -f label=a=1 --format {{.Names}}
+ps -a -f label=a=2 --format {{.Names}}
+ps -a -f label=a -f label=b --format {{.Names}}
+ps -a -f name=box -f name=twin --format {{.Names}}
+ps -a -f is-task=true -q
+ps -a -f health=nosuch
+ps -a -f health=none --format {{.Names}}
+ps -a -f network=none --format {{.Names}}
+ps -a -f volume=nosuch -q
+ps -a -f publish=80 -q
+ps -a -f publish=x -q
+images nosuch
+images a b
+images --nope
+images -f nope=1
+images -f dangling=maybe
+images -f dangling=0 --format {{.Repository}}:{{.Tag}}
+images -f reference=b*:1 --format {{.Tag}}
+images -f reference=b* --format {{.Tag}}
+images -f reference=[ -q
+images b* --format {{.Tag}}
+images bb:* --format {{.Tag}}
+images bb --format {{.Tag}}
+images bb:2 --format {{.Tag}}
+images -f since=bb:1 --format {{.Repository}}
+images -f before=other --format {{.Repository}}:{{.Tag}}
+images -f since=nosuch
+images -f label=a --format {{.Repository}}:{{.Tag}}
+images -f label=nosuch -q
+images --format {{
+images -q --no-trunc
+images --no-trunc=true -q bb
+images --format {{json~.Repository}}
+history
+history nosuch
+history -q bb:1
+history --no-trunc -q bb:1
+history -H=false --format {{.Size}} bb:1
+history --human=0 --format {{.CreatedAt}}|{{.CreatedBy}}|{{.Comment}} bb:1
+history --format {{ bb:1
+history a b
+tag
+tag a
+tag a b c
+rmi
+rm
+commit
+diff
+diff nosuch
+diff a b
+export
+export nosuch
+save
+save nosuch
+import
+create
+create --nope
+run
+run --nope bb:1
+run --rm=maybe bb:1
+run -e
+run -itz bb:1
+run --name
+start
+load x
+pull
+pull a b
+push
+cp a
+cp a b
+cp a b c
+nonsense
+image nonsense
+container ls -aq
+container ps -aq
+image ls -q
+image list -q
+container list -aq
+"#;
+
+#[test]
+fn command_lines_print_and_end_as_dockers() {
+    let (Some(root), Some(busybox)) = (root(), tars::busybox()) else { return };
+    let Some(dockerd) = Dockerd::start(root.path()) else { return };
+    let tar = root.file("busybox.tar", &busybox);
+    dockerd.docker(&["import", "-c", "LABEL a=1", "-c", "CMD [\"sh\"]", &tar, "bb:1"]);
+    dockerd.docker(&["tag", "bb:1", "bb:2"]);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    dockerd.docker(&["import", "-m", "another", "-c", "CMD [\"sh\"]", &tar, "other"]);
+    dockerd.docker(&["create", "--name", "box", "--network", "none", "bb:1"]);
+    dockerd.docker(&["create", "--name", "twin", "--network", "none", "--label", "b=", "other"]);
+    let mut wrong = Vec::new();
+    for line in LINES.lines().filter(|line| !line.is_empty()) {
+        let words: Vec<String> = line.split(' ').map(|word| word.replace('~', " ")).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let theirs = Done::from(dockerd.output(&words));
+        let ours = root.run(&words);
+        // A template that fails leaves an empty line of docker's.
+        let same_output = ours.out == theirs.out || (theirs.code != 0 && ours.out.trim() == theirs.out.trim());
+        if ours.code != theirs.code || !same_output {
+            wrong.push(format!("{line}\n  docker: {theirs:?}\n  strata: {ours:?}"));
+        }
+        assert_ne!(theirs.code, -1, "{line}: {theirs:?}");
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// `image inspect --format json` of several objects is one array, not a line for each.
+#[test]
+fn inspect_format_json_gives_one_array() {
+    let Some(root) = root_with_busybox() else { return };
+    root.ok(&["tag", "bb", "again"]);
+    let out = root.ok(&["image", "inspect", "--format", "json", "bb", "again"]);
+    let values: Vec<serde_json::Value> = serde_json::from_str(&out).expect("a JSON array");
+    assert_eq!(values.len(), 2, "{out}");
+}
+
+/// A label without a value is empty, whatever variable of that name the environment has. A variable without a value is copied, or left
+/// out if the environment has none.
+#[test]
+fn labels_without_a_value_are_empty_and_variables_are_copied() {
+    let Some(root) = root_with_busybox() else { return };
+    let file = root.file("env", b"PATH_OF_NOTHING\nGIVEN=1\nFROM_OUTSIDE\n");
+    let output = root
+        .command(&[
+            "create",
+            "--name",
+            "box",
+            "--label",
+            "FROM_OUTSIDE",
+            "-e",
+            "ALSO_NOTHING",
+            "--env-file",
+            &file,
+            "bb",
+        ])
+        .env("FROM_OUTSIDE", "x")
+        .output()
+        .expect("strata runs");
+    assert!(output.status.success(), "{output:?}");
+    let inspected = root.inspect("box");
+    assert_eq!(inspected["Config"]["Labels"]["FROM_OUTSIDE"], "");
+    let env: Vec<&str> =
+        inspected["Config"]["Env"].as_array().into_iter().flatten().filter_map(|e| e.as_str()).collect();
+    assert!(env.contains(&"GIVEN=1") && env.contains(&"FROM_OUTSIDE=x"), "{env:?}");
+    assert!(!env.iter().any(|variable| variable.contains("NOTHING")), "{env:?}");
+}
