@@ -80,12 +80,9 @@ fn named_command(mut command: clap::Command) -> Option<clap::Command> {
     std::env::args_os().skip(1).try_fold(command, |group, name| group.find_subcommand(name).cloned())
 }
 
-/// Prints the error and returns Docker's exit status: 125, 126 or 127 for `run` and `start`, 64 for a template that does not parse, else 1.
+/// Prints the error and returns Docker's exit status: 125, 126 or 127 for `run`, 64 for a template that does not parse, else 1.
 fn report(command: &Command, error: &anyhow::Error) -> u8 {
-    let runs = matches!(
-        command,
-        Command::Run(_) | Command::Start(_) | Command::Container(ContainerCommand::Run(_) | ContainerCommand::Start(_))
-    );
+    let runs = matches!(command, Command::Run(_) | Command::Container(ContainerCommand::Run(_)));
     if error.downcast_ref::<commands::Said>().is_none() {
         eprintln!("strata: {}", hints::text(error));
     }

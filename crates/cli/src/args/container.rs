@@ -37,6 +37,9 @@ pub enum ContainerCommand {
     /// Export a container's filesystem as a tar archive
     Export(Export),
     /// Display detailed information on one or more containers
+    #[command(after_help = "Examples:
+  strata container inspect box
+  strata container inspect -s -f '{{.SizeRw}}' box")]
     Inspect(super::system::InspectOne),
     /// Remove all stopped containers
     Prune(Prune),
@@ -61,7 +64,7 @@ pub struct Options {
     #[arg(long, value_name = "COMMAND")]
     pub entrypoint: Option<String>,
     /// Set an environment variable; NAME alone copies it from the environment of strata
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = variable)]
     pub env: Vec<String>,
     /// Read environment variables from a file, one NAME=VALUE a line
     #[arg(long, value_name = "FILE")]
@@ -91,7 +94,7 @@ pub struct Options {
     #[arg(long, visible_alias = "net", value_name = "NETWORK", default_value = "none")]
     pub network: String,
     /// Set a label on the container
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = label)]
     pub label: Vec<String>,
     /// Limit the size of the container's root filesystem, e.g. size=10G (storage driver btrfs)
     #[arg(long, value_name = "NAME=VALUE")]
@@ -113,6 +116,22 @@ pub struct Options {
     /// Command and its arguments, replacing the image's
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+/// Checks `NAME[=VALUE]` of `--env`.
+fn variable(text: &str) -> Result<String, String> {
+    match text.split('=').next() {
+        None | Some("") => Err(format!("invalid environment variable: {text}")),
+        Some(_) => Ok(text.to_owned()),
+    }
+}
+
+/// Checks `NAME[=VALUE]` of `--label`.
+fn label(text: &str) -> Result<String, String> {
+    match text.split('=').next() {
+        None | Some("") => Err(format!("invalid label '{text}': empty name")),
+        Some(_) => Ok(text.to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -24,6 +24,9 @@ pub enum ImageCommand {
     /// Show the history of an image
     History(History),
     /// Display detailed information on one or more images
+    #[command(after_help = "Examples:
+  strata image inspect app:1
+  strata image inspect -f '{{.RootFS.Layers}}' app:1")]
     Inspect(super::system::InspectOne),
     /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
     Tag(Tag),

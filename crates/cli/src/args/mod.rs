@@ -30,8 +30,9 @@ use clap::{Args, Parser, Subcommand};
   strata explain debian                       show where the image is on disk
   strata --data-root /var/lib/docker images   list the images of a root that dockerd wrote
 
-Exit status: 0 on success, 1 on failure, 125 for an unknown flag or a container that could not be started, 126 if the
-container's command cannot be invoked, 127 if it is not found, else the exit status of the container.")]
+Exit status: 0 on success, 1 on failure, 64 for a template that does not parse (inspect, info, version), 125 for a wrong
+flag. run: 125 if the container could not be started, 126 if its command cannot be invoked, 127 if the command is not
+found, else the exit status of the command.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

@@ -23,9 +23,10 @@ enum Kind {
 
 pub fn any(context: &Context, args: &Inspect) -> anyhow::Result<()> {
     let kind = match args.kind.as_deref() {
-        None | Some("") => None,
+        None => None,
         Some("container") => Some(Kind::Container),
         Some("image") => Some(Kind::Image),
+        Some("") => anyhow::bail!("type is empty: must be one of \"container\", \"image\""),
         Some(other) => anyhow::bail!("unknown type: {other:?}: must be one of \"container\", \"image\""),
     };
     inspect(context, &args.one, kind)

@@ -1,4 +1,4 @@
-//! A tree over a value to text.
+//! Executes a tree over a value.
 
 use serde_json::Value;
 
@@ -8,10 +8,10 @@ use super::{
     value::Typed,
 };
 
-/// How deep templates may call one another.
+/// Maximum depth of template calls.
 const MAX_DEPTH: usize = 100;
 
-/// How much a template may write: one that calls itself several times would write without end.
+/// Maximum output in bytes; a template that calls itself twice would write without bound.
 const MAX_OUTPUT: usize = 64 << 20;
 
 pub fn render(tree: &Tree, value: &Typed) -> Result<String, Error> {
@@ -29,9 +29,9 @@ enum Flow {
 struct Run<'a> {
     tree: &'a Tree,
     out: String,
-    /// Innermost last; the empty name is `$`, the value that the template is applied to.
+    /// Variables, innermost last. The empty name is `$`, the argument of the template.
     variables: Vec<(String, Typed)>,
-    /// Templates that are being called.
+    /// Current depth of template calls.
     depth: usize,
 }
 
@@ -144,13 +144,13 @@ impl Run<'_> {
         Ok(last.unwrap_or_else(|| Value::Null.into()))
     }
 
-    /// Evaluates one command; `last`, the value before the pipe, is its last argument.
+    /// Evaluates one command; `last`, the value of the command before the pipe, becomes its last argument.
     fn command(&mut self, command: &[Operand], last: Option<Typed>, dot: &Typed) -> Result<Typed, Error> {
         let (head, arguments) = command.split_first().expect("the parser makes no empty command");
         if let Operand::Function(name) = head {
             return self.call(name, arguments, last, dot);
         }
-        // A field with arguments is a method.
+        // A field with arguments is a method call.
         if let (Operand::Fields(base, names), Some((method, fields))) = (head, method(head))
             && (!arguments.is_empty() || last.is_some())
         {
@@ -170,7 +170,7 @@ impl Run<'_> {
         let mut values = Vec::with_capacity(arguments.len() + 1);
         for argument in arguments {
             let value = self.operand(argument, dot)?;
-            // `and` and `or` stop at the first argument that decides.
+            // `and` and `or` evaluate arguments until one decides.
             let decided = (name == "and" && !value.truth()) || (name == "or" && value.truth());
             if decided {
                 return Ok(value);
@@ -189,7 +189,7 @@ impl Run<'_> {
             return error(format!("exceeded maximum template depth ({MAX_DEPTH})"));
         }
         let value = argument.map_or_else(|| Ok(Value::Null.into()), |argument| self.pipeline(argument, dot))?;
-        // A template sees no variable of its caller but `$`, which is its own argument.
+        // A template sees no variable of its caller; its `$` is its argument.
         let outer = std::mem::replace(&mut self.variables, vec![(String::new(), value.clone())]);
         self.depth += 1;
         let result = self.list(nodes, &value);
@@ -211,7 +211,7 @@ impl Run<'_> {
             Operand::Parens(pipeline) => self.pipeline(pipeline, dot)?,
             Operand::Fields(base, names) => {
                 let (first, rest) = names.split_first().expect("the parser makes no empty chain of fields");
-                // Only the field that is asked for is copied.
+                // Copy only the requested field.
                 let value = match &**base {
                     Operand::Dot => dot.field(first)?,
                     base => self.operand(base, dot)?.field(first)?,
@@ -222,7 +222,7 @@ impl Run<'_> {
     }
 }
 
-/// The last of the fields that `head` names, and those before it.
+/// Splits a chain of fields into its last field and the fields before it.
 fn method(head: &Operand) -> Option<(&String, &[String])> {
     match head {
         Operand::Fields(_, names) => names.split_last(),

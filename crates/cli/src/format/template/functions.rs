@@ -15,7 +15,7 @@ pub fn exists(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// Whether `if` takes the value for true: it is not the zero value of its type.
+/// Returns whether the value is true for `if`: not the zero value of its type.
 pub fn truth(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -27,7 +27,7 @@ pub fn truth(value: &Value) -> bool {
     }
 }
 
-/// Writes a value as Go's `fmt.Print` does.
+/// Formats a value as Go's `fmt.Print` does.
 pub fn print(value: &Value) -> String {
     match value {
         Value::Null => "<no value>".to_owned(),
@@ -36,7 +36,7 @@ pub fn print(value: &Value) -> String {
     }
 }
 
-/// Writes a value within another.
+/// Formats a value that is an element of another.
 pub fn nested(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
@@ -55,7 +55,7 @@ pub fn nested(value: &Value) -> String {
     }
 }
 
-/// Go's name of the type that a JSON value decodes to.
+/// Returns the name of the Go type that a JSON value decodes to.
 pub fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "nil",
@@ -70,7 +70,7 @@ pub fn go_type(value: &Value) -> &'static str {
 /// Calls the function `name`.
 pub fn call(name: &str, arguments: &[Typed]) -> Result<Typed, Error> {
     match (name, arguments) {
-        // An argument before the last that decides has ended the call; a piped one may still.
+        // The evaluator has short-circuited all arguments but a piped one.
         ("and" | "or", [.., last]) => {
             Ok(arguments.iter().find(|value| value.truth() == (name == "or")).unwrap_or(last).clone())
         }
@@ -98,7 +98,7 @@ pub fn call(name: &str, arguments: &[Typed]) -> Result<Typed, Error> {
     }
 }
 
-/// Functions that look at values alone, whatever type they are of.
+/// Calls the functions that ignore types.
 fn call_plain(name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let want = |count: usize| {
         if arguments.len() == count {
@@ -154,7 +154,7 @@ fn call_plain(name: &str, arguments: &[Value]) -> Result<Value, Error> {
     })
 }
 
-/// `fmt.Print`: a space between two operands when neither is a string.
+/// Formats as `fmt.Print`: with a space between two operands if neither is a string.
 fn joined(arguments: &[Typed]) -> String {
     let mut out = String::new();
     for (at, value) in arguments.iter().enumerate() {

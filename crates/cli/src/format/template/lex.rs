@@ -1,4 +1,4 @@
-//! Text and `{{ … }}` to tokens.
+//! Splits a template into tokens.
 
 use super::{Error, error};
 
@@ -6,15 +6,15 @@ use super::{Error, error};
 pub enum Token {
     /// Literal text between actions.
     Text(String),
-    /// `{{`
-    Open,
+    /// `{{`, and the line that it is on, counted from 1.
+    Open(usize),
     /// `}}`
     Close,
-    /// `.Name` as `Name`; the dots of a chain come one by one.
+    /// `.Name`, without its dot; a chain `.A.B` gives two tokens.
     Field(String),
-    /// `.` alone.
+    /// A lone `.`.
     Dot,
-    /// `$` or `$name`, without the dollar sign.
+    /// A variable, without its `$`; `$` itself has the empty name.
     Variable(String),
     Word(String),
     String(String),
@@ -28,7 +28,7 @@ pub enum Token {
     Declare,
     /// `=`
     Assign,
-    /// White space inside an action: it parts arguments.
+    /// White space inside an action, which separates arguments.
     Space,
 }
 
@@ -51,16 +51,17 @@ pub fn lex(text: &str) -> Result<Vec<Token>, Error> {
         if !literal.is_empty() {
             tokens.push(Token::Text(literal.to_owned()));
         }
+        let line = 1 + text[..text.len() - after.len()].matches('\n').count();
         if let Some(comment) = body.trim_start().strip_prefix("/*") {
-            let end = comment.find("*/").ok_or(Error("unclosed comment".into()))?;
+            let end = comment.find("*/").ok_or(Error("unclosed comment".into()).on(line))?;
             let tail = &comment[end + 2..];
-            let close = tail.find("}}").ok_or(Error("comment ends before closing delimiter".into()))?;
+            let close = tail.find("}}").ok_or(Error("comment ends before closing delimiter".into()).on(line))?;
             trim_next = tail[..close].trim_end().ends_with('-');
             rest = &tail[close + 2..];
             continue;
         }
-        tokens.push(Token::Open);
-        rest = lex_action(body, &mut tokens)?;
+        tokens.push(Token::Open(line));
+        rest = lex_action(body, &mut tokens).map_err(|error| error.on(line))?;
         trim_next = false;
     }
     let literal = if trim_next { rest.trim_start() } else { rest };
@@ -70,7 +71,7 @@ pub fn lex(text: &str) -> Result<Vec<Token>, Error> {
     Ok(tokens)
 }
 
-/// Lexes up to `}}` and returns what follows it (with white space trimmed after ` -}}`).
+/// Lexes an action up to its `}}` and returns the text after it, without leading white space after ` -}}`.
 fn lex_action<'t>(body: &'t str, tokens: &mut Vec<Token>) -> Result<&'t str, Error> {
     let mut rest = body;
     loop {
@@ -112,7 +113,10 @@ fn lex_action<'t>(body: &'t str, tokens: &mut Vec<Token>) -> Result<&'t str, Err
                         tokens.push(Token::Integer(u32::from(c).into()));
                         chars.as_str()
                     }
-                    _ => return error("malformed character constant"),
+                    _ => {
+                        let end = rest[1..].find('\'').map_or(rest.len(), |at| at + 2);
+                        return error(format!("malformed character constant: {}", &rest[..end]));
+                    }
                 }
             }
             '$' => {
@@ -131,7 +135,7 @@ fn lex_action<'t>(body: &'t str, tokens: &mut Vec<Token>) -> Result<&'t str, Err
                 tokens.push(Token::Word(name.to_owned()));
                 after
             }
-            c => return error(format!("unexpected {c:?} in an action")),
+            c => return error(format!("unexpected \"{c}\" in command")),
         };
     }
 }
@@ -146,9 +150,10 @@ fn word(text: &str) -> (&str, &str) {
 }
 
 fn lex_number<'t>(rest: &'t str, tokens: &mut Vec<Token>) -> Result<&'t str, Error> {
-    let end = rest[1..].find(|c: char| !c.is_ascii_digit() && c != '.').map_or(rest.len(), |at| at + 1);
+    let end = rest[1..].find(|c: char| !c.is_alphanumeric() && c != '.').map_or(rest.len(), |at| at + 1);
     let (text, after) = rest.split_at(end);
-    if let Ok(integer) = text.parse() {
+    let hexadecimal = text.strip_prefix("0x").and_then(|digits| i64::from_str_radix(digits, 16).ok());
+    if let Some(integer) = hexadecimal.or_else(|| text.parse().ok()) {
         tokens.push(Token::Integer(integer));
     } else if let Ok(float) = text.parse() {
         tokens.push(Token::Float(float));
@@ -168,13 +173,33 @@ fn lex_quoted<'t>(rest: &'t str, tokens: &mut Vec<Token>) -> Result<&'t str, Err
                 return Ok(&rest[at + 2..]);
             }
             '\\' => match chars.next() {
-                Some((_, 'n')) => text.push('\n'),
-                Some((_, 't')) => text.push('\t'),
-                Some((_, c)) => text.push(c),
+                Some((_, escape)) => text.push(escaped(escape, &mut chars).ok_or(Error("invalid syntax".into()))?),
                 None => break,
             },
             c => text.push(c),
         }
     }
     error("unterminated quoted string")
+}
+
+/// Reads an escape sequence of Go after its backslash; `None` if it is invalid.
+fn escaped(escape: char, rest: &mut std::str::CharIndices<'_>) -> Option<char> {
+    let mut code = |digits| {
+        let digits: String = rest.by_ref().take(digits).map(|(_, c)| c).collect();
+        char::from_u32(u32::from_str_radix(&digits, 16).ok()?)
+    };
+    Some(match escape {
+        'n' => '\n',
+        't' => '\t',
+        'r' => '\r',
+        'a' => '\u{7}',
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'v' => '\u{b}',
+        '"' | '\\' => escape,
+        'x' => code(2).filter(char::is_ascii)?,
+        'u' => code(4)?,
+        'U' => code(8)?,
+        _ => return None,
+    })
 }

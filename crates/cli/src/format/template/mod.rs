@@ -1,4 +1,4 @@
-//! `--format`: Go's `text/template` over JSON values that are read as Docker's structures.
+//! `--format`: Go's `text/template`, executed over JSON values with the types of Docker's structures.
 //!
 //! Actions: fields, `$` variables, pipelines, `if`/`else if`/`else`, `with`, `range` (with `break` and `continue`), `define`, `template`,
 //! `block`, comments, trim marks; Go's built-in functions (`and or not eq ne lt le gt ge index slice len print printf println html js urlquery
@@ -6,12 +6,12 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `lex` | text to tokens |
-//! | `parse` | tokens to a tree |
-//! | `eval` | a tree over a value to text |
-//! | `types` | Docker's structures: which fields there are, and what one that is not set reads as |
-//! | `value` | a value with its type |
-//! | `functions`, `printf` | what a pipeline calls |
+//! | `lex` | the tokens of a template |
+//! | `parse` | its tree |
+//! | `eval` | the execution of a tree |
+//! | `types` | the fields of Docker's structures and their zero values |
+//! | `value` | a JSON value with its type |
+//! | `functions`, `printf` | the functions that a pipeline may call |
 //!
 //! Source: Go `text/template` documentation; docker/cli `templates/templates.go`.
 
@@ -28,7 +28,7 @@ use serde_json::Value;
 use types::Type;
 use value::Typed;
 
-/// A template that does not parse, or cannot be applied to a value.
+/// A template that does not parse or cannot be executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(pub String);
 
@@ -39,6 +39,16 @@ impl std::fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl Error {
+    /// Adds the line that the parser was on, unless the message has one.
+    fn on(self, line: usize) -> Self {
+        match self.0.starts_with(':') {
+            true => self,
+            false => Self(format!(":{line}: {}", self.0)),
+        }
+    }
+}
 
 /// A template that does not parse, given to a command that shows one object.
 ///
@@ -65,7 +75,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// Parses `text`; `\t` and `\n` written out in it mean a tab and a new line, as with Docker.
+    /// Parses `text`, in which the two characters `\t` mean a tab and `\n` a newline, as in Docker.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let text = text.replace("\\t", "\t").replace("\\n", "\n");
         Ok(Self { tree: parse::parse(lex::lex(&text)?)? })
@@ -81,13 +91,13 @@ impl Template {
         self.render_as(value, Type::Any)
     }
 
-    /// Applies the template to `value`, read as `kind`.
+    /// Applies the template to `value`, which has the type `kind`.
     pub fn render_as(&self, value: &Value, kind: Type) -> Result<String, Error> {
         eval::render(&self.tree, &Typed::new(value.clone(), kind))
     }
 
-    /// Applies the template to `value`, read as `kind`; where that fails, to the value as JSON has it. So a template may use the
-    /// names of fields, or the keys of the JSON document, as with Docker.
+    /// Applies the template to `value`, read as `kind`. If that fails, applies it to the untyped JSON document, so that a template may
+    /// name either the fields of a structure or the keys of the document.
     ///
     /// Source: docker/cli `cli/command/inspect/inspector.go`, `tryRawInspectFallback`.
     pub fn inspect(&self, value: &Value, kind: Type) -> Result<String, Error> {

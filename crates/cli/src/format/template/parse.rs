@@ -1,21 +1,21 @@
-//! Tokens to a tree.
+//! Parses tokens into a tree.
 
 use std::collections::HashMap;
 
 use super::{Error, error, lex::Token};
 
-/// A template and those that it defines.
+/// A template and the templates that it defines.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tree {
     pub nodes: Vec<Node>,
-    /// By name: `{{define "name"}}`.
+    /// Templates of `{{define "name"}}`, by name.
     pub defined: HashMap<String, Vec<Node>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
     Text(String),
-    /// Prints its value, unless it declares or assigns variables.
+    /// Prints the value of a pipeline, unless the pipeline sets variables.
     Action(Pipeline),
     If {
         condition: Pipeline,
@@ -32,7 +32,7 @@ pub enum Node {
         body: Vec<Node>,
         otherwise: Vec<Node>,
     },
-    /// Writes what a defined template gives for the argument.
+    /// Executes a defined template with the argument.
     Template {
         name: String,
         argument: Option<Pipeline>,
@@ -45,7 +45,7 @@ pub enum Node {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pipeline {
     pub variables: Vec<String>,
-    /// `:=` makes the variables, `=` changes them.
+    /// Whether the operator is `:=`, which declares the variables; `=` assigns them.
     pub declares: bool,
     pub commands: Vec<Vec<Operand>>,
 }
@@ -61,21 +61,26 @@ pub enum Operand {
     Function(String),
     Variable(String),
     Parens(Box<Pipeline>),
-    /// Fields of a value: `.A.B`, `$x.A`, `(…).A`.
+    /// A chain of fields: `.A.B`, `$x.A`, `(…).A`.
     Fields(Box<Operand>, Vec<String>),
 }
 
-/// Nested actions deeper than this are refused: a template is parsed by recursion.
+/// Maximum depth of nested actions; the parser is recursive.
 const MAX_DEPTH: usize = 100;
 
 pub fn parse(tokens: Vec<Token>) -> Result<Tree, Error> {
     let tokens = tokens.into_iter().peekable();
-    let mut parser = Parser { tokens, depth: 0, ranges: 0, defined: HashMap::new() };
-    let (nodes, end) = parser.list()?;
-    match end {
-        End::Input => Ok(Tree { nodes, defined: parser.defined }),
-        End::Block => error("unexpected {{end}}"),
-        End::Else(_) => error("unexpected {{else}}"),
+    let mut parser =
+        Parser { tokens, line: 1, depth: 0, ranges: 0, variables: vec![String::new()], defined: HashMap::new() };
+    let nodes = match parser.list() {
+        Ok((nodes, End::Input)) => Ok(nodes),
+        Ok((_, End::Block)) => error("unexpected {{end}}"),
+        Ok((_, End::Else(_))) => error("unexpected {{else}}"),
+        Err(error) => Err(error),
+    };
+    match nodes {
+        Ok(nodes) => Ok(Tree { nodes, defined: parser.defined }),
+        Err(error) => Err(error.on(parser.line)),
     }
 }
 
@@ -89,8 +94,14 @@ enum End {
 
 struct Parser {
     tokens: std::iter::Peekable<std::vec::IntoIter<Token>>,
+    /// Line of the current action.
+    line: usize,
+    /// Number of open actions and parentheses.
     depth: usize,
+    /// Number of open `range` actions.
     ranges: usize,
+    /// Variables in scope, without their `$`.
+    variables: Vec<String>,
     defined: HashMap<String, Vec<Node>>,
 }
 
@@ -100,7 +111,8 @@ impl Parser {
         while let Some(token) = self.tokens.next() {
             match token {
                 Token::Text(text) => nodes.push(Node::Text(text)),
-                Token::Open => {
+                Token::Open(line) => {
+                    self.line = line;
                     self.spaces();
                     let keyword = match self.tokens.peek() {
                         Some(Token::Word(word)) => word.clone(),
@@ -140,13 +152,13 @@ impl Parser {
                             nodes.push(self.template(&keyword)?);
                         }
                         _ => {
-                            let pipeline = self.pipeline()?;
+                            let pipeline = self.pipeline("command")?;
                             self.close()?;
                             nodes.push(Node::Action(pipeline));
                         }
                     }
                 }
-                other => return error(format!("unexpected {other:?}")),
+                other => return error(format!("unexpected {}", shown(Some(&other)))),
             }
         }
         Ok((nodes, End::Input))
@@ -169,23 +181,24 @@ impl Parser {
         if self.depth > MAX_DEPTH {
             return error(format!("more than {MAX_DEPTH} nested actions"));
         }
-        let head = self.pipeline()?;
+        let outer = self.variables.len();
+        let head = self.pipeline(keyword)?;
         self.close()?;
         self.ranges += usize::from(keyword == "range");
         let (then, end) = self.list()?;
         self.ranges -= usize::from(keyword == "range");
         let otherwise = match end {
             End::Block => Vec::new(),
-            End::Input => {
-                return error(format!("unexpected end of the template: {{{{{keyword}}}}} has no {{{{end}}}}"));
-            }
-            // `else if` shares the `end` of the action that it belongs to.
+            End::Input => return error("unexpected EOF"),
+            // `else if` has no `end` of its own.
             End::Else(Some(keyword)) => vec![self.block(&keyword)?],
             End::Else(None) => match self.list()? {
                 (nodes, End::Block) => nodes,
-                _ => return error("expected {{end}} after {{else}}"),
+                (_, End::Input) => return error("unexpected EOF"),
+                (_, End::Else(_)) => return error("expected end; found {{else}}"),
             },
         };
+        self.variables.truncate(outer);
         self.depth -= 1;
         Ok(match keyword {
             "if" => Node::If { condition: head, then, otherwise },
@@ -194,39 +207,42 @@ impl Parser {
         })
     }
 
-    /// The name of a template behind `keyword`.
+    /// Reads the name of a template after `keyword`.
     fn name(&mut self, keyword: &str) -> Result<String, Error> {
         self.spaces();
         match self.tokens.next() {
             Some(Token::String(name)) => Ok(name),
-            other => error(format!("unexpected {other:?} in {keyword} clause")),
+            other => error(format!("unexpected {} in {keyword} clause", shown(other.as_ref()))),
         }
     }
 
-    /// Reads the body of the template `name`, to its `{{end}}`.
+    /// Reads the body of the template `name` up to its `{{end}}`.
     fn define(&mut self, name: String) -> Result<(), Error> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return error(format!("more than {MAX_DEPTH} nested actions"));
         }
         let ranges = std::mem::take(&mut self.ranges);
+        let variables = std::mem::replace(&mut self.variables, vec![String::new()]);
         let (nodes, end) = self.list()?;
+        self.variables = variables;
         self.ranges = ranges;
         self.depth -= 1;
         match end {
             End::Block => self.defined.insert(name, nodes),
-            _ => return error(format!("unexpected end of the template {name:?}: it has no {{{{end}}}}")),
+            End::Input => return error("unexpected EOF"),
+            End::Else(_) => return error("unexpected {{else}} in define clause"),
         };
         Ok(())
     }
 
-    /// `{{template "name"}}`, or `{{block "name" argument}}…{{end}}`, which defines the template in its place.
+    /// Reads `{{template "name"}}`, or `{{block "name" argument}}…{{end}}`, which also defines the template.
     fn template(&mut self, keyword: &str) -> Result<Node, Error> {
         let name = self.name(keyword)?;
         self.spaces();
         let argument = match self.tokens.peek() {
             Some(Token::Close) if keyword == "template" => None,
-            _ => Some(self.pipeline()?),
+            _ => Some(self.pipeline(keyword)?),
         };
         self.close()?;
         if keyword == "block" {
@@ -243,21 +259,23 @@ impl Parser {
         self.spaces();
         match self.tokens.next() {
             Some(Token::Close) => Ok(()),
-            Some(other) => error(format!("unexpected {other:?} in an action")),
+            Some(other) => error(format!("unexpected {} in command", shown(Some(&other)))),
             None => error("unclosed action"),
         }
     }
 
-    fn pipeline(&mut self) -> Result<Pipeline, Error> {
+    /// Reads a pipeline; `context` is the keyword that it follows.
+    fn pipeline(&mut self, context: &str) -> Result<Pipeline, Error> {
         let (variables, declares) = self.declaration()?;
-        let mut commands = vec![self.command()?];
+        self.variables.extend(variables.iter().cloned());
+        let mut commands = vec![self.command(context)?];
         while self.tokens.next_if_eq(&Token::Pipe).is_some() {
-            commands.push(self.command()?);
+            commands.push(self.command(context)?);
         }
         Ok(Pipeline { variables, declares, commands })
     }
 
-    /// `$x :=`, `$x =`, `$k, $v :=`; none of these leaves the tokens as they are.
+    /// Reads `$x :=`, `$x =` or `$k, $v :=`; consumes nothing if the pipeline starts otherwise.
     fn declaration(&mut self) -> Result<(Vec<String>, bool), Error> {
         self.spaces();
         let mut ahead = self.tokens.clone();
@@ -277,7 +295,7 @@ impl Parser {
         Ok((Vec::new(), false))
     }
 
-    fn command(&mut self) -> Result<Vec<Operand>, Error> {
+    fn command(&mut self, context: &str) -> Result<Vec<Operand>, Error> {
         let mut operands = Vec::new();
         loop {
             self.spaces();
@@ -286,14 +304,15 @@ impl Parser {
                 Some(_) => operands.push(self.operand()?),
             }
         }
-        if operands.is_empty() { error("missing value for command") } else { Ok(operands) }
+        if operands.is_empty() { error(format!("missing value for {context}")) } else { Ok(operands) }
     }
 
     fn operand(&mut self) -> Result<Operand, Error> {
         let base = match self.tokens.next() {
             Some(Token::Dot) => Operand::Dot,
             Some(Token::Field(name)) => Operand::Fields(Box::new(Operand::Dot), vec![name]),
-            Some(Token::Variable(name)) => Operand::Variable(name),
+            Some(Token::Variable(name)) if self.variables.contains(&name) => Operand::Variable(name),
+            Some(Token::Variable(name)) => return error(format!("undefined variable \"${name}\"")),
             Some(Token::String(text)) => return Ok(Operand::String(text)),
             Some(Token::Integer(value)) => return Ok(Operand::Integer(value)),
             Some(Token::Float(value)) => return Ok(Operand::Float(value)),
@@ -312,14 +331,14 @@ impl Parser {
                 if self.depth > MAX_DEPTH {
                     return error(format!("more than {MAX_DEPTH} nested actions"));
                 }
-                let inner = self.pipeline()?;
+                let inner = self.pipeline("parenthesized pipeline")?;
                 self.depth -= 1;
                 match self.tokens.next() {
                     Some(Token::RightParen) => Operand::Parens(Box::new(inner)),
                     _ => return error("unclosed left paren"),
                 }
             }
-            other => return error(format!("unexpected {other:?} in an action")),
+            other => return error(format!("unexpected {} in operand", shown(other.as_ref()))),
         };
         let (base, mut names) = match base {
             Operand::Fields(base, names) => (base, names),
@@ -331,5 +350,27 @@ impl Parser {
             }
         }
         Ok(if names.is_empty() { *base } else { Operand::Fields(base, names) })
+    }
+}
+
+/// Shows a token in an error message.
+fn shown(token: Option<&Token>) -> String {
+    match token {
+        None => "EOF".to_owned(),
+        Some(Token::Text(text) | Token::String(text) | Token::Word(text)) => format!("{text:?}"),
+        Some(Token::Field(name)) => format!("<.{name}>"),
+        Some(Token::Variable(name)) => format!("\"${name}\""),
+        Some(Token::Integer(value)) => format!("\"{value}\""),
+        Some(Token::Float(value)) => format!("\"{value}\""),
+        Some(Token::Dot) => "<.>".to_owned(),
+        Some(Token::Open(_)) => "\"{{\"".to_owned(),
+        Some(Token::Close) => "\"}}\"".to_owned(),
+        Some(Token::Pipe) => "\"|\"".to_owned(),
+        Some(Token::LeftParen) => "left paren".to_owned(),
+        Some(Token::RightParen) => "right paren".to_owned(),
+        Some(Token::Comma) => "\",\"".to_owned(),
+        Some(Token::Declare) => "\":=\"".to_owned(),
+        Some(Token::Assign) => "\"=\"".to_owned(),
+        Some(Token::Space) => "\" \"".to_owned(),
     }
 }

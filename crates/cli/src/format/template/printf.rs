@@ -1,10 +1,10 @@
-//! `printf`: Go's verbs as far as templates use them.
+//! `printf` with Go's verbs.
 
 use serde_json::Value;
 
 use super::{Error, error, value::Typed};
 
-/// Formats `arguments[1..]` by the verbs in `arguments[0]`: `%s %v %d %q %t %x %f %g %%`, with `-`, `0`, width and precision.
+/// Formats `arguments[1..]` with the verbs of `arguments[0]`: `%s %v %d %q %t %x %f %g %%`, with `-`, `0`, width and precision.
 pub fn printf(arguments: &[Typed]) -> Result<String, Error> {
     let Some((Value::String(format), mut values)) = arguments.split_first().map(|(first, rest)| (first.plain(), rest))
     else {
@@ -75,7 +75,7 @@ fn verb(text: &str) -> (Option<char>, Flags, &str) {
     (chars.next(), flags, chars.as_str())
 }
 
-/// A number of at most four digits: a width is nobody's way to a gigabyte of spaces.
+/// Reads a number of at most four digits, so that a width cannot ask for gigabytes of spaces.
 fn digits(text: &str) -> (Option<usize>, &str) {
     let end = text.bytes().take(4).take_while(u8::is_ascii_digit).count();
     (text[..end].parse().ok(), &text[end..])

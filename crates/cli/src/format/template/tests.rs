@@ -7,7 +7,7 @@ fn render(template: &str, value: &serde_json::Value) -> Result<String, String> {
 }
 
 #[test]
-fn templates_give_what_go_gives() {
+fn templates_render_as_in_go() {
     let value = json!({
         "ID": "abc", "Size": 12, "Names": ["a", "b"], "State": {"Running": true, "Pid": 7},
         "Labels": {"z": "1", "a": "2"}, "None": null, "Empty": [], "Zero": 0, "Html": "<a&b>",
@@ -32,6 +32,8 @@ fn templates_give_what_go_gives() {
         ("{{with .State}}{{.Pid}}{{end}}", "7"),
         ("{{with $x := .Size}}{{$x}}{{end}}", "12"),
         ("{{$x := 1}}{{$x = 2}}{{$x}}", "2"),
+        ("{{\"a\\x41\\u00e9\\\"\"}}", "aA\u{e9}\""),
+        ("{{0x1F}} {{-3}} {{1e3}}", "31 -3 1000"),
         ("{{index .Names 1}} {{index .Labels \"a\"}}", "b 2"),
         ("{{len .Names}} {{len .ID}}", "2 3"),
         ("{{printf \"%-5s|%4d|%q\" .ID .Size .ID}}", "abc  |  12|\"abc\""),
@@ -102,14 +104,14 @@ fn a_field_that_is_not_set_reads_as_the_zero_value_of_its_type() {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn errors_name_the_cause() {
     let value = json!({"ID": "abc"});
     let cases = [
         ("{{.Nope}}", "map has no entry for key \"Nope\""),
         ("{{.ID.X}}", "can't evaluate field X"),
         ("{{nope .ID}}", "function \"nope\" not defined"),
         ("{{.ID", "unclosed action"),
-        ("{{if .ID}}x", "has no {{end}}"),
+        ("{{if .ID}}x", ":1: unexpected EOF"),
         ("{{end}}", "unexpected {{end}}"),
         ("{{\"x}}", "unterminated quoted string"),
         ("{{$y}}", "undefined variable \"$y\""),
@@ -117,7 +119,7 @@ fn mistakes_are_named() {
         ("{{index .ID \"x\"}}", "cannot index slice/array with type string"),
         ("{{}}", "missing value"),
         ("{{template \"x\"}}", "template \"x\" not defined"),
-        ("{{define \"x\"}}a", "has no {{end}}"),
+        ("{{define \"x\"}}a", ":1: unexpected EOF"),
         ("{{if .ID}}{{define \"x\"}}{{end}}{{end}}", "unexpected {{define}}"),
         ("{{define \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}", "maximum template depth"),
         ("{{.ID \"x\"}}", "has arguments but cannot be invoked as function"),
@@ -129,6 +131,40 @@ fn mistakes_are_named() {
     }
     assert!(render(&"{{if 1}}".repeat(5000), &value).is_err());
     assert!(render(&format!("{{{{{}", "(".repeat(100_000)), &value).is_err());
+}
+
+/// Messages of docker 28.2 (Go 1.23).
+#[test]
+fn parse_errors_have_gos_words_and_lines() {
+    for (template, expected) in [
+        ("{{", ":1: unclosed action"),
+        ("a\nb{{.x", ":2: unclosed action"),
+        ("{{if .x}}", ":1: unexpected EOF"),
+        ("{{if .x}}{{else}}", ":1: unexpected EOF"),
+        ("{{.}}\n\n{{end}}", ":3: unexpected {{end}}"),
+        ("{{else}}", ":1: unexpected {{else}}"),
+        ("{{nosuch .x}}", ":1: function \"nosuch\" not defined"),
+        ("{{\"abc}}", ":1: unterminated quoted string"),
+        ("{{`abc", ":1: unterminated raw quoted string"),
+        ("{{$x}}", ":1: undefined variable \"$x\""),
+        ("{{range $x}}{{end}}", ":1: undefined variable \"$x\""),
+        ("{{with $x := .ID}}{{end}}{{$x}}", ":1: undefined variable \"$x\""),
+        ("{{break}}", ":1: {{break}} outside {{range}}"),
+        ("{{if}}{{end}}", ":1: missing value for if"),
+        ("{{ }}", ":1: missing value for command"),
+        ("{{/* x}}", ":1: unclosed comment"),
+        ("{{define x}}{{end}}", ":1: unexpected \"x\" in define clause"),
+        ("{{(.x}}", ":1: unclosed left paren"),
+        ("{{#}}", ":1: unexpected \"#\" in command"),
+        ("{{1x}}", ":1: bad number syntax: \"1x\""),
+        ("{{'ab'}}", ":1: malformed character constant: 'ab'"),
+        ("{{\"\\z\"}}", ":1: invalid syntax"),
+        ("{{.x,}}", ":1: unexpected \",\" in operand"),
+        ("{{if .ID}}{{else}}{{else}}{{end}}", ":1: expected end; found {{else}}"),
+    ] {
+        let error = Template::parse(template).expect_err(template);
+        assert_eq!(error.to_string(), format!("template: {expected}"), "{template}");
+    }
 }
 
 #[test]

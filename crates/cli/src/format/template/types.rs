@@ -1,25 +1,26 @@
-//! The types behind the values: Docker executes a template over Go structures, whose fields are there whether they are set or not.
+//! Types of values. Docker executes a template over Go structures, which have all of their fields, set or not.
 //!
-//! A field that JSON leaves out reads as the zero value of its type: `""`, `0`, `[]`, `map[]`, `<nil>`. `types.txt` lists the structures.
+//! A field that the JSON document omits reads as the zero value of its type: `""`, `0`, `[]`, `map[]`, `<nil>`. `types.txt` lists the
+//! structures.
 
 use std::{collections::HashMap, sync::LazyLock};
 
 /// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Type {
-    /// Whatever JSON says; a key that is not there is an error.
+    /// Untyped JSON; a missing key is an error.
     Any,
     String,
     /// Integers and floating-point numbers.
     Number,
     Bool,
     List(&'static Type),
-    /// By strings.
+    /// A map with string keys.
     Map(&'static Type),
     Pointer(&'static Type),
-    /// By the name of a structure in `types.txt`.
+    /// A structure of `types.txt`, by name.
     Struct(&'static str),
-    /// A row of a list: JSON, with the method `Label` over its key `Label`, an object.
+    /// A row of a list: untyped JSON. The method `Label` reads the object at its key `Label`.
     Row,
     /// The headers of a table; `Label` gives a header for a label.
     Headers,
@@ -28,25 +29,25 @@ pub enum Type {
 /// A field of a structure.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    /// As a template names it.
+    /// The name in a template.
     pub name: &'static str,
-    /// Its key in JSON.
+    /// The key in JSON.
     pub key: &'static str,
     pub kind: Type,
 }
 
 impl Type {
-    /// What `docker inspect` shows of a container.
+    /// The document of `docker inspect` for a container.
     pub const CONTAINER: Self = Self::Struct("Container");
-    /// What `docker inspect` shows of an image.
+    /// The document of `docker inspect` for an image.
     pub const IMAGE: Self = Self::Struct("Image");
 
-    /// The fields of the structure `name`, in their order in Go.
+    /// Returns the fields of the structure `name`, in Go's order.
     pub fn fields(name: &str) -> &'static [Field] {
         STRUCTS.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Go's name of the type, as errors have it.
+    /// Returns Go's name of the type, for error messages.
     pub fn name(self) -> String {
         match self {
             Self::Any | Self::Row | Self::Headers => "map[string]interface {}".to_owned(),
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_structure_that_is_named_is_there() {
+    fn types_txt_defines_every_structure_that_it_names() {
         fn check(kind: Type) {
             match kind {
                 Type::List(of) | Type::Map(of) | Type::Pointer(of) => check(*of),

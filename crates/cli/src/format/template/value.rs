@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Error, error, functions, types::Type};
 
-/// A JSON value, and the Go type that it is read as. `Null` stands for a field that is not set.
+/// A JSON value and its Go type. `Null` stands for a field that is not set.
 #[derive(Clone, Debug)]
 pub struct Typed {
     pub json: Value,
@@ -12,7 +12,7 @@ pub struct Typed {
 }
 
 impl From<Value> for Typed {
-    /// A value of JSON's own type.
+    /// Returns an untyped value.
     fn from(json: Value) -> Self {
         Self { json, kind: Type::Any }
     }
@@ -23,7 +23,7 @@ impl Typed {
         Self { json, kind }
     }
 
-    /// The value, and the type that a pointer to it points at; `None` for a nil pointer.
+    /// Dereferences a pointer; `None` for a nil pointer.
     fn behind(&self) -> Option<(&Value, Type)> {
         let mut kind = self.kind;
         while let Type::Pointer(to) = kind {
@@ -35,7 +35,7 @@ impl Typed {
         Some((&self.json, kind))
     }
 
-    /// The field, key or (of a row) column `name`.
+    /// Returns the field, key or column `name`.
     pub fn field(&self, name: &str) -> Result<Self, Error> {
         let Some((json, kind)) = self.behind() else {
             return error(format!(
@@ -50,7 +50,7 @@ impl Typed {
                     error(format!(":1: executing \"\" at <.{name}>: can't evaluate field {name} in type {structure}"))
                 }
             },
-            // A key that is not there has no value, of whatever type.
+            // A missing key has no value, unlike `index`, which gives the zero value.
             Type::Map(of) => Ok(json.get(name).map_or(Value::Null.into(), |value| Self::new(value.clone(), *of))),
             Type::Any | Type::Row | Type::Headers => match json {
                 Value::Object(map) => match map.get(name) {
@@ -92,7 +92,7 @@ impl Typed {
         }
     }
 
-    /// The value with zero values in place of what is not set, for functions that take any type.
+    /// Returns the value with zero values for fields that are not set, for functions that take any type.
     pub fn plain(&self) -> Value {
         if !self.json.is_null() {
             return self.json.clone();
@@ -107,7 +107,7 @@ impl Typed {
         }
     }
 
-    /// What JSON says of it: nil lists and maps are `null`.
+    /// Returns the value as JSON encodes it: nil lists and maps are `null`.
     pub fn to_json(&self) -> Value {
         match (self.kind, &self.json) {
             (Type::Row, Value::Object(row)) => {
@@ -120,7 +120,7 @@ impl Typed {
         }
     }
 
-    /// Whether `if` takes the value for true: it is not the zero value of its type; a structure is never zero.
+    /// Returns whether the value is true for `if`: not the zero value of its type. A structure is always true.
     pub fn truth(&self) -> bool {
         match self.behind() {
             None => false,
@@ -130,7 +130,7 @@ impl Typed {
         }
     }
 
-    /// Writes the value as Go's `fmt.Print` does.
+    /// Formats the value as Go's `fmt.Print` does.
     pub fn print(&self) -> String {
         match (self.kind, &self.json) {
             (Type::Any, json) => functions::print(json),
@@ -139,7 +139,7 @@ impl Typed {
         }
     }
 
-    /// As `%v` writes a value within another.
+    /// Formats a value that is an element of another.
     fn nested(&self) -> String {
         let Some((json, kind)) = self.behind() else { return "<nil>".to_owned() };
         match (kind, json) {
@@ -163,7 +163,7 @@ impl Typed {
         }
     }
 
-    /// The elements that `range` goes through, with their keys, maps sorted; `None` if the value has none.
+    /// Returns the keys and elements that `range` visits, maps in key order; `None` if the type has no elements.
     pub fn elements(&self) -> Option<Vec<(Value, Self)>> {
         let Some((json, kind)) = self.behind() else { return Some(Vec::new()) };
         let of = match kind {
@@ -180,7 +180,7 @@ impl Typed {
                 Some(items.into_iter().map(|(key, item)| (key.as_str().into(), Self::new(item.clone(), of))).collect())
             }
             Value::Null if matches!(kind, Type::Any | Type::List(_) | Type::Map(_)) => Some(Vec::new()),
-            // As of Go 1.22, a number counts.
+            // Since Go 1.22, a number N ranges over 0 to N - 1.
             Value::Number(number) => number
                 .as_u64()
                 .filter(|n| *n <= 1 << 20)
@@ -189,7 +189,7 @@ impl Typed {
         }
     }
 
-    /// `index`: the element at `key`; of a map without it the zero value of its elements.
+    /// Returns the element at `key`, as `index` does; the zero value if a map has no such key.
     pub fn index(&self, key: &Self) -> Result<Self, Error> {
         let at = || key.json.as_u64().and_then(|at| usize::try_from(at).ok());
         let Some((json, kind)) = self.behind() else { return error("error calling index: index of nil pointer") };
