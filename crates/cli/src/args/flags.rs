@@ -32,7 +32,7 @@ pub struct FlagError {
 
 impl fmt::Display for FlagError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { message, command, usage } = self;
+        let Self { message, command, usage, .. } = self;
         write!(f, "{message}\n\nUsage:  {usage}\n\nRun '{command} --help' for more information")
     }
 }

@@ -49,15 +49,30 @@ pub struct Global {
         global = true,
         value_name = "DIR",
         env = "STRATA_DATA_ROOT",
+        hide_env_values = true,
         default_value = "/var/lib/strata",
         help_heading = "Global options"
     )]
     pub data_root: PathBuf,
     /// State of running containers [default: a directory in /run/strata for each data root]
-    #[arg(long, global = true, value_name = "DIR", env = "STRATA_EXEC_ROOT", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "STRATA_EXEC_ROOT",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     pub exec_root: Option<PathBuf>,
     /// Storage driver [default: read from every driver in use; write to the root's own]
-    #[arg(long, global = true, value_name = "NAME", env = "STRATA_STORAGE_DRIVER", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "STRATA_STORAGE_DRIVER",
+        hide_env_values = true,
+        help_heading = "Global options"
+    )]
     pub storage_driver: Option<String>,
     /// Least severe messages to log on standard error
     #[arg(long, global = true, value_name = "LEVEL", default_value = "warn", value_parser = ["error", "warn", "info", "debug"], help_heading = "Global options")]
@@ -192,7 +207,7 @@ mod tests {
 
     /// Returns the help text of `command` and of every command below it, with their names.
     fn help(mut command: clap::Command, path: &str) -> Vec<(String, String)> {
-        let mut all = vec![(path.replace(' ', "-"), command.render_long_help().to_string())];
+        let mut all = vec![(path.replace(' ', "-"), command.render_help().to_string())];
         for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
             all.extend(help(sub.clone(), &format!("{path} {}", sub.get_name())));
         }

@@ -36,12 +36,28 @@ pub fn print(value: &Value) -> String {
     }
 }
 
+/// Formats a float as Go's `%v`: with an exponent from 1e21 and below 1e-4.
+fn print_float(value: f64) -> String {
+    if value == 0.0 || (1e-4..1e21).contains(&value.abs()) {
+        return value.to_string();
+    }
+    let text = format!("{value:e}");
+    match text.split_once('e') {
+        Some((mantissa, exponent)) if exponent.starts_with('-') => format!("{mantissa}e-{:0>2}", &exponent[1..]),
+        Some((mantissa, exponent)) => format!("{mantissa}e+{exponent:0>2}"),
+        None => text,
+    }
+}
+
 /// Formats a value that is an element of another.
 pub fn nested(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::Bool(value) => value.to_string(),
-        Value::Number(number) => number.to_string(),
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(float) => print_float(float),
+            None => number.to_string(),
+        },
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(nested).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
