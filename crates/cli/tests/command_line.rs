@@ -170,6 +170,23 @@ create BAD
 start nosuch
 container rm nosuch
 image rm nosuch
+ps -n -1 -q
+ps -f name
+ps -a -f status=nosuch
+ps -a -f exited=x
+ps -a -f is-task=true -q
+ps -a -f health=none --format {{.Names}}
+ps -a -f network=none --format {{.Names}}
+ps -a -f volume=nosuch -q
+ps -a -f publish=80 -q
+images -f dangling=0 --format {{.Repository}}:{{.Tag}}
+images -f reference=[ -q
+images -q --no-trunc
+images --no-trunc=true -q bb
+image ls -q
+image list -q
+ps -a --all=true -n=-1 --no-trunc=false --size=false --format {{.Names}}
+ps -aqf name=[bt][ow]
 "#;
 
 #[test]
