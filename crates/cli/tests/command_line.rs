@@ -69,8 +69,6 @@ ps -a -f ancestor=bb:1 --format {{.Names}}
 ps -a -f ancestor=bb --format {{.Names}}
 ps -a -f ancestor=other --format {{.Names}}
 ps -a -f ancestor=other:latest --format {{.Names}}
-ps -a -f name=^/box$ --format {{.Names}}
-ps -a -f name=/box --format {{.Names}}
 ps -a -f name=o --format {{.Names}}
 ps -a -f name=[ -q
 ps -a -f since=nosuch
@@ -179,7 +177,6 @@ ps -a -f health=none --format {{.Names}}
 ps -a -f network=none --format {{.Names}}
 ps -a -f volume=nosuch -q
 ps -a -f publish=80 -q
-images -f dangling=0 --format {{.Repository}}:{{.Tag}}
 images -f reference=[ -q
 images -q --no-trunc
 images --no-trunc=true -q bb
