@@ -43,7 +43,8 @@ pub struct Target {
 impl Package {
     /// The library's name in sources; `None` where there is none.
     pub fn library(&self) -> Option<&str> {
-        let is_library = |target: &&Target| target.kind.iter().any(|kind| kind.ends_with("lib") || kind == "proc-macro");
+        let is_library =
+            |target: &&Target| target.kind.iter().any(|kind| kind.ends_with("lib") || kind == "proc-macro");
         self.targets.iter().find(is_library).map(|target| &*target.name)
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use common::{
     Root, STRATA, assert_clear, feed, root_with_image,
@@ -68,7 +68,10 @@ fn a_symlink_leads_nowhere_outside() {
     // Links of the layer are followed inside it, as every peer does: the file is the layer's own, wherever the link points.
     for to in ["../../../../../../../../../..", "/", "/tmp"] {
         let outside = Path::new("/").join(to).join("strata-escaped");
-        let archive = archive(&[("inside:1", &[tar(&[("tmp/", Item::Dir), ("way", Item::Symlink(to)), ("way/strata-escaped", "x".into())])])]);
+        let archive = archive(&[(
+            "inside:1",
+            &[tar(&[("tmp/", Item::Dir), ("way", Item::Symlink(to)), ("way/strata-escaped", "x".into())])],
+        )]);
         root.load(&archive);
         assert!(fs::symlink_metadata(&outside).is_err(), "{} was written", outside.display());
         assert!(root.ok(&["explain", "inside:1"]).contains("inside:1"));
