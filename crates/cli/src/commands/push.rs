@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use strata_distribution::push::Options;
-use strata_spec::{Cancel, Reference};
+use strata_spec::{Cancel, ErrorKind, Reference};
 
 use super::pull::{client, progress, spent};
 use crate::{
@@ -38,7 +38,12 @@ pub fn push(context: &Context, args: &Push) -> anyhow::Result<()> {
     for reference in references {
         let stores = match args.all_tags {
             true => root.for_new()?,
-            false => root.image_to_read(&reference.to_string())?.stores,
+            false => match root.image_to_read(&reference.to_string()) {
+                Ok(image) => image.stores,
+                // The push says so, in Docker's words.
+                Err(error) if error.kind() == ErrorKind::NotFound => root.main(),
+                Err(error) => return Err(error.into()),
+            },
         };
         let (progress, shown) = progress(args.quiet, args.format);
         let options = Options { progress: &*progress, cancel: &Cancel::new() };

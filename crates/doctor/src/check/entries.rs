@@ -1,4 +1,4 @@
-//! Whether a layer's folder has every entry of the layer's tar: kind, mode, owner, target, deletion marks.
+//! Whether a layer's directory has every entry of the layer's tar: kind, mode, owner, target, whiteouts.
 //!
 //! The tar is read from its record alone, with zeros for the files' contents, which are checked elsewhere.
 
@@ -81,7 +81,7 @@ fn path_of(name: &[u8]) -> Option<PathBuf> {
     (path != Path::new("")).then_some(path)
 }
 
-/// What is at a path: a layer has no links on the way.
+/// What is at a path. Links on the way are followed inside the layer, as they were when its tar was applied.
 fn stat(root: &Dir, path: &Path) -> io::Result<Stat> {
     let (dir, name) = place(root, path)?;
     dir.stat(name)
@@ -90,7 +90,7 @@ fn stat(root: &Dir, path: &Path) -> io::Result<Stat> {
 fn place<'a>(root: &Dir, path: &'a Path) -> io::Result<(Dir, &'a OsStr)> {
     let name = path.file_name().unwrap_or(OsStr::new("."));
     match path.parent() {
-        Some(parent) if parent != Path::new("") => Ok((root.dir_beneath(parent)?, name)),
+        Some(parent) if parent != Path::new("") => Ok((root.dir_in_root(parent)?, name)),
         _ => Ok((root.open_dir(".")?, name)),
     }
 }
@@ -166,7 +166,7 @@ fn whiteout(root: &Dir, path: &Path, marks: Marks) -> Option<String> {
 }
 
 fn opaque(root: &Dir, path: &Path, marks: Marks) -> Option<String> {
-    let dir = || if path == Path::new("") { root.open_dir(".") } else { root.dir_beneath(path) };
+    let dir = || if path == Path::new("") { root.open_dir(".") } else { root.dir_in_root(path) };
     let marked = match marks {
         // What it hid is not there; what is, other entries tell.
         Marks::None => true,
