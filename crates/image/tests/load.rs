@@ -153,7 +153,7 @@ fn the_platform_chooses_in_an_index() {
         let options = Options { platform: Some(Platform::new("linux", "riscv64", "")), ..Options::default() };
         let error = root.store.load(file(&archive), &options).expect_err("no such platform").to_string();
         assert!(error.contains("no matching manifest for linux/riscv64"), "{error}");
-        assert!(error.contains("linux/s390x") && error.contains("--platform"), "{error}");
+        assert!(error.contains("linux/s390x"), "{error}");
     }
 }
 

@@ -343,7 +343,7 @@ const DAMAGES: [Damage; 12] = [
     (
         "a missing lower",
         |db, _, _, cache| fs::remove_file(db.join("../../../overlay2").join(cache).join("lower")).expect("remove"),
-        "No such file",
+        "the layers below are not known",
     ),
     (
         "a changed file",

@@ -176,7 +176,7 @@ fn chunks_whose_headers_lie_are_refused() {
         ("x-y", 416),
         ("2-1", 416),
         ("-1-1", 416),
-        ("0-18446744073709551615", 400),
+        ("0-18446744073709551615", 416),
         ("0-99999999999999999999", 416),
     ] {
         let reply = c.ask("PATCH", &place, &[("Content-Range", range)], b"abc");
@@ -313,7 +313,7 @@ fn methods_and_endpoints_that_are_none() {
         ("PATCH", "/v2/r/manifests/t", 405),
         ("BREW", "/v2/r/manifests/t", 405),
         ("GET", "/v1/", 404),
-        ("GET", "/", 404),
+        ("GET", "/", 200),
         ("GET", "/v2/r/unknown/x", 404),
     ] {
         assert_eq!(c.ask(method, path, &[], b"").status, status, "{method} {path}");

@@ -195,32 +195,30 @@ impl Store {
     /// Relies on manifests and blobs, and on everything that the manifests among them reach in the repository, as far as it exists.
     fn rely_on_reachable(&self, name: &RepoName, from: Vec<Digest>) -> Result<(), Error> {
         let mut seen: HashSet<Digest> = from.iter().copied().collect();
-        let (mut level, mut manifests) = (from, 0);
-        for depth in 0.. {
-            if level.is_empty() {
-                return Ok(());
-            }
+        // Each with the number of indexes on the way to it. Subjects and referrers are no nesting: their chains may be long.
+        let mut waiting: Vec<(Digest, usize)> = from.into_iter().map(|digest| (digest, 0)).collect();
+        let mut manifests = 0;
+        while let Some((digest, depth)) = waiting.pop() {
             if depth == DEPTH_MAX || manifests > REACH_MAX {
                 let message = format!(
                     "the manifest reaches more than {REACH_MAX} others, or through more than {DEPTH_MAX} indexes"
                 );
                 return Err(Error::new(Code::ManifestInvalid, message));
             }
-            let mut next = Vec::new();
-            for digest in level {
-                let has_bytes = self.storage.rely(&layout::blob(digest))?;
-                if !has_bytes || !self.storage.rely(&layout::revision_link(name, digest))? {
-                    continue;
-                }
-                manifests += 1;
-                let Some(manifest) = self.manifest_by_digest(digest)? else { continue };
-                for blob in &manifest.document.blobs {
-                    self.storage.rely(&layout::blob(blob.digest))?;
-                }
-                let linked = manifest.document.linked().chain(self.referrer_digests(name, digest)?);
-                next.extend(linked.filter(|found| seen.insert(*found)));
+            let has_bytes = self.storage.rely(&layout::blob(digest))?;
+            if !has_bytes || !self.storage.rely(&layout::revision_link(name, digest))? {
+                continue;
             }
-            level = next;
+            manifests += 1;
+            let Some(manifest) = self.manifest_by_digest(digest)? else { continue };
+            for blob in &manifest.document.blobs {
+                self.storage.rely(&layout::blob(blob.digest))?;
+            }
+            let subject = manifest.document.subject;
+            let depth_of = |found: Digest| if Some(found) == subject { depth } else { depth + 1 };
+            let below = manifest.document.linked().map(|found| (found, depth_of(found)));
+            let referrers = self.referrer_digests(name, digest)?.into_iter().map(|found| (found, depth));
+            waiting.extend(below.chain(referrers).filter(|(found, _)| seen.insert(*found)));
         }
         Ok(())
     }
