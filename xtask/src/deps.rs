@@ -142,7 +142,11 @@ mod tests {
             ("strata-registry", "strata-image", "registry -> image: registry may use spec, durable alone"),
             ("strata-registry", "strata-sys", "registry -> sys: registry may use spec, durable alone"),
             ("strata-cli", "strata-testkit", "cli -> testkit: testkit may be a dev-dependency only"),
-            ("strata-testkit", "strata-layer", "testkit -> layer: testkit may use spec, sys, durable, archive alone"),
+            (
+                "strata-testkit",
+                "strata-layer",
+                "testkit -> layer: testkit may use spec, sys, durable, tree, archive alone",
+            ),
             ("strata-cli", "strata-new", "cli -> new: new has no place in the order"),
             ("strata-new", "strata-spec", "strata-new has no place in the order; give it one in xtask/src/deps.rs"),
         ] {

@@ -52,7 +52,7 @@ impl Store {
     ) -> Result<(), Error> {
         let mut files = Vec::new();
         for (digest, bytes) in documents {
-            if lease.hold(*digest)? != Some(bytes.len() as u64) {
+            if lease.hold(*digest)? != Some(bytes.len() as u64) || !self.is_whole(*digest, bytes.len() as u64) {
                 check(*digest, bytes)?;
                 files.push((self.layout().blob(*digest), *bytes));
             }

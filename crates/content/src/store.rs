@@ -39,11 +39,12 @@ impl Store {
         if layout.leases().is_dir() {
             return Ok(());
         }
+        // Before the directories that say that this is done: a crash in between leaves it to the next opener.
+        remove_former(layout.root().parent().unwrap_or(layout.root()));
         let blobs = ALGORITHMS.map(|algorithm| layout.blobs(algorithm));
         for dir in blobs.iter().chain(&[layout.ingests(), layout.pins(), layout.leases()]) {
             create_dir_all(dir, DIR_MODE)?;
         }
-        remove_former(layout.root().parent().unwrap_or(layout.root()));
         Ok(())
     }
 
@@ -90,10 +91,15 @@ impl Store {
     /// The rename of the file is the commit point: after a crash the blob is here whole, or not at all.
     pub fn put(&self, lease: &mut Lease, digest: Digest, bytes: &[u8]) -> Result<(), Error> {
         check(digest, bytes)?;
-        if lease.hold(digest)? == Some(bytes.len() as u64) {
+        if lease.hold(digest)? == Some(bytes.len() as u64) && self.is_whole(digest, bytes.len() as u64) {
             return Ok(());
         }
         Ok(strata_durable::write(&self.layout.blob(digest), bytes, FILE_MODE)?)
+    }
+
+    /// Whether a small blob that is here, of `len` bytes, has its digest. One that has not is written again.
+    pub(crate) fn is_whole(&self, digest: Digest, len: u64) -> bool {
+        matches!(self.read(digest, len), Ok(Some(_)))
     }
 
     /// Removes a blob that is damaged, so that it is fetched again; one that is not here is no error.

@@ -107,18 +107,25 @@ pub(crate) fn documents(content: &Store, top: Digest) -> Result<Vec<Document>, E
 ///
 /// What an operation that is under way uses stays for the next time.
 pub fn sweep(stores: &Stores<'_>) -> Result<u64, Error> {
-    let is_there = |id: ImageId| stores.images.contains(id);
     let keep = |kind: &str, name: &str| {
         let is_ours = matches!(kind, MANIFESTS | PLATFORMS);
-        !is_ours || format!("sha256:{name}").parse().is_ok_and(is_there)
+        !is_ours || format!("sha256:{name}").parse().is_ok_and(|id| is_there(stores, id))
     };
     Ok(stores.content.collect(keep)?.bytes)
 }
 
-/// Removes what is kept of image `id`, which is not in the image store any more; returns the bytes of it.
+/// Whether a storage driver of the root has image `id`: the content store is one for all of them. What cannot be read counts as there.
+fn is_there(stores: &Stores<'_>, id: ImageId) -> bool {
+    stores.images.contains(id) || stores.images.layout().is_under_any_driver(id)
+}
+
+/// Removes what is kept of image `id`, which no driver has any more; returns the bytes of it. An image that a driver has keeps all.
 ///
 /// The manifest of an image that was pulled for one platform is small: it goes with the next [`sweep`].
 pub fn forget(stores: &Stores<'_>, id: ImageId) -> Result<u64, Error> {
+    if is_there(stores, id) {
+        return Ok(0);
+    }
     let name = id.digest().hex();
     stores.content.unpin(MANIFESTS, &name)?;
     if stores.content.unpin(PLATFORMS, &name)? { sweep(stores) } else { Ok(0) }

@@ -37,6 +37,7 @@ impl DriverStores {
             Note::DeleteImage { driver, image, top } if driver == self.driver() && !self.images().contains(image) => {
                 self.images().delete(image)?;
                 top.map(|top| self.release(top)).transpose()?;
+                self.forget_kept(image);
             }
             Note::DeleteImage { .. } | Note::Other => {}
         }

@@ -129,8 +129,15 @@ impl DriverStores {
             return Ok(None);
         }
         let released = top.map(|top| self.release(top)).transpose()?.unwrap_or_default();
+        self.forget_kept(image);
         intent.done()?;
-        strata_distribution::kept::forget(&self.distribution(), image)?;
         Ok(Some(released))
+    }
+
+    /// Removes what is kept for pushes of image `image`, which is gone. It can be fetched again, so a failure leaves it to the next sweep.
+    pub(crate) fn forget_kept(&self, image: ImageId) {
+        if let Err(error) = strata_distribution::kept::forget(&self.distribution(), image) {
+            tracing::warn!(%image, %error, "what is kept for pushes of a removed image stays for now");
+        }
     }
 }

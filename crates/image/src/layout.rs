@@ -14,7 +14,11 @@
 //!
 //! Source: moby 20.10, `image/fs.go`, `image/store.go`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use strata_spec::ImageId;
 
@@ -53,6 +57,19 @@ impl Layout {
     /// The config of `id`.
     pub fn content(&self, id: ImageId) -> PathBuf {
         self.contents().join(id.hex())
+    }
+
+    /// Whether any storage driver of the data root has the config of `id`. What cannot be looked at counts as there.
+    pub fn is_under_any_driver(&self, id: ImageId) -> bool {
+        let Some(stores) = self.root.parent() else { return true };
+        let Ok(drivers) = fs::read_dir(stores) else { return true };
+        drivers.into_iter().any(|entry| match entry {
+            Ok(entry) => match fs::symlink_metadata(Self { root: entry.path() }.content(id)) {
+                Ok(_) => true,
+                Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+            },
+            Err(_) => true,
+        })
     }
 
     /// `imagedb/metadata/sha256`

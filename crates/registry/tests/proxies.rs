@@ -193,7 +193,7 @@ fn http_2_without_tls_is_spoken_where_the_configuration_allows_it() {
     assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 400"), "{reply}");
     ours.stop();
     let ours = Ours::start();
-    let refused = ours.runtime.block_on(http2().get(format!("http://{}/v2/", ours.address)).send());
+    let refused = ours.runtime.block_on(async { http2().get(format!("http://{}/v2/", ours.address)).send().await });
     assert!(refused.is_err());
     ours.stop();
 }

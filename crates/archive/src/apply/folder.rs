@@ -12,6 +12,9 @@ use super::name::Inside;
 /// Symbolic links that are followed on the way to one path, as many as the kernel follows.
 const LINKS: usize = 40;
 
+/// Parts of paths that are looked at behind the first link on the way to one path: each costs a walk from the layer's directory.
+const PARTS: usize = 512;
+
 /// Directories kept open. A tar comes directory by directory, so few are enough, and a process has 1,024 descriptors.
 const OPEN: usize = 64;
 
@@ -103,10 +106,20 @@ impl Folder {
     pub fn real(&self, path: &Inside) -> io::Result<(Inside, Vec<Inside>)> {
         let parts = |path: &[u8]| path.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec).collect::<Vec<_>>();
         let (mut real, mut links, mut todo) = (Inside::default(), Vec::new(), parts(path.bytes()));
+        let mut looked = 0;
         while let Some(part) = todo.pop() {
+            looked += 1;
+            if !links.is_empty() && looked > PARTS {
+                return Err(Errno::LOOP.into());
+            }
             match &part[..] {
                 b"" | b"." => continue,
                 b".." => {
+                    // As the kernel does, by whose rules the content is found again: up only from a directory that is there.
+                    if !real.bytes().is_empty() {
+                        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                        self.root.open_beneath(OsStr::from_bytes(real.bytes()), flags, 0)?;
+                    }
                     real = real.parent();
                     continue;
                 }

@@ -290,8 +290,12 @@ impl<'a, W: Write> Plan<'a, W> {
         {
             self.followed.extend(alias.links.iter().cloned());
         }
-        let old = self.seen.insert(&path);
+        let mut old = self.seen.insert(&path);
         if self.options.marks == Marks::None {
+            // A link or a directory of a layer below may be on the way of this layer's entries before and after it: they must see
+            // the same, as if this layer had made it.
+            let is_on_the_way = |kind| kind == FileKind::Symlink || kind == FileKind::Dir && !is_dir;
+            old |= dir.stat(name_of(&path)).is_ok_and(|stat| is_on_the_way(stat.kind));
             // A directory of a layer below that this layer puts something into is this layer's too: a whiteout must not remove it.
             for part in path.parent().parts() {
                 self.seen.insert(&part);
@@ -478,7 +482,7 @@ impl<'a, W: Write> Plan<'a, W> {
     /// Returns the directory `path`, and where it really is; makes it, and those above it, if the tar has not.
     fn dir(&mut self, entry: &Entry, path: Inside) -> Result<(Arc<Dir>, Inside), Error> {
         let (named, mut real, mut links) = (path.clone(), path, Vec::new());
-        // Each round follows the links there are. One that a worker was still making is found in the next round.
+        // Each round follows the links there are.
         loop {
             if let Some(dir) = self.dir_without_links(entry, &real)? {
                 if !links.is_empty() {
@@ -486,6 +490,8 @@ impl<'a, W: Write> Plan<'a, W> {
                 }
                 return Ok((dir, real));
             }
+            // `..` in a target goes up from where the links before it lead: none of them may be under way.
+            self.crew.wait()?;
             let (next, followed) = self.folder.real(&real).map_err(|error| unresolved(entry, error))?;
             links.extend(followed);
             real = next;
@@ -624,9 +630,13 @@ fn blocked(entry: &Entry, lost: Lost) -> Error {
 
 /// What following the links of a path ended in.
 fn unresolved(entry: &Entry, error: std::io::Error) -> Error {
-    match error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
-        true => refuse(entry, "it lies under too many symbolic links".into()),
-        false => Failed::System { action: "follow the symbolic links above", source: error }.at(&entry.header.name),
+    use rustix::io::Errno;
+    match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => refuse(entry, "it lies under too many symbolic links".into()),
+        Some(Errno::NOENT | Errno::NOTDIR) => {
+            refuse(entry, "it lies under a symbolic link whose target goes up from what is no directory".into())
+        }
+        _ => Failed::System { action: "follow the symbolic links above", source: error }.at(&entry.header.name),
     }
 }
 

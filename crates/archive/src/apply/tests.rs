@@ -490,6 +490,36 @@ fn links_of_links_and_links_that_come_late_are_followed() {
 }
 
 #[test]
+fn a_target_goes_up_from_directories_that_are_there_as_the_kernel_goes() {
+    // Content would be written where nobody finds it again.
+    let reason = "goes up from what is no directory";
+    unpack(&Tar::default().dir("y").link(Kind::Symlink, "l", "none/../y").file("l/f", "x")).refused("l/f", reason);
+    let over_a_file = Tar::default().dir("y").file("none", "").link(Kind::Symlink, "l", "none/../y").file("l/f", "x");
+    unpack(&over_a_file).refused("l/f", reason);
+    let tar = Tar::default().dir("d/e").dir("d/y").dir("y").link(Kind::Symlink, "l", "x/../y").file("a", "1");
+    let tar = tar.link(Kind::HardLink, "b", "a").link(Kind::Symlink, "x", "d/e").file("l/f", "content");
+    for _ in 0..20 {
+        // The link in the middle is still with a worker when the entry below it comes.
+        everywhere(&tar, |unpacked, _| assert_eq!(unpacked.read("d/y/f"), "content"));
+    }
+}
+
+#[test]
+fn a_layer_that_replaces_a_link_of_a_whole_view_is_not_led_by_it() {
+    let below = |layer: &Path| {
+        fs::create_dir_all(layer.join("a")).unwrap();
+        fs::create_dir_all(layer.join("b")).unwrap();
+        symlink("a", layer.join("lib")).unwrap();
+    };
+    let relink = Tar::default().link(Kind::Symlink, "lib", "b").file("lib/f", "content");
+    let unpacked = unpack_with(&relink.bytes(), Marks::None, Limits::default(), below);
+    unpacked.ok();
+    assert!(unpacked.read("b/f") == "content" && !unpacked.path("a/f").exists());
+    let replaced = Tar::default().file("lib/f", "content").dir("lib").file("lib/g", "more");
+    unpack_with(&replaced.bytes(), Marks::None, Limits::default(), below).refused("lib", "through which");
+}
+
+#[test]
 fn whiteouts_under_a_symbolic_link_are_where_it_leads() {
     if !is_root() {
         return;

@@ -39,7 +39,11 @@ pub(super) fn apply(pid: i32, mounts: &[Mount]) -> Result<(), Error> {
     let mut wanted =
         [root].into_iter().chain(wanted.iter().map(|(destination, flags)| (destination.as_path(), *flags)));
     let changed = wanted.try_for_each(|(destination, flags)| {
-        rustix::mount::mount_change(destination, flags).context("set the propagation of", destination)
+        match rustix::mount::mount_change(destination, flags) {
+            // A later mount hides this one: nobody inside can see how it spreads.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) if destination != Path::new("/") => Ok(()),
+            result => result.context("set the propagation of", destination),
+        }
     });
     inside.leave()?;
     Ok(changed?)
