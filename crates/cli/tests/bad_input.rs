@@ -393,3 +393,18 @@ fn a_header_that_claims_too_much_is_refused() {
     let huge = Header { name: "x".repeat(2 << 20).into_bytes(), ..Header::new(Kind::Regular, "") };
     layer_refused(&[("ignored", raw(huge, 0))], "", "limit");
 }
+
+#[test]
+fn a_whiteout_of_what_its_own_layer_brings_is_no_damage() {
+    let Some(root) = root_with_image() else { return };
+    for items in [
+        &[("f", "x".into()), (".wh.f", "".into())][..],
+        &[(".wh.f", "".into()), ("f", "x".into())],
+        &[("d/", Item::Dir), ("d/f", "x".into()), (".wh.d", "".into())],
+        &[("d/f", "x".into()), ("w", Item::Symlink("d")), ("w/.wh.f", "".into())],
+    ] {
+        root.import("own", &tar(items));
+        root.assert_sound(&"an image that was just imported");
+        root.ok(&["rmi", "own"]);
+    }
+}

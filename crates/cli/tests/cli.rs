@@ -397,3 +397,23 @@ fn the_last_created_containers_are_listed_and_unused_volumes_pruned() {
 fn volumes(root: &common::Root) -> Vec<String> {
     common::names(&root.join("volumes")).into_iter().filter(|name| name.len() == 64).collect()
 }
+
+#[test]
+fn the_last_container_of_a_removed_image_takes_its_layers_along() {
+    let Some(root) = root_with_busybox() else { return };
+    root.ok(&["create", "--name", "one", "bb", "true"]);
+    root.ok(&["create", "--name", "two", "bb", "true"]);
+    assert_eq!(root.ok(&["ps", "-aq", "--filter", "name=/one"]), root.ok(&["ps", "-aq", "--filter", "name=^one$"]));
+    assert_eq!(root.lines(&["ps", "-aq", "--filter", "name=^/one$"]).len(), 1);
+    root.ok(&["rmi", "-f", "bb"]);
+    root.ok(&["rm", "one"]);
+    assert_eq!(layers(&root), 1, "the other container stands on the layer");
+    root.ok(&["container", "prune", "-f"]);
+    assert_eq!(layers(&root), 0);
+    root.assert_sound(&"all is gone");
+}
+
+/// How many layers there are.
+fn layers(root: &common::Root) -> usize {
+    common::names(&root.join("image/overlay2/layerdb/sha256")).len()
+}

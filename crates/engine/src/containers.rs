@@ -148,7 +148,9 @@ impl<'a> Selection<'a> {
             && self.before.as_ref().is_none_or(|(time, id)| created < (*time, id))
             && self.since.as_ref().is_none_or(|(time, id)| created > (*time, id))
             && matches(filters, "id", &self.ids, container.id.as_str())
-            && matches(filters, "name", &self.names, container.name())
+            // With and without the slash before a name, as Docker matches.
+            && (matches(filters, "name", &self.names, container.name())
+                || matches(filters, "name", &self.names, &format!("/{}", container.name())))
             && filters.any("status", |status| status == state.status().as_str())
             && filters.any("health", |wanted| wanted == if health.is_empty() { "none" } else { health })
             && (self.exited.is_empty()

@@ -2,7 +2,7 @@
 
 use strata_container::{Base, CommitRequest, Container, Created, Request};
 use strata_runtime::Exit;
-use strata_spec::{ImageConfig, ImageId};
+use strata_spec::{ContainerId, ImageConfig, ImageId};
 
 use crate::{Error, Root, resolve::Image};
 
@@ -28,7 +28,29 @@ impl Root {
 
     /// Removes the container that `name` names.
     pub fn remove_container(&self, name: &str, options: strata_container::RemoveOptions) -> Result<(), Error> {
-        Ok(self.containers().remove(&self.containers().resolve(name)?, options)?)
+        self.remove_container_by_id(&self.containers().resolve(name)?, options)
+    }
+
+    /// Removes a container. Of an image that was removed by force while the container stood on it, the layers that nothing else needs
+    /// go too; a failure to remove them is logged.
+    pub(crate) fn remove_container_by_id(
+        &self,
+        id: &ContainerId,
+        options: strata_container::RemoveOptions,
+    ) -> Result<(), Error> {
+        let stood_on = self.containers().load(id).ok().and_then(|container| {
+            let (layer, layers) = self.containers().layer(&container).ok()?;
+            let stores = self.stores_under(layers.driver().name())?;
+            let is_gone = container.record.image_id().is_some_and(|image| !stores.images().contains(image));
+            Some((stores, layer.parent?)).filter(|_| is_gone)
+        });
+        self.containers().remove(id, options)?;
+        if let Some((stores, top)) = stood_on
+            && let Err(error) = stores.release(top)
+        {
+            tracing::warn!(container = %id, %error, "the layers of its removed image stay");
+        }
+        Ok(())
     }
 
     /// Makes an image of `container` under its driver, and returns its ID.

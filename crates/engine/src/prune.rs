@@ -95,7 +95,7 @@ impl Root {
             }
             let size = self.containers().size(&container).map_or(0, |size| size.rw);
             let options = strata_container::RemoveOptions { volumes: true, ..Default::default() };
-            match self.containers().remove(&container.id, options) {
+            match self.remove_container_by_id(&container.id, options) {
                 Ok(()) => {
                     pruned.items.push(container.id.to_string());
                     pruned.reclaimed += size;

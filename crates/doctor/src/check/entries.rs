@@ -42,16 +42,20 @@ pub(super) fn compare(
     let root = Dir::open(folder)?;
     let mut tar = Reader::new(Skeleton::new(record), &Limits::default());
     let mut differ: BTreeMap<PathBuf, String> = BTreeMap::new();
+    let mut brought: Vec<PathBuf> = Vec::new();
     while let Ok(Some(entry)) = tar.next_entry() {
         let Some(path) = path_of(&entry.header.name) else { continue };
         let name = path.file_name().unwrap_or_default().as_bytes();
         let parent = path.parent().unwrap_or(Path::new(""));
         let (path, reason) = match Mark::of(name) {
-            Mark::Plain => (path.clone(), plain(&root, &path, &entry.header, owner)),
+            Mark::Plain => {
+                brought.push(path.clone());
+                (path.clone(), plain(&root, &path, &entry.header, owner))
+            }
             Mark::Whiteout(name) => {
                 let deleted = parent.join(OsStr::from_bytes(name));
-                differ.retain(|path, _| !path.starts_with(&deleted));
-                let reason = whiteout(&root, &deleted, marks);
+                // A whiteout hides nothing that its own layer brings, so such a file has no mark.
+                let reason = whiteout(&root, &deleted, marks).filter(|_| !is_brought(&root, &deleted, &brought));
                 (deleted, reason)
             }
             Mark::Opaque => (parent.to_owned(), opaque(&root, parent, marks)),
@@ -66,6 +70,16 @@ pub(super) fn compare(
         }
     }
     Ok(differ)
+}
+
+/// Whether one of the entries `brought` is what is at `path`, or lies below it; by a link, too.
+fn is_brought(root: &Dir, path: &Path, brought: &[PathBuf]) -> bool {
+    let found = stat(root, path);
+    let is_it = |entry: &PathBuf| {
+        entry.starts_with(path)
+            || found.as_ref().is_ok_and(|found| stat(root, entry).is_ok_and(|entry| entry.same_file(found)))
+    };
+    brought.iter().any(is_it)
 }
 
 /// A name out of a tar as a path in the layer; `None` for the root, and for what leads out.
