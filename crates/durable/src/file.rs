@@ -134,6 +134,9 @@ pub fn remove_file(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// How often a link is made again that sweeps take: a link has no lock, and a sweep at work takes any that it meets.
+const REPLACEMENTS: usize = 1_000;
+
 /// Makes the symbolic link `path` to `target`, atomically replacing a link or file of that name, and syncs the folder.
 ///
 /// After a crash `path` is as it was before, or the new link.
@@ -146,7 +149,7 @@ pub fn symlink(target: &Path, path: &Path) -> Result<(), Error> {
     match step::symlink(target, path) {
         Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
             let mut replaced = replace();
-            for _ in 1..step::ATTEMPTS {
+            for _ in 1..REPLACEMENTS {
                 match &replaced {
                     // A sweep took the temporary link for a dead one's.
                     Err(error) if error.is_not_found() => replaced = replace(),
