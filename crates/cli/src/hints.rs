@@ -4,7 +4,7 @@
 
 use strata_engine::Error;
 
-/// The error as it is told: each cause once, and what to do about it.
+/// Formats the error: each cause once, and what to do about it.
 pub fn text(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
